@@ -1,0 +1,185 @@
+"""The annotated row: its columns, how it is read and written, and the mask convention, stated once.
+
+Invariants of an annotated row:
+
+- `critical_mask[i]` is the weight (a number >= 0; 0 or 1 from the annotator) of `response_token_ids[i]`, EOS included.
+- The token at absolute index p of `prompt_token_ids + response_token_ids` is trained through `loss_mask[p - 1]`,
+  because the logits at p - 1 predict it (`loss_mask` below is the only place that shifts).
+- Token ids travel unchanged; `prompt` and `response` are their decoded text, to read and never to re-tokenize.
+
+Suffixes of ragged axes: _P prompt tokens, _T response tokens, _A alternatives of one token.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+METADATA_KEY = b"openrlhf_cft"
+
+ID = "id"
+PROMPT = "prompt"
+RESPONSE = "response"
+PROMPT_IDS = "prompt_token_ids"
+RESPONSE_IDS = "response_token_ids"
+MASK = "critical_mask"
+ALTERNATIVES = "alternatives"
+VERDICT = "verdict"
+ANSWER = "response_answer"  # what the verifier found in the response; the gold answer keeps its own column
+ANNOTATION_COLUMNS = (ID, PROMPT, RESPONSE, PROMPT_IDS, RESPONSE_IDS, MASK, ALTERNATIVES, VERDICT, ANSWER)
+
+
+class Verdict(str, enum.Enum):
+    """What the verifier says of one response. All but `CORRECT` count as failing."""
+
+    CORRECT = "correct"
+    WRONG = "wrong"
+    UNPARSABLE = "unparsable"  # no answer was found in the text
+    TRUNCATED = "truncated"  # not correct as it stands, and cut off by the token budget
+    TIMEOUT = "timeout"  # the verifier exceeded its time or memory limit
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """One counterfactual of one response token."""
+
+    token_id: int
+    rank: int  # in the model's distribution at this position, 1 = argmax
+    logprob: float  # natural logarithm, of the full distribution
+    verdict: Verdict | None  # None where the rollout was skipped
+    rollout_length: int  # tokens generated after the alternative; 0 where it is a stop token or was skipped
+    truncated: bool  # the rollout ran out of the budget that the response had at this point
+    skipped: bool  # an earlier alternative succeeded, so this one could not change the mask
+
+    @property
+    def failed(self) -> bool:
+        """Whether this counterfactual was tried and did not end correct."""
+        return not self.skipped and self.verdict is not Verdict.CORRECT
+
+
+def loss_mask(prompt_length: int, weights: Sequence[float], max_length: int) -> list[float]:
+    """Weights of response tokens to the loss mask over the whole sequence, shifted by one.
+
+    Args:
+        prompt_length: P, number of prompt tokens, at least 1.
+        weights: (T,) one weight per response token.
+        max_length: the sequence is cut to this many tokens.
+
+    Returns:
+        (min(P + T, max_length),) where entry p - 1 is the weight of the token at p, and the last entry is 0 (the
+        logits there predict nothing).
+
+    Raises:
+        ValueError: the prompt is empty, so that nothing predicts the first response token.
+    """
+    if prompt_length < 1:
+        raise ValueError("prompt_length is 0: without a prompt token nothing predicts the first response token")
+    mask = [0.0] * (prompt_length - 1) + [float(w) for w in weights] + [0.0]
+    length = min(prompt_length + len(weights), max_length)
+    return [*mask[: length - 1], 0.0]
+
+
+def check_weights(row_id: object, weights: Sequence[float] | None, response_ids: Sequence[int], column: str) -> None:
+    """Refuse weights that do not fit their response.
+
+    Raises:
+        ValueError: names the row, and the position where there is one.
+    """
+    if weights is None:
+        raise ValueError(f"row {row_id!r} has no value in column {column!r}")
+    if len(weights) != len(response_ids):
+        raise ValueError(
+            f"row {row_id!r}: column {column!r} has {len(weights)} weights for {len(response_ids)} response tokens"
+        )
+    for position, weight in enumerate(weights):
+        if weight is None or not math.isfinite(weight) or weight < 0:
+            raise ValueError(f"row {row_id!r}: weight {weight} at response position {position} of column {column!r}")
+
+
+def tokenizer_fingerprint(tokenizer: Any) -> str:
+    """A hash of what decides the meaning of token ids: the vocabulary and the special tokens (`transformers` API)."""
+    state = {
+        "vocab": sorted(tokenizer.get_vocab().items(), key=lambda item: (item[1], item[0])),
+        "special": sorted(set(tokenizer.all_special_ids)),
+        "eos": tokenizer.eos_token_id,
+    }
+    return hashlib.sha256(json.dumps(state, ensure_ascii=True).encode()).hexdigest()[:16]
+
+
+def annotation_fields() -> dict[str, Any]:
+    """The Arrow types of the columns that annotation adds, by name."""
+    import pyarrow as pa
+
+    alternative = pa.struct(
+        [
+            ("token_id", pa.int32()),
+            ("rank", pa.int32()),
+            ("logprob", pa.float32()),
+            ("verdict", pa.string()),
+            ("rollout_length", pa.int32()),
+            ("truncated", pa.bool_()),
+            ("skipped", pa.bool_()),
+        ]
+    )
+    return {
+        ID: pa.string(),
+        PROMPT: pa.string(),
+        RESPONSE: pa.string(),
+        PROMPT_IDS: pa.list_(pa.int32()),
+        RESPONSE_IDS: pa.list_(pa.int32()),
+        MASK: pa.list_(pa.float32()),
+        ALTERNATIVES: pa.list_(pa.list_(alternative)),
+        VERDICT: pa.string(),
+        ANSWER: pa.string(),
+    }
+
+
+def alternative_to_dict(alternative: Alternative) -> dict[str, Any]:
+    """An `Alternative` as the Parquet struct holds it."""
+    return {**vars(alternative), "verdict": alternative.verdict.value if alternative.verdict else None}
+
+
+def alternative_from_dict(value: Mapping[str, Any]) -> Alternative:
+    """The inverse of `alternative_to_dict`.
+
+    Raises:
+        ValueError: the verdict is none that is known.
+    """
+    return Alternative(**{**value, "verdict": Verdict(value["verdict"]) if value["verdict"] else None})
+
+
+def parquet_files(path: str | Path) -> list[Path]:
+    """The Parquet files of a data set, a file or a directory of files, sorted; hidden ones are left out."""
+    path = Path(path)
+    if path.is_file():
+        return [path]
+    return sorted(file for file in path.glob("*.parquet") if not file.name.startswith("."))
+
+
+def read_metadata(path: str | Path) -> dict[str, Any] | None:
+    """What the annotator recorded in the first Parquet file of `path`; None where there is none (not annotated)."""
+    import pyarrow.parquet as pq
+
+    files = parquet_files(path)
+    if not files:
+        return None
+    stored = (pq.read_schema(files[0]).metadata or {}).get(METADATA_KEY)
+    return json.loads(stored) if stored else None
+
+
+def read_rows(path: str | Path, columns: list[str] | None = None) -> Iterable[dict[str, Any]]:
+    """The rows of a Parquet data set as dictionaries, one record batch in memory at a time."""
+    import pyarrow.parquet as pq
+
+    for file in parquet_files(path):
+        for batch in pq.ParquetFile(file).iter_batches(batch_size=256, columns=columns):
+            yield from batch.to_pylist()

@@ -1,0 +1,220 @@
+"""Worker processes that run a verifier with a hard limit of time and memory.
+
+Invariants:
+
+- What a model wrote never hangs, crashes or grows the calling process: a worker that exceeds its time or memory limit,
+  or dies while judging, is replaced, and its task is judged `TIMEOUT`.
+- An infrastructure error is never a verdict: it raises `VerifierError`.
+- Neither start-up nor queueing counts against the time limit: the clock starts when a ready worker takes the task. It
+  is a timer of the kernel in that worker, so a caller that stalls (an engine that loads) makes no false `TIMEOUT`.
+- No worker outlives its parent, even one that is killed.
+
+Workers are forked from a clean server process that has imported sympy, never from the caller, which may hold an
+engine's threads or a GPU. So a replaced worker is ready within milliseconds.
+
+    with VerifierPool("math", workers=2, time_limit=5.0) as pool:
+        judgement = await pool.judge(response, answer)      # any number at once
+        judgements = pool.judge_all([(response, answer)])   # without an event loop
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import Iterable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from concurrent.futures.process import BrokenProcessPool
+from types import TracebackType
+
+from pebble import ProcessExpired, ProcessPool
+
+from openrlhf_cft.records import Verdict
+from openrlhf_cft.verify import Judgement, load_verifier
+from openrlhf_cft.verify.extract import MAX_CHARS
+from openrlhf_cft.verify.worker import clean_context, run_verifier, start_worker
+
+logger = logging.getLogger(__name__)
+
+GRACE = 10.0  # seconds after the time limit, which the worker's own kernel timer keeps, until it is killed from here
+MAX_TASKS = 20_000  # of one worker, which is then replaced: sympy's caches grow
+MIN_MEMORY = 1 << 27  # below it honest answers would exceed the limit
+ATTEMPTS = 2  # of a task that a broken pool took with it
+
+
+class VerifierError(RuntimeError):
+    """The verifier could not run, so nothing is known about the response. Try again later; never a verdict."""
+
+
+class VerifierPool:
+    """Judges responses in worker processes. Safe to use from several threads and event loops at once."""
+
+    def __init__(
+        self, verifier: str = "math", workers: int = 2, time_limit: float = 5.0, memory_limit: int = 1 << 30
+    ) -> None:
+        """
+        Args:
+            verifier: its name, see `verify.VERIFIERS`.
+            workers: number of processes, each about 60 MiB; they start with the first task.
+            time_limit: wall time of one judgement in seconds.
+            memory_limit: address space of one worker in bytes.
+
+        Raises:
+            ValueError: an unknown verifier, or a number or limit that is too small.
+        """
+        load_verifier(verifier)
+        for name, value in (("workers", workers), ("time_limit", time_limit)):
+            if value <= 0:
+                raise ValueError(f"{name} is {value}, and has to be positive")
+        if memory_limit < MIN_MEMORY:
+            raise ValueError(f"memory_limit is {memory_limit}, and a worker needs {MIN_MEMORY} bytes for sympy alone")
+        self._time_limit = time_limit
+        self._workers = workers
+        self._initargs = (verifier, memory_limit)
+        self._lock = threading.Lock()
+        self._pool: ProcessPool | None = None
+        self._pending: set[Future[Judgement]] = set()  # submitted to `_pool` and not finished
+        self._closed = False
+
+    async def judge(self, response: str, answer: str) -> Judgement:
+        """The verdict on one response.
+
+        Cancelling the caller lets the worker finish: killing it would cost more than what it has left to do.
+
+        Raises:
+            VerifierError: the workers cannot run, or the pool is closed.
+        """
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                return await asyncio.wrap_future(self._submit(response, answer))
+            except BrokenProcessPool as error:
+                _give_up_after(attempt, error)
+        raise AssertionError("unreachable")
+
+    def judge_all(self, pairs: Iterable[tuple[str, str]]) -> list[Judgement]:
+        """The verdicts on (response, answer) pairs, in their order; blocks until all are there.
+
+        Raises:
+            VerifierError: the workers cannot run, or the pool is closed.
+        """
+        pairs = list(pairs)
+        futures = [self._submit(*pair) for pair in pairs]
+        return [self._wait(future, *pair) for future, pair in zip(futures, pairs, strict=True)]
+
+    async def accepts_gold(self, answer: str) -> bool:
+        """Whether the verifier calls the gold answer itself correct. A row where it does not cannot be annotated."""
+        return (await self.judge(f"\\boxed{{{answer}}}", answer)).verdict is Verdict.CORRECT
+
+    def close(self) -> None:
+        """Stop the workers. Judgements still awaited raise `VerifierError`; closing twice is fine."""
+        with self._lock:
+            self._closed = True
+            pool, pending = self._retire()
+        _fail(pending, VerifierError("the verifier pool was closed"))
+        if pool is not None:
+            _dispose(pool)
+
+    def __enter__(self) -> VerifierPool:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _wait(self, future: Future[Judgement], response: str, answer: str) -> Judgement:
+        """The result of a submitted task, submitted again where a broken pool took it."""
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                return future.result()
+            except BrokenProcessPool as error:
+                _give_up_after(attempt, error)
+                future = self._submit(response, answer)
+        raise AssertionError("unreachable")
+
+    def _submit(self, response: str, answer: str) -> Future[Judgement]:
+        """Queue one task. The future raises `BrokenProcessPool` where the pool broke, else at most `VerifierError`."""
+        future: Future[Judgement] = Future()
+        with self._lock:
+            if self._closed:
+                raise VerifierError("the verifier pool is closed")
+            try:
+                pool = self._running_pool()
+                task = (response[-MAX_CHARS:], answer, self._time_limit)
+                inner = pool.schedule(run_verifier, args=task, timeout=self._time_limit + GRACE)
+            except (BrokenProcessPool, RuntimeError, OSError) as error:
+                raise VerifierError(f"cannot start the verifier's workers: {error}") from error
+            self._pending.add(future)
+        inner.add_done_callback(lambda done: self._finish(pool, future, done))
+        return future
+
+    def _running_pool(self) -> ProcessPool:
+        """The pool, or a new one where it broke: pebble gives up when an idle worker dies. Called with the lock."""
+        if self._pool is not None and not self._pool.active:
+            logger.warning("the verifier's workers died and are started again")
+            broken, pending = self._retire()
+            _fail(pending, BrokenProcessPool("the verifier's workers died"))
+            threading.Thread(target=_dispose, args=(broken,), daemon=True).start()
+        if self._pool is None:
+            self._pool = ProcessPool(
+                max_workers=self._workers,
+                max_tasks=MAX_TASKS,
+                initializer=start_worker,
+                initargs=self._initargs,
+                context=clean_context(),
+            )
+        return self._pool
+
+    def _retire(self) -> tuple[ProcessPool | None, set[Future[Judgement]]]:
+        """Take the pool and its unfinished tasks out of service. Called with the lock."""
+        pool, pending = self._pool, self._pending
+        self._pool, self._pending = None, set()
+        return pool, pending
+
+    def _finish(self, pool: ProcessPool, future: Future[Judgement], done: Future[Judgement]) -> None:
+        """Pass the outcome of a task on. Called on a thread of pebble's."""
+        error = None if done.cancelled() else done.exception()
+        if isinstance(error, BrokenProcessPool):
+            # Pebble aborts what its workers had, and forgets what was still queued.
+            with self._lock:
+                lost: set[Future[Judgement]] = set()
+                if self._pool is pool:  # the first of its tasks to notice
+                    _, lost = self._retire()
+                    threading.Thread(target=_dispose, args=(pool,), daemon=True).start()
+            _fail(lost | {future}, error)
+            return
+        with self._lock:
+            self._pending.discard(future)
+        with contextlib.suppress(Exception):  # the future was cancelled, or failed with its pool
+            _settle(future, done, error)
+
+
+def _settle(future: Future[Judgement], done: Future[Judgement], error: BaseException | None) -> None:
+    """Turn the outcome of a worker into a judgement or a `VerifierError`."""
+    if error is None and not done.cancelled():
+        future.set_result(done.result())
+    elif isinstance(error, (FutureTimeout, ProcessExpired, MemoryError, RecursionError)):
+        future.set_result(Judgement(Verdict.TIMEOUT))
+    else:
+        failure = VerifierError(f"the verifier failed: {error!r}")
+        failure.__cause__ = error
+        future.set_exception(failure)
+
+
+def _fail(futures: Iterable[Future[Judgement]], error: BaseException) -> None:
+    for future in futures:
+        with contextlib.suppress(Exception):  # already cancelled or finished
+            future.set_exception(error)
+
+
+def _give_up_after(attempt: int, error: BrokenProcessPool) -> None:
+    if attempt == ATTEMPTS:
+        raise VerifierError(f"the verifier's workers died {ATTEMPTS} times: {error}") from error
+
+
+def _dispose(pool: ProcessPool) -> None:
+    """Stop a pool and wait for its workers and threads."""
+    pool.stop()
+    pool.join()

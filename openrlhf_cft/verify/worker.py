@@ -1,0 +1,116 @@
+"""Inside a verifier's worker process, and how it is started. Used by `verify.sandbox` only.
+
+Linux semantics are relied on where they exist (death with the parent); the limits of memory are POSIX.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import multiprocessing
+import os
+import resource
+import signal
+import sys
+import types
+from multiprocessing import context, forkserver, popen_forkserver, process, spawn
+from typing import Any
+
+from openrlhf_cft.verify import load_verifier
+from openrlhf_cft.verify.judgement import Judgement, Verifier
+
+OUT_OF_MEMORY = 77  # exit status of a worker that met its memory limit
+_PR_SET_PDEATHSIG = 1
+_PRELOAD = ["sympy", "sympy.parsing.sympy_parser", "pylatexenc.latex2text", __name__]
+
+_verifier: Verifier | None = None
+_failure: BaseException | None = None
+
+
+def start_worker(verifier: str, memory_limit: int) -> None:
+    """Set the limits of this process and make the verifier ready. The initializer of every worker.
+
+    A failure is kept and raised by each task: pebble would replace a worker that fails to start, for ever.
+
+    Args:
+        verifier: name of a verifier.
+        memory_limit: address space of this process in bytes.
+    """
+    global _verifier, _failure
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a Python handler would wait for a computation that never ends
+    _die_with_parent()
+    try:
+        resource.setrlimit(resource.RLIMIT_AS, (memory_limit, memory_limit))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        _verifier = load_verifier(verifier)
+        _verifier("\\boxed{x + 1}", "1+x")  # imports what it needs now, and not at the expense of the first task
+    except Exception as error:
+        _failure = error
+
+
+def run_verifier(response: str, answer: str, time_limit: float) -> Judgement:
+    """Judge one response in a worker, which the kernel kills after `time_limit` seconds of wall time.
+
+    Raises:
+        Exception: whatever kept the worker from becoming ready, or an error of the verifier itself.
+    """
+    if _failure is not None:
+        raise _failure
+    assert _verifier is not None
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # no Python handler: it would wait for the interpreter's lock
+    signal.setitimer(signal.ITIMER_REAL, time_limit)
+    try:
+        return _verifier(response, answer)
+    except MemoryError:
+        os._exit(OUT_OF_MEMORY)  # what is left of the address space is unknown: a fresh worker takes over
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)  # before the result is sent, which holds a lock of all workers
+
+
+def _die_with_parent() -> None:
+    """Have the kernel kill this process when the server that forked it ends, as it does when the caller dies.
+
+    The server ends when the last copy of a pipe is closed, and it gives each process one: that of a computing worker
+    would keep both alive until the time limit.
+    """
+    alive = getattr(forkserver._forkserver, "_forkserver_alive_fd", None)
+    if alive is not None:
+        os.close(alive)
+    if sys.platform == "linux":
+        with contextlib.suppress(AttributeError, OSError):
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    parent = multiprocessing.parent_process()
+    if parent is not None and not parent.is_alive():  # it died before the line above
+        os._exit(1)
+
+
+def clean_context() -> context.ForkServerContext:
+    """A multiprocessing context whose processes are forked from a server that has sympy and nothing of the caller."""
+    clean = _CleanContext()
+    clean.set_forkserver_preload(_PRELOAD)  # without effect where a server runs already: slower starts, nothing else
+    return clean
+
+
+def _without_main(name: str) -> dict[str, Any]:
+    """What a new process is told about its parent, less the parent's main module."""
+    return {key: value for key, value in spawn.get_preparation_data(name).items() if not key.startswith("init_main")}
+
+
+class _CleanPopen(popen_forkserver.Popen):
+    """Starts a process without importing the caller's `__main__` into it, as multiprocessing would: it may import
+    torch, or be a script without a main guard. This is multiprocessing's method with one name bound differently."""
+
+    _launch = types.FunctionType(
+        popen_forkserver.Popen._launch.__code__,  # type: ignore[attr-defined]
+        {**vars(popen_forkserver), "spawn": types.SimpleNamespace(get_preparation_data=_without_main)},
+    )
+
+
+class _CleanProcess(context.ForkServerProcess):
+    @staticmethod
+    def _Popen(process_obj: process.BaseProcess) -> Any:
+        return _CleanPopen(process_obj)
+
+
+class _CleanContext(context.ForkServerContext):
+    Process = _CleanProcess
