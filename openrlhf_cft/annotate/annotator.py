@@ -1,0 +1,180 @@
+"""One prompt to one outcome: greedy response, verdict, and the counterfactuals of every response token.
+
+    annotator = Annotator(generator, judge, decode, AnnotateSettings(top_k=3, max_new_tokens=64))
+    outcome = await annotator.annotate(prompt_token_ids, gold_answer)
+
+Works over any `Generator`; positions are independent and run concurrently, the alternatives of one position one after
+the other, because the next is needed only while the token is undecided (the mask is that of trying them all).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from openrlhf_cft.annotate.criterion import TIE_MARGIN, Candidate, candidates, decided, is_critical
+from openrlhf_cft.annotate.generate import Generation, Generator, Sampling
+from openrlhf_cft.records import Alternative, Verdict
+from openrlhf_cft.verify import Judgement
+
+
+class Judge(Protocol):
+    """Text and gold answer to a judgement (`verify.sandbox.VerifierPool` is one)."""
+
+    async def judge(self, response: str, answer: str) -> Judgement: ...
+
+
+class Status(str, enum.Enum):
+    """What became of a row. Only `ANNOTATED` rows enter the annotated data set; every other one is counted."""
+
+    ANNOTATED = "annotated"
+    WRONG = "wrong"  # the response ended by itself and is not correct
+    CUT_OFF = "cut_off"  # the response ran out of the token budget
+    TOO_LONG = "too_long"  # the prompt leaves no room for a response
+    BAD_ANSWER = "bad_answer"  # the verifier refuses the row's own gold answer
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
+class AnnotateSettings:
+    """What decides a mask, apart from the model and the verifier."""
+
+    top_k: int = 3  # k of Strict-k
+    max_new_tokens: int = 512  # budget of the response; a rollout has what was left of it at its position
+    exhaustive: bool = False  # try every alternative, also of tokens that are decided
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All that was measured of one row. T response tokens, A alternatives of each."""
+
+    status: Status
+    response_token_ids: list[int] = field(default_factory=list)  # (T,)
+    response: str = ""
+    judgement: Judgement | None = None
+    critical_mask: list[float] = field(default_factory=list)  # (T,), empty unless annotated
+    alternatives: list[list[Alternative]] = field(default_factory=list)  # (T, A), empty unless annotated
+
+    @property
+    def rollouts(self) -> int:
+        """Counterfactuals that were verified, those that are a stop token included."""
+        return sum(not alternative.skipped for position in self.alternatives for alternative in position)
+
+    @property
+    def decoded_tokens(self) -> int:
+        """Tokens that the engine generated: the response and all rollouts."""
+        rolled = sum(alternative.rollout_length for position in self.alternatives for alternative in position)
+        return len(self.response_token_ids) + rolled
+
+
+class Annotator:
+    """Strict-k annotation of one row at a time; any number of `annotate` calls may run concurrently."""
+
+    def __init__(
+        self,
+        generator: Generator,
+        judge: Judge,
+        decode: Callable[[Sequence[int]], str],
+        settings: AnnotateSettings,
+    ) -> None:
+        self.generator = generator
+        self.judge = judge
+        self.decode = decode
+        self.settings = settings
+
+    async def annotate(self, prompt_ids: Sequence[int], answer: str) -> Outcome:
+        """Annotate the model's own greedy response to a prompt.
+
+        Args:
+            prompt_ids: (P,) token ids, at least one.
+            answer: the gold answer.
+
+        Raises:
+            GeneratorError, VerifierError: infrastructure failed; nothing was measured, try the row again.
+        """
+        budget = min(self.settings.max_new_tokens, self.generator.max_model_len - len(prompt_ids))
+        if budget < 1:
+            return Outcome(Status.TOO_LONG)
+        if (await self.judge.judge(f"\\boxed{{{answer}}}", answer)).verdict is not Verdict.CORRECT:
+            return Outcome(Status.BAD_ANSWER)
+        response = await self.generator.generate(
+            prompt_ids, Sampling(budget, top_logprobs=self.settings.top_k + TIE_MARGIN)
+        )
+        text = self.decode(response.token_ids)
+        judgement = await self.judge.judge(text, answer)
+        status = _status(response, judgement)
+        if status is not Status.ANNOTATED:
+            return Outcome(status, response.token_ids, text, judgement)
+        alternatives = await self._counterfactuals(prompt_ids, response, answer, budget)
+        mask = [float(is_critical([a.verdict for a in position if a.verdict])) for position in alternatives]
+        return Outcome(status, response.token_ids, text, judgement, mask, alternatives)
+
+    async def _counterfactuals(
+        self, prompt_ids: Sequence[int], response: Generation, answer: str, budget: int
+    ) -> list[list[Alternative]]:
+        """The alternatives of every position, (T, A). The longest rollouts, those of early positions, start first."""
+        tasks = [
+            asyncio.ensure_future(self._position(prompt_ids, response, position, answer, budget))
+            for position in range(len(response.token_ids))
+        ]
+        try:
+            return list(await asyncio.gather(*tasks))
+        except BaseException:
+            for task in tasks:  # one failed position makes the row unmeasured: stop the others' rollouts
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            raise
+
+    async def _position(
+        self, prompt_ids: Sequence[int], response: Generation, position: int, answer: str, budget: int
+    ) -> list[Alternative]:
+        """Try the alternatives of one position in rank order until the token is decided."""
+        chosen = response.token_ids[position]
+        tried: list[Alternative] = []
+        for candidate in candidates(response.top_logprobs[position], chosen, self.settings.top_k):
+            if decided([a.verdict for a in tried if a.verdict], self.settings.exhaustive):
+                tried.append(_skipped(candidate))
+                continue
+            prefix = [*response.token_ids[:position], candidate.token_id]
+            tried.append(await self._rollout(prompt_ids, prefix, candidate, answer, budget - len(prefix)))
+        return tried
+
+    async def _rollout(
+        self, prompt_ids: Sequence[int], prefix: list[int], candidate: Candidate, answer: str, budget: int
+    ) -> Alternative:
+        """Finish greedily after `prefix`, which ends with the candidate, and verify. `budget` may be 0."""
+        suffix: list[int] = []
+        ended = candidate.token_id in self.generator.stop_token_ids
+        if not ended and budget > 0:
+            generation = await self.generator.generate([*prompt_ids, *prefix], Sampling(budget))
+            suffix, ended = generation.token_ids, generation.stopped
+        judgement = await self.judge.judge(self.decode([*prefix, *suffix]), answer)
+        verdict = judgement.verdict
+        if not ended and verdict in (Verdict.WRONG, Verdict.UNPARSABLE):
+            verdict = Verdict.TRUNCATED
+        return Alternative(
+            candidate.token_id,
+            candidate.rank,
+            candidate.logprob,
+            verdict,
+            len(suffix),
+            truncated=not ended,
+            skipped=False,
+        )
+
+
+def _status(response: Generation, judgement: Judgement) -> Status:
+    """A response is annotated only when it ended by itself and is correct."""
+    if not response.stopped:
+        return Status.CUT_OFF
+    return Status.ANNOTATED if judgement.verdict is Verdict.CORRECT else Status.WRONG
+
+
+def _skipped(candidate: Candidate) -> Alternative:
+    """The record of a candidate that could no longer change the mask."""
+    return Alternative(candidate.token_id, candidate.rank, candidate.logprob, None, 0, truncated=False, skipped=True)

@@ -1,0 +1,57 @@
+"""Strict-k: which alternatives a token has, which to try next, and when the token is decided. Pure functions.
+
+Source: arXiv 2510.10974, "Strict-k": a token is critical iff each of its k - 1 alternatives ends in a wrong answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from openrlhf_cft.records import Verdict
+
+# Engines cut their list of top tokens at a fixed length without regard to ties, so more are asked for than needed:
+# in bfloat16 several tokens often share one logit, and the smaller id must win whatever the engine returned first.
+TIE_MARGIN = 8
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A token that could stand in the place of the response's own."""
+
+    token_id: int
+    rank: int  # 1 = the most probable token at this position
+    logprob: float  # natural logarithm
+
+
+def candidates(top_logprobs: Sequence[tuple[int, float]], chosen: int, top_k: int) -> list[Candidate]:
+    """The alternatives to `chosen` at one position, in the order in which they are tried.
+
+    Args:
+        top_logprobs: (>= top_k,) pairs of token id and logprob, in any order.
+        chosen: the token that the response has here.
+        top_k: k of Strict-k, at least 2.
+
+    Returns:
+        The first k - 1 tokens other than `chosen` by falling logprob, ties broken by the smaller token id: ranks 2..k
+        when `chosen` is the argmax, the best k - 1 others when it is not.
+    """
+    ordered = sorted(top_logprobs, key=lambda pair: (-pair[1], pair[0]))
+    ranked = [Candidate(token_id, rank, logprob) for rank, (token_id, logprob) in enumerate(ordered, start=1)]
+    return [candidate for candidate in ranked if candidate.token_id != chosen][: top_k - 1]
+
+
+def decided(verdicts: Sequence[Verdict], exhaustive: bool) -> bool:
+    """Whether trying further alternatives can be left out: one that succeeds makes the token not critical."""
+    return not exhaustive and any(verdict is Verdict.CORRECT for verdict in verdicts)
+
+
+def is_critical(verdicts: Sequence[Verdict]) -> bool:
+    """Strict-k of the tried alternatives' verdicts, at least one.
+
+    Raises:
+        ValueError: there is none, so nothing was measured.
+    """
+    if not verdicts:
+        raise ValueError("a token without a tried alternative is unmeasured, not critical")
+    return all(verdict is not Verdict.CORRECT for verdict in verdicts)

@@ -1,0 +1,160 @@
+"""The `Generator` on vLLM's AsyncLLM: the only module that imports vllm.
+
+    engine = VllmGenerator(EngineSettings(model="runs/model"))
+    generation = await engine.generate([1, 2, 3], Sampling(max_tokens=16))
+    engine.close()
+
+Token ids go in and come out; nothing is detokenized in the engine. Must not share a process with DeepSpeed, whose
+import changes torch for vLLM.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from openrlhf_cft.annotate.generate import Generation, GeneratorError, Sampling
+from openrlhf_cft.platform import engine_defaults, environment
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+    from vllm import SamplingParams
+    from vllm.outputs import RequestOutput
+
+MAX_LOGPROBS = 64  # vLLM refuses requests for more top tokens than this; Strict-k with ties needs k + 8
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """One engine. Names as in OpenRLHF's `--vllm.*` flags."""
+
+    model: str
+    dtype: str = "auto"
+    tensor_parallel_size: int = 1
+    gpu_memory_utilization: float = 0.9
+    max_model_len: int | None = None
+    seed: int = 42
+    engine_args: dict[str, Any] = field(default_factory=dict)  # passed through to vLLM's AsyncEngineArgs as they are
+
+    def resolved(self) -> dict[str, Any]:
+        """The keyword arguments of AsyncEngineArgs; later ones win: platform, named flags, the user's JSON."""
+        named = {
+            "model": self.model,
+            "dtype": self.dtype,
+            "tensor_parallel_size": self.tensor_parallel_size,
+            "gpu_memory_utilization": self.gpu_memory_utilization,
+            "max_model_len": self.max_model_len,
+            "seed": self.seed,
+            "max_logprobs": MAX_LOGPROBS,
+        }
+        return {**engine_defaults(), **named, **self.engine_args}
+
+
+def parse_engine_args(text: str | None) -> dict[str, Any]:
+    """The JSON object given as `--vllm.engine_args`.
+
+    Raises:
+        ValueError: it is no JSON object.
+    """
+    if not text:
+        return {}
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"--vllm.engine_args is not JSON ({error}): {text!r}") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"--vllm.engine_args must be a JSON object such as '{{\"block_size\": 32}}', not {text!r}")
+    return value
+
+
+def stop_token_ids(tokenizer: PreTrainedTokenizerBase, model: str) -> frozenset[int]:
+    """The tokens that end a response: the tokenizer's EOS and those of the model's generation configuration."""
+    from transformers import GenerationConfig
+
+    try:
+        configured = GenerationConfig.from_pretrained(model).eos_token_id
+    except OSError:  # a checkpoint without generation_config.json
+        configured = None
+    ids = configured if isinstance(configured, list) else [configured]
+    return frozenset(int(i) for i in [*ids, tokenizer.eos_token_id] if i is not None)
+
+
+class VllmGenerator:
+    """A `Generator` over one vLLM engine, which runs in processes of its own."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        for name, value in environment().items():
+            os.environ.setdefault(name, value)
+        from transformers import AutoTokenizer
+        from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        self.tokenizer = AutoTokenizer.from_pretrained(settings.model)
+        self.stop_token_ids = stop_token_ids(self.tokenizer, settings.model)
+        self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**settings.resolved()))
+        self.max_model_len = int(self._llm.model_config.max_model_len)
+        self._requests = 0
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of a response, without special tokens."""
+        return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=True))
+
+    async def generate(self, token_ids: Sequence[int], sampling: Sampling) -> Generation:
+        """See `Generator.generate`."""
+        from vllm.exceptions import VLLMError
+        from vllm.inputs import TokensPrompt
+
+        self._requests += 1
+        prompt = TokensPrompt(prompt_token_ids=list(token_ids))
+        final: RequestOutput | None = None
+        try:
+            async for output in self._llm.generate(prompt, self._params(sampling), f"cft-{self._requests}"):
+                final = output
+        except VLLMError as error:
+            raise GeneratorError(f"{type(error).__name__}: {error}") from error
+        if final is None:
+            raise GeneratorError("the engine returned no output")
+        return _to_generation(final, sampling, self.stop_token_ids)
+
+    @property
+    def dead(self) -> bool:
+        """Whether the engine's process has died, so that only a new engine can go on."""
+        return bool(self._llm.errored)
+
+    def close(self) -> None:
+        """End the engine's processes."""
+        self._llm.shutdown()
+
+    def _params(self, sampling: Sampling) -> SamplingParams:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        return SamplingParams(
+            temperature=sampling.temperature,
+            max_tokens=sampling.max_tokens,
+            logprobs=sampling.top_logprobs if sampling.top_logprobs or sampling.temperature else None,
+            seed=sampling.seed,
+            stop_token_ids=sorted(self.stop_token_ids),
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+
+
+def _to_generation(output: RequestOutput, sampling: Sampling, stops: frozenset[int]) -> Generation:
+    """vLLM's final output of one request as a `Generation`."""
+    completion = output.outputs[0]
+    token_ids = list(completion.token_ids)
+    if completion.finish_reason not in ("stop", "length") or not token_ids:
+        raise GeneratorError(f"request ended with {completion.finish_reason!r} after {len(token_ids)} tokens")
+    reported = completion.logprobs or []
+    return Generation(
+        token_ids=token_ids,
+        stopped=token_ids[-1] in stops,
+        logprobs=[entry[token_id].logprob for token_id, entry in zip(token_ids, reported, strict=False)],
+        top_logprobs=[[(i, value.logprob) for i, value in entry.items()] for entry in reported]
+        if sampling.top_logprobs
+        else [],
+    )

@@ -1,0 +1,50 @@
+"""The `Generator` protocol: token ids in, token ids and logprobs out. Knows no engine.
+
+`engine.py` implements it on vLLM; tests implement it in ten lines. Everything else of annotation and evaluation is
+written against this protocol.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class GeneratorError(RuntimeError):
+    """The engine failed (out of memory, died, refused a request). Never a verdict: the work is retried."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How one continuation is decoded. The default is greedy."""
+
+    max_tokens: int  # budget of new tokens, at least 1
+    temperature: float = 0.0  # 0 is greedy: the argmax at every step
+    top_logprobs: int = 0  # how many of the most probable tokens to report at each position
+    seed: int | None = None  # of this request, for sampling
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One continuation of T tokens."""
+
+    token_ids: list[int]  # (T,), the stop token included where there is one
+    stopped: bool  # ended by a stop token, not by the budget
+    logprobs: list[float]  # (T,) natural logarithm, of the generated tokens; empty unless asked for
+    top_logprobs: list[list[tuple[int, float]]]  # (T, >= top_logprobs) of (token id, logprob); empty unless asked for
+
+
+class Generator(Protocol):
+    """Continues token sequences, many at a time."""
+
+    stop_token_ids: frozenset[int]
+    max_model_len: int  # prompt and continuation together, in tokens
+
+    async def generate(self, token_ids: Sequence[int], sampling: Sampling) -> Generation:
+        """Continue `token_ids`, which holds at least one token.
+
+        Raises:
+            GeneratorError: the engine failed.
+        """
+        ...

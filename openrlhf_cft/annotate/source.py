@@ -1,0 +1,141 @@
+"""Source rows to rendered prompts: any OpenRLHF-style data set to one Parquet file that the pipeline reads.
+
+Data sets load as OpenRLHF's `blending_datasets` does (hub name, local directory, .json/.jsonl/.csv/.parquet), prompts
+are rendered as its `PromptDataset` does. Neither is imported: `openrlhf.datasets` imports DeepSpeed, which a process
+near vLLM must not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from openrlhf_cft.records import ANNOTATION_COLUMNS, ID, PROMPT, PROMPT_IDS
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+GOLD = "_gold"  # the gold answer as text
+FILE_TYPES = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet", ".arrow": "arrow"}
+
+
+@dataclass(frozen=True)
+class SourceSettings:
+    """Where the rows are and how a prompt is made of one. Names as in OpenRLHF's `--data.*` flags."""
+
+    dataset: str
+    dataset_split: str = "train"
+    input_key: str = "input"
+    label_key: str = "label"
+    id_key: str | None = None  # None: the column `id` when there is one, else the row number
+    apply_chat_template: bool = False
+    input_template: str | None = None
+    max_samples: int = 1_000_000
+
+
+def load_source(settings: SourceSettings) -> Dataset:
+    """The source rows.
+
+    Raises:
+        ValueError: nothing to load at `settings.dataset`, no row, or a missing column; the message names it.
+    """
+    import datasets
+
+    name, extension = settings.dataset, os.path.splitext(settings.dataset)[-1].lower()
+    if extension in FILE_TYPES and not os.path.exists(name):
+        raise ValueError(f"--data.dataset: no file {name!r}")
+    try:
+        if extension in FILE_TYPES:
+            data = datasets.load_dataset(FILE_TYPES[extension], data_files=name)
+        elif os.path.isdir(name) and os.path.exists(os.path.join(name, "state.json")):
+            data = datasets.load_from_disk(name)
+        else:
+            data = datasets.load_dataset(name)
+    except Exception as error:  # datasets raises many types for a bad path, a bad file, an unreachable hub
+        raise ValueError(f"--data.dataset: cannot load {name!r}: {error}") from error
+    if isinstance(data, dict):
+        if settings.dataset_split not in data:
+            raise ValueError(f"--data.dataset_split: {settings.dataset_split!r} is not in {sorted(data)} of {name!r}")
+        data = data[settings.dataset_split]
+    if len(data) == 0:
+        raise ValueError(f"--data.dataset: {name!r} has no rows")
+    for flag, column in (("input_key", settings.input_key), ("label_key", settings.label_key)):
+        if column not in data.column_names:
+            raise ValueError(f"--data.{flag}: no column {column!r} in {name!r}, which has {data.column_names}")
+    return data.select(range(min(settings.max_samples, len(data))))
+
+
+def row_ids(data: Dataset, settings: SourceSettings) -> list[str]:
+    """One id a row, as text.
+
+    Raises:
+        ValueError: a duplicate id, or a missing id column; the message names it.
+    """
+    key = settings.id_key or (ID if ID in data.column_names else None)
+    if key is None:
+        return [str(number) for number in range(len(data))]
+    if key not in data.column_names:
+        raise ValueError(f"--data.id_key: no column {key!r}, only {data.column_names}")
+    ids = [str(value) for value in data[key]]
+    seen: set[str] = set()
+    for value in ids:
+        if value in seen:
+            raise ValueError(f"column {key!r}: id {value!r} occurs more than once; ids must be unique")
+        seen.add(value)
+    return ids
+
+
+def render_prompt(value: Any, tokenizer: PreTrainedTokenizerBase, settings: SourceSettings) -> str:
+    """One source value to the prompt text, as OpenRLHF's `preprocess_data` (openrlhf/datasets/prompts_dataset.py).
+
+    Raises:
+        ValueError: a list of messages without `--data.apply_chat_template`.
+    """
+    if settings.apply_chat_template:
+        messages = [{"role": "user", "content": value}] if isinstance(value, str) else value
+        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r:.80} is no text: a list of messages needs --data.apply_chat_template")
+    return settings.input_template.format(value) if settings.input_template else value
+
+
+def _rendered(data: Dataset, tokenizer: PreTrainedTokenizerBase, settings: SourceSettings) -> Iterator[dict[str, Any]]:
+    """The rows as the pipeline reads them; a source column whose name annotation needs becomes `source_NAME`."""
+    renamed = {name: f"source_{name}" if name in ANNOTATION_COLUMNS else name for name in data.column_names}
+    for row_id, row in zip(row_ids(data, settings), data, strict=False):
+        prompt = render_prompt(row[settings.input_key], tokenizer, settings)
+        prompt_ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+        if not prompt_ids:
+            raise ValueError(f"row {row_id!r}: the prompt in column {settings.input_key!r} is empty")
+        if row[settings.label_key] is None:
+            raise ValueError(f"row {row_id!r}: no gold answer in column {settings.label_key!r}")
+        kept = {renamed[name]: value for name, value in row.items() if name != ID}
+        added = {ID: row_id, GOLD: str(row[settings.label_key]), PROMPT: prompt, PROMPT_IDS: prompt_ids}
+        yield {**kept, **added}
+
+
+def write_prompts(data: Dataset, tokenizer: PreTrainedTokenizerBase, settings: SourceSettings, path: Path) -> str:
+    """Render all rows into one Parquet file, replaced atomically.
+
+    Returns:
+        A fingerprint of ids, prompts and gold answers: equal for equal work.
+
+    Raises:
+        ValueError: names the row that cannot be rendered.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    digest = hashlib.sha256()
+    rows = list(_rendered(data, tokenizer, settings))
+    for row in rows:
+        digest.update(repr((row[ID], row[PROMPT_IDS], row[GOLD])).encode())
+    partial = path.with_suffix(".partial")
+    pq.write_table(pa.Table.from_pylist(rows), partial)
+    os.replace(partial, path)
+    return digest.hexdigest()[:16]

@@ -1,0 +1,93 @@
+"""What an annotating actor holds: one engine, the verifier's processes, and the annotator over both."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from openrlhf_cft.annotate.annotator import AnnotateSettings, Annotator, Outcome
+from openrlhf_cft.annotate.engine import EngineSettings, VllmGenerator
+from openrlhf_cft.annotate.pipeline import Finished
+from openrlhf_cft.annotate.source import GOLD
+from openrlhf_cft.records import (
+    ALTERNATIVES,
+    ANSWER,
+    MASK,
+    PROMPT_IDS,
+    RESPONSE,
+    RESPONSE_IDS,
+    VERDICT,
+    alternative_to_dict,
+)
+from openrlhf_cft.verify.sandbox import VerifierPool
+
+
+@dataclass(frozen=True)
+class AnnotateWorkerFactory:
+    """Makes the worker inside the actor's process; travels there as plain settings."""
+
+    engine: EngineSettings
+    settings: AnnotateSettings
+    verifier: str
+
+    def __call__(self) -> AnnotateWorker:
+        return AnnotateWorker(VllmGenerator(self.engine), VerifierPool(self.verifier), self.settings)
+
+
+class AnnotateWorker:
+    """A `pipeline.RowWorker` that annotates."""
+
+    def __init__(self, generator: VllmGenerator, verifier: VerifierPool, settings: AnnotateSettings) -> None:
+        self.generator = generator
+        self.annotator = Annotator(generator, verifier, generator.decode, settings)
+
+    @property
+    def dead(self) -> bool:
+        """Whether the engine has died."""
+        return self.generator.dead
+
+    async def work(self, row: dict[str, Any]) -> Finished:
+        """Annotate one row of the source file."""
+        outcome = await self.annotator.annotate([int(i) for i in row[PROMPT_IDS]], row[GOLD])
+        return Finished(outcome.status.value, to_payload(outcome), counters(outcome))
+
+
+def to_payload(outcome: Outcome) -> dict[str, Any]:
+    """An outcome as JSON: the annotation columns of the row, and what it cost."""
+    judgement = outcome.judgement
+    return {
+        RESPONSE: outcome.response,
+        RESPONSE_IDS: outcome.response_token_ids,
+        MASK: outcome.critical_mask,
+        ALTERNATIVES: [[alternative_to_dict(a) for a in position] for position in outcome.alternatives],
+        VERDICT: judgement.verdict.value if judgement else None,
+        ANSWER: judgement.answer if judgement else None,
+        "counts": counters(outcome),
+    }
+
+
+def counters(outcome: Outcome) -> dict[str, float]:
+    """What one row adds to the totals; the names are those of the summary."""
+    return {
+        "rows": 1,
+        outcome.status.value: 1,
+        "positions": len(outcome.critical_mask),
+        "critical": sum(outcome.critical_mask),
+        "rollouts": outcome.rollouts,
+        "skipped": sum(a.skipped for position in outcome.alternatives for a in position),
+        "decoded_tokens": outcome.decoded_tokens,
+    }
+
+
+def settings_record(factory: AnnotateWorkerFactory) -> dict[str, Any]:
+    """All of the settings that decide a mask, as JSON."""
+    engine = factory.engine
+    return {
+        "model": engine.model,
+        "dtype": engine.dtype,
+        "max_model_len": engine.max_model_len,
+        "engine_args": engine.engine_args,
+        "criterion": f"strict-{factory.settings.top_k}",
+        "decoding": asdict(factory.settings),
+        "verifier": factory.verifier,
+    }

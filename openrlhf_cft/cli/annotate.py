@@ -1,0 +1,70 @@
+"""`python -m openrlhf_cft.cli.annotate`: questions with gold answers to an annotated data set."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from openrlhf_cft.annotate.annotator import AnnotateSettings
+from openrlhf_cft.annotate.engine import MAX_LOGPROBS
+from openrlhf_cft.annotate.job import AnnotateJob, annotate, describe
+from openrlhf_cft.annotate.worker import AnnotateWorkerFactory
+from openrlhf_cft.cli.flags import (
+    data_flags,
+    engine_flags,
+    engine_settings,
+    pool_settings,
+    run_command,
+    source_settings,
+)
+from openrlhf_cft.verify import load_verifier
+
+HIGHEST_K = MAX_LOGPROBS - 8
+
+
+def parser() -> argparse.ArgumentParser:
+    """All flags of the command."""
+    flags = argparse.ArgumentParser(prog="annotate", description=__doc__, allow_abbrev=False)
+    flags.add_argument("--model.model_name_or_path", required=True)
+    data_flags(flags)
+    engine_flags(flags)
+    flags.add_argument("--annotate.top_k", type=int, default=3, help="k of Strict-k: k - 1 alternatives are tried")
+    flags.add_argument("--annotate.max_new_tokens", type=int, default=512, help="token budget of a response")
+    flags.add_argument("--annotate.verifier", default="math")
+    flags.add_argument("--annotate.exhaustive", action="store_true", help="try alternatives of decided tokens too")
+    flags.add_argument("--ckpt.output_dir", type=Path, required=True)
+    return flags
+
+
+def job_of(arguments: list[str] | None = None) -> AnnotateJob:
+    """The job that the flags describe.
+
+    Raises:
+        ValueError: names a flag and its value.
+    """
+    flags = vars(parser().parse_args(arguments))
+    top_k, budget = flags["annotate.top_k"], flags["annotate.max_new_tokens"]
+    if not 2 <= top_k <= HIGHEST_K:
+        raise ValueError(f"--annotate.top_k: {top_k} is not between 2 and {HIGHEST_K}")
+    if budget < 1:
+        raise ValueError(f"--annotate.max_new_tokens: {budget} is not at least 1")
+    load_verifier(flags["annotate.verifier"])
+    factory = AnnotateWorkerFactory(
+        engine_settings(flags, flags["model.model_name_or_path"]),
+        AnnotateSettings(top_k, budget, flags["annotate.exhaustive"]),
+        flags["annotate.verifier"],
+    )
+    return AnnotateJob(source_settings(flags), factory, pool_settings(flags), flags["ckpt.output_dir"])
+
+
+def main() -> int:
+    """Annotate, print the summary; 1 when rows are left for the next run."""
+    job = job_of()
+    print(f"annotate: engine {job.factory.engine.resolved()}", flush=True)
+    summary = annotate(job)
+    print(describe(summary))
+    return 1 if summary["failed"] else 0
+
+
+if __name__ == "__main__":
+    run_command("annotate", main)

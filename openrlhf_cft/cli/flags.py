@@ -1,0 +1,88 @@
+"""Flags shared by the commands, named as in OpenRLHF, and the two habits that all commands have.
+
+`data_flags` and `engine_flags` add arguments; `source_settings`, `engine_settings` and `pool_settings` read them back.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+
+from openrlhf_cft.annotate.engine import EngineSettings, parse_engine_args
+from openrlhf_cft.annotate.pipeline import PoolSettings
+from openrlhf_cft.annotate.source import SourceSettings
+
+
+def data_flags(parser: argparse.ArgumentParser) -> None:
+    """`--data.*`, as in OpenRLHF's prompt data sets."""
+    parser.add_argument("--data.dataset", required=True, help="hub name, directory, .json, .jsonl, .csv or .parquet")
+    parser.add_argument("--data.dataset_split", default="train")
+    parser.add_argument("--data.input_key", default="input", help="column of the question, or of its chat messages")
+    parser.add_argument("--data.label_key", default="label", help="column of the gold answer")
+    parser.add_argument("--data.id_key", default=None, help="column of a unique id; default `id`, else the row number")
+    parser.add_argument("--data.apply_chat_template", action="store_true", help="render with the tokenizer's template")
+    parser.add_argument("--data.input_template", default=None, help="for example $'User: {}\\nAssistant: '")
+    parser.add_argument("--data.max_samples", type=int, default=1_000_000)
+
+
+def engine_flags(parser: argparse.ArgumentParser) -> None:
+    """`--vllm.*`, `--ray.*` and `--train.seed`."""
+    parser.add_argument("--vllm.num_engines", type=int, default=1)
+    parser.add_argument("--vllm.tensor_parallel_size", type=int, default=1)
+    parser.add_argument("--vllm.gpu_memory_utilization", type=float, default=0.9)
+    parser.add_argument("--vllm.dtype", default="auto", help="auto is the checkpoint's; float32 makes masks steadier")
+    parser.add_argument("--vllm.max_model_len", type=int, default=None)
+    parser.add_argument("--vllm.engine_args", default=None, help="JSON object of further vLLM engine arguments")
+    parser.add_argument("--vllm.rows_in_flight", type=int, default=64, help="rows that one engine works on at a time")
+    parser.add_argument(
+        "--ray.address", default=None, help="a running cluster; default: RAY_ADDRESS, else a local Ray"
+    )
+    parser.add_argument("--train.seed", type=int, default=42)
+
+
+def source_settings(flags: dict[str, object]) -> SourceSettings:
+    """The `--data.*` flags."""
+    names = SourceSettings.__dataclass_fields__
+    settings = SourceSettings(**{name: flags[f"data.{name}"] for name in names})  # type: ignore[arg-type]
+    if settings.input_template is not None and "{}" not in settings.input_template:
+        raise ValueError(f"--data.input_template: {settings.input_template!r} has no {{}} for the question")
+    if settings.max_samples < 1:
+        raise ValueError(f"--data.max_samples: {settings.max_samples} is not at least 1")
+    return settings
+
+
+def engine_settings(flags: dict[str, object], model: str) -> EngineSettings:
+    """The engine's `--vllm.*` flags, for one model."""
+    return EngineSettings(
+        model=model,
+        dtype=str(flags["vllm.dtype"]),
+        tensor_parallel_size=flags["vllm.tensor_parallel_size"],  # type: ignore[arg-type]
+        gpu_memory_utilization=flags["vllm.gpu_memory_utilization"],  # type: ignore[arg-type]
+        max_model_len=flags["vllm.max_model_len"],  # type: ignore[arg-type]
+        seed=flags["train.seed"],  # type: ignore[arg-type]
+        engine_args=parse_engine_args(flags["vllm.engine_args"]),  # type: ignore[arg-type]
+    )
+
+
+def pool_settings(flags: dict[str, object]) -> PoolSettings:
+    """The pool's `--vllm.*` and `--ray.*` flags."""
+    engines, rows = flags["vllm.num_engines"], flags["vllm.rows_in_flight"]
+    if not isinstance(engines, int) or engines < 1:
+        raise ValueError(f"--vllm.num_engines: {engines} is not at least 1")
+    if not isinstance(rows, int) or rows < 1:
+        raise ValueError(f"--vllm.rows_in_flight: {rows} is not at least 1")
+    return PoolSettings(engines, flags["vllm.tensor_parallel_size"], rows, flags["ray.address"])  # type: ignore[arg-type]
+
+
+def run_command(name: str, command: Callable[[], int]) -> None:
+    """Run a command; bad input ends in its one sentence and exit code 2, Ctrl-C in 130."""
+    try:
+        code = command()
+    except ValueError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        code = 2
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted; the same command goes on from here", file=sys.stderr)
+        code = 130
+    sys.exit(code)

@@ -1,0 +1,84 @@
+"""What an evaluating actor holds: one engine and the verifier; per question a greedy response and n samples."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+from openrlhf_cft.annotate.annotator import Judge
+from openrlhf_cft.annotate.engine import EngineSettings, VllmGenerator
+from openrlhf_cft.annotate.generate import Sampling
+from openrlhf_cft.annotate.pipeline import Finished
+from openrlhf_cft.annotate.source import GOLD
+from openrlhf_cft.records import ID, PROMPT_IDS, Verdict
+from openrlhf_cft.verify.sandbox import VerifierPool
+
+
+@dataclass(frozen=True)
+class EvaluateSettings:
+    """What decides the figures, apart from the model and the verifier."""
+
+    n_samples: int = 8  # per question, at temperature 1
+    max_new_tokens: int = 512
+    seed: int = 42
+
+
+@dataclass(frozen=True)
+class EvaluateWorkerFactory:
+    """Makes the worker inside the actor's process; travels there as plain settings."""
+
+    engine: EngineSettings
+    settings: EvaluateSettings
+    verifier: str
+
+    def __call__(self) -> EvaluateWorker:
+        return EvaluateWorker(VllmGenerator(self.engine), VerifierPool(self.verifier), self.settings)
+
+
+class EvaluateWorker:
+    """A `pipeline.RowWorker` that samples and verifies."""
+
+    def __init__(self, generator: VllmGenerator, judge: Judge, settings: EvaluateSettings) -> None:
+        self.generator = generator
+        self.judge = judge
+        self.settings = settings
+
+    @property
+    def dead(self) -> bool:
+        """Whether the engine has died."""
+        return self.generator.dead
+
+    async def work(self, row: dict[str, Any]) -> Finished:
+        """One question: the greedy response first, then the samples, all at the same time."""
+        prompt_ids = [int(i) for i in row[PROMPT_IDS]]
+        budget = min(self.settings.max_new_tokens, self.generator.max_model_len - len(prompt_ids))
+        if budget < 1:
+            return Finished("too_long", {}, {"rows": 1})
+        samplings = [Sampling(budget)] + [
+            Sampling(budget, temperature=1.0, seed=request_seed(self.settings.seed, row[ID], number))
+            for number in range(self.settings.n_samples)
+        ]
+        responses = await asyncio.gather(*(self._respond(prompt_ids, sampling, row[GOLD]) for sampling in samplings))
+        payload = {"greedy": responses[0], "samples": responses[1:]}
+        return Finished("evaluated", payload, {"rows": 1, "decoded_tokens": sum(r["length"] for r in responses)})
+
+    async def _respond(self, prompt_ids: list[int], sampling: Sampling, answer: str) -> dict[str, Any]:
+        """One response, verified, as `metrics.metrics` reads it."""
+        generation = await self.generator.generate(prompt_ids, sampling)
+        text = self.generator.decode(generation.token_ids)
+        judgement = await self.judge.judge(text, answer)
+        return {
+            "correct": judgement.verdict is Verdict.CORRECT,
+            "verdict": judgement.verdict.value,
+            "response": text,
+            "length": len(generation.token_ids),
+            "stopped": generation.stopped,
+            "logprob": sum(generation.logprobs),
+        }
+
+
+def request_seed(seed: int, row_id: str, number: int) -> int:
+    """A seed for each sample of each question, whatever the order in which they run."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{row_id}/{number}".encode()).digest()[:4], "big")

@@ -1,0 +1,57 @@
+"""The defaults of a CPU and of a GPU machine: engine settings and environment, chosen by measurement.
+
+    eval "$(python -m openrlhf_cft.platform)"      # a shell script starts with this; prints `export NAME=VALUE` lines
+
+Nothing here changes OpenRLHF (that is `patches/`), and a variable that the user has set is left alone.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def has_gpu() -> bool:
+    """Whether this machine has an NVIDIA GPU, found without importing torch."""
+    return Path("/dev/nvidiactl").exists() or shutil.which("nvidia-smi") is not None
+
+
+def environment(gpu: bool | None = None) -> dict[str, str]:
+    """Environment variables that make vLLM, DeepSpeed and Ray run well here, by name."""
+    common = {"TOKENIZERS_PARALLELISM": "false", "RAY_DATA_DISABLE_PROGRESS_BARS": "1"}
+    if has_gpu() if gpu is None else gpu:
+        return common
+    return {
+        **common,
+        "DS_ACCELERATOR": "cpu",  # otherwise DeepSpeed probes for others and warns
+        "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB; without it vLLM claims 95 % of the memory
+        # DeepSpeed compiles two operators at its first run: 66 s, against 20 s when they are kept beside the venv.
+        "TORCH_EXTENSIONS_DIR": str(Path(sys.prefix) / "torch_extensions"),
+    }
+
+
+def engine_defaults(gpu: bool | None = None) -> dict[str, Any]:
+    """vLLM engine arguments that are not its own defaults, by name of `AsyncEngineArgs`.
+
+    On CPU the KV block is 128 tokens by default, longer than a short prompt, so prefix caching would reuse nothing;
+    32 is the smallest it takes. Measured on SmolLM2-135M: 12.6 s against 27.0 s for the same annotation.
+    """
+    common: dict[str, Any] = {"enable_prefix_caching": True, "disable_log_stats": True}
+    if has_gpu() if gpu is None else gpu:
+        return common
+    return {**common, "block_size": 32, "max_num_seqs": 256, "enforce_eager": True}
+
+
+def main() -> None:
+    """Print the environment as shell exports, leaving out what is set already."""
+    for name, value in environment().items():
+        if name not in os.environ:
+            print(f"export {name}={shlex.quote(value)}")
+
+
+if __name__ == "__main__":
+    main()
