@@ -1,0 +1,60 @@
+"""The end of the quickstart: a few responses with their critical tokens coloured, the table, and `report.json`.
+
+python examples/report.py --run_dir runs/quickstart
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from openrlhf_cft.annotate.workdir import versions, write_json
+from openrlhf_cft.evaluate.job import table
+from openrlhf_cft.records import ANNOTATION_COLUMNS, MASK, RESPONSE_IDS, read_rows
+
+RED, PLAIN = "\x1b[1;31m", "\x1b[0m"
+
+
+def marked(row: dict[str, Any], tokenizer: Any, colour: bool) -> str:
+    """A response with its critical tokens red, or between brackets where there is no colour."""
+    start, end = (RED, PLAIN) if colour else ("[", "]")
+    pieces = []
+    for token_id, weight in zip(row[RESPONSE_IDS], row[MASK], strict=True):
+        # A model's output is shown, not obeyed: control characters become visible.
+        text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in tokenizer.decode([token_id]))
+        pieces.append(f"{start}{text}{end}" if weight else text)
+    return "".join(pieces)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--run_dir", type=Path, required=True)
+    parser.add_argument("--examples", type=int, default=6)
+    parser.add_argument("--seconds", type=float, default=None, help="wall time of the whole run so far")
+    args = parser.parse_args()
+
+    from transformers import AutoTokenizer
+
+    summary = json.loads((args.run_dir / "annotated/.annotate/summary.json").read_text())
+    checkpoints = json.loads((args.run_dir / "evaluation/metrics.json").read_text())["checkpoints"]
+    tokenizer = AutoTokenizer.from_pretrained(summary["config"]["model"])
+    colour = sys.stdout.isatty()
+    print(f"Responses of the model, critical tokens {'red' if colour else 'in brackets'}:")
+    for _, row in zip(range(args.examples), read_rows(args.run_dir / "annotated"), strict=False):
+        question = next(value for name, value in row.items() if name == "question" or name not in ANNOTATION_COLUMNS)
+        print(f"  {question}\n    {marked(row, tokenizer, colour)}")
+    rows = f"{summary['annotated']} of {summary['rows_read']} rows, {summary['positions']} positions"
+    cost = f"{summary['rollouts']} rollouts, {summary['seconds']:.0f} s"
+    print(f"\nannotation: {rows}, {summary['critical_share']:.1%} critical, {cost}\n")
+    print(table(checkpoints))
+    print("(mean_entropy: nats a token at temperature 1; one seed and few questions: no evidence, only a first look)")
+    report = {"annotation": summary, "checkpoints": checkpoints, "seconds": args.seconds, "versions": versions()}
+    write_json(args.run_dir / "report.json", report)
+    print(f"\nall of it is in {args.run_dir}: annotated/ sft/ cft/ evaluation/ tensorboard/ report.json")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""Checks on annotated rows, a table at a time, so that a bad row is found before a model loads and not in epoch two.
+
+The fast path is arithmetic on whole columns; only a table with a fault is read row by row, to name the row.
+`preflight` runs it over local Parquet files, `CriticalTokenDataset` over whatever OpenRLHF has loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from openrlhf_cft import records
+
+ROWS_AT_ONCE = 1024  # large enough for column arithmetic, small in memory
+
+
+class InputError(ValueError):
+    """What the user gave cannot be trained on. One sentence that names the value; shown without a traceback."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What the rows of one table hold once they are cut to `max_length`. R is the axis of rows."""
+
+    trained_R: np.ndarray  # (R,) int64, response tokens with a weight that is not zero in float32
+    response_R: np.ndarray  # (R,) int64, response tokens
+    largest_id: int  # of all token ids, -1 where there are none
+
+
+def refuse_modes(*, pretrain_mode: bool, multiturn: bool) -> None:
+    """Refuse the stock modes that have no meaning for annotated rows.
+
+    Raises:
+        InputError: names the flag.
+    """
+    for given, flag in ((pretrain_mode, "--model.pretrain_mode_enable"), (multiturn, "--data.multiturn")):
+        if given:
+            raise InputError(f"{flag} cannot be combined with --critical_mask: annotated rows hold one response each")
+
+
+def no_trained_token(source: str, rows: int, column: str, max_length: int) -> str:
+    """The sentence for a data set on which nothing would be trained."""
+    return (
+        f"{source} has no token to train: none of its {rows} rows has a weight above 0 in column {column!r} "
+        f"within --data.max_len {max_length}"
+    )
+
+
+def require_columns(names: Sequence[str], column: str, source: str) -> None:
+    """Refuse rows that lack a column.
+
+    Raises:
+        InputError: names the column, the data set `source`, and the columns that there are.
+    """
+    for name in (column, records.PROMPT_IDS, records.RESPONSE_IDS):
+        if name not in names:
+            raise InputError(f"{source} has no column {name!r}; its columns are {', '.join(sorted(names))}")
+
+
+def columns_to_read(names: Sequence[str], column: str) -> list[str]:
+    """The columns that `count_tokens` looks at: the ids, the mask, and the row's name where it has one."""
+    return [name for name in (records.ID, records.PROMPT_IDS, records.RESPONSE_IDS, column) if name in names]
+
+
+def count_tokens(table: pa.Table, column: str, max_length: int, first_row: int = 0) -> Counts:
+    """Check every row of a table and count its tokens.
+
+    Args:
+        table: R rows with the columns of `columns_to_read`.
+        column: the column of weights.
+        max_length: each sequence is cut to this many tokens.
+        first_row: index of the first row, which names a row where there is no `id`.
+
+    Raises:
+        InputError: a row has no prompt, no weights, too many or too few of them, or one that is no finite number >= 0
+            in float32; a column does not hold lists of numbers.
+    """
+    prompt_R, prompt_ids = _lists(table, records.PROMPT_IDS, integers=True)
+    response_R, response_ids = _lists(table, records.RESPONSE_IDS, integers=True)
+    weights_R, weights = _lists(table, column, integers=False)
+    ids = np.concatenate([prompt_ids, response_ids])
+    lengths_fit = (prompt_R >= 1).all() and (response_R >= 0).all() and (weights_R == response_R).all()
+    with np.errstate(over="ignore", invalid="ignore"):  # overflow is what is looked for
+        weights = weights.astype(np.float32)
+    if not (lengths_fit and np.isfinite(weights).all() and (weights >= 0).all() and (ids >= 0).all()):
+        _raise_for_first(table, column, first_row)
+    kept_R = np.clip(max_length - prompt_R, 0, response_R)
+    starts_R = np.concatenate([[0], np.cumsum(response_R)[:-1]]).astype(np.int64)[: len(kept_R)]
+    seen = np.concatenate([[0], np.cumsum(weights != 0)])
+    return Counts(seen[starts_R + kept_R] - seen[starts_R], kept_R, int(ids.max(initial=-1)))
+
+
+def _lists(table: pa.Table, name: str, integers: bool) -> tuple[np.ndarray, np.ndarray]:
+    """A column of lists as lengths, (R,) with -1 for null, and values of all rows in sequence; null is NaN or -1."""
+    kind = table.schema.field(name).type
+    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    is_number = is_list and (
+        pa.types.is_integer(kind.value_type)
+        or (not integers and (pa.types.is_floating(kind.value_type) or pa.types.is_boolean(kind.value_type)))
+    )
+    empty = is_list and pa.types.is_null(kind.value_type)  # nothing but empty lists
+    if not (is_number or empty):
+        raise InputError(f"column {name!r} holds {kind}, not a list of {'token ids' if integers else 'numbers'}")
+    lengths: list[np.ndarray] = [np.zeros(0, np.int64)]
+    chunks: list[np.ndarray] = [np.zeros(0, np.int64 if integers else np.float64)]
+    for chunk in table.column(name).chunks:
+        lengths.append(pc.fill_null(pc.cast(pc.list_value_length(chunk), pa.int64()), -1).to_numpy(False))
+        if integers:
+            values = pc.fill_null(pc.cast(chunk.flatten(), pa.int64()), -1).to_numpy(False)
+        else:
+            values = pc.cast(pc.cast(chunk.flatten(), pa.float32(), safe=False), pa.float64()).to_numpy(False)
+        chunks.append(values)
+    return np.concatenate(lengths), np.concatenate(chunks)
+
+
+def _raise_for_first(table: pa.Table, column: str, first_row: int) -> None:
+    """Read row by row until the fault that the fast path has seen, and name it."""
+    for index, row in enumerate(_rows(table)):
+        row_id = row.get(records.ID, first_row + index)
+        prompt, response, weights = row[records.PROMPT_IDS], row[records.RESPONSE_IDS], row[column]
+        if not prompt:
+            raise InputError(f"row {row_id!r} has no {records.PROMPT_IDS}: nothing predicts its first response token")
+        if response is None:
+            raise InputError(f"row {row_id!r} has no {records.RESPONSE_IDS}")
+        if any(token is None or token < 0 for token in [*prompt, *response]):
+            raise InputError(f"row {row_id!r} has a token id that is missing or negative")
+        try:
+            records.check_weights(row_id, _float32(weights), response, column)
+        except ValueError as error:
+            raise InputError(str(error)) from None
+    raise AssertionError("the fast path saw a fault that the row by row check does not")
+
+
+def _rows(table: pa.Table) -> Iterable[dict[str, Any]]:
+    for batch in table.to_batches(max_chunksize=256):
+        yield from batch.to_pylist()
+
+
+def _float32(weights: list[float] | None) -> list[float] | None:
+    """Weights as training sees them, so that one beyond float32 is called infinite."""
+    with np.errstate(over="ignore"):
+        return (
+            None
+            if weights is None
+            else [weight if weight is None else float(np.float32(weight)) for weight in weights]
+        )

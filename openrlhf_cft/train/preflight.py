@@ -1,0 +1,215 @@
+"""What can be known to be wrong before a model loads: modes, versions, model, data sets. Each is one sentence.
+
+    check(args, "critical_mask")        # args of the stock script; InputError where training would fail
+
+Local Parquet files are read in full, which takes seconds. The rows of anything else (hub names, JSON, `save_to_disk`)
+are checked by `CriticalTokenDataset` once OpenRLHF has loaded them.
+No torch, DeepSpeed or OpenRLHF is imported here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from packaging.specifiers import SpecifierSet
+
+from openrlhf_cft import records
+from openrlhf_cft.train import checks
+from openrlhf_cft.train.checks import InputError
+
+SUPPORTED_OPENRLHF = ">=0.11.2,<0.12"
+DATA_SUFFIXES = (".json", ".jsonl", ".csv", ".parquet", ".arrow", ".py")  # as `openrlhf/datasets/utils.py` tells them
+WEIGHT_FILES = ("*.safetensors", "*.bin", "*.safetensors.index.json", "*.bin.index.json")
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a data set must fit."""
+
+    column: str  # of the weights
+    max_length: int  # tokens of one sequence
+    fingerprint: str  # of the model's tokenizer
+    vocab_size: int | None  # rows of the model's embeddings; None where its configuration is silent
+    hub: bool = True  # names that are no local path are the Hugging Face hub's
+
+
+def check_openrlhf(version: str | None = None) -> None:
+    """Refuse an OpenRLHF whose names may not be those that `train` relies on.
+
+    Raises:
+        InputError: it is not installed, or outside the supported range.
+    """
+    try:
+        version = version or metadata.version("openrlhf")
+    except metadata.PackageNotFoundError:
+        raise InputError(f"openrlhf is not installed; --critical_mask needs openrlhf{SUPPORTED_OPENRLHF}") from None
+    if not SpecifierSet(SUPPORTED_OPENRLHF).contains(version, prereleases=True):
+        raise InputError(f"--critical_mask supports openrlhf{SUPPORTED_OPENRLHF}, and {version} is installed")
+
+
+def check(args: Any, column: str) -> None:
+    """Check everything that the stock script was given.
+
+    Args:
+        args: its parsed and nested flags.
+        column: of the weights.
+
+    Raises:
+        InputError: one sentence that names the value.
+    """
+    check_modes(args)
+    if not args.data.dataset:
+        raise InputError("--data.dataset is missing: the annotated data set to train on")
+    tokenizer, vocab_size = load_tokenizer(args.model.model_name_or_path)
+    fingerprint = records.tokenizer_fingerprint(tokenizer)
+    expected = Expected(column, args.data.max_len, fingerprint, vocab_size, hub=not args.use_ms)
+    usable = check_dataset(args.data.dataset, expected)
+    if args.eval.dataset:
+        check_dataset(args.eval.dataset, expected)
+    if usable is not None and args.data.dataset_probs is None:
+        check_one_step(min(usable, args.data.max_samples), args)
+
+
+def check_modes(args: Any) -> None:
+    """Refuse the stock modes that the three classes do not serve."""
+    sizes = (
+        ("--ds.ring_attn_size", args.ds.ring_attn_size),
+        ("--ds.tensor_parallel_size", args.ds.tensor_parallel_size),
+    )
+    for flag, size in sizes:
+        if size > 1:
+            raise InputError(f"{flag} {size} cannot be combined with --critical_mask yet: use 1")
+    checks.refuse_modes(pretrain_mode=args.model.pretrain_mode_enable, multiturn=args.data.multiturn)
+
+
+def load_tokenizer(model: str | None) -> tuple[Any, int | None]:
+    """The model's tokenizer, and how many token ids its embeddings hold (None where the configuration is silent).
+
+    Raises:
+        InputError: there is no such model, or a directory of one without weights.
+    """
+    from transformers import AutoConfig, AutoTokenizer
+
+    if not model:
+        raise InputError("--model.model_name_or_path is missing: the model to train")
+    try:
+        config = AutoConfig.from_pretrained(model, trust_remote_code=True)
+        tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=True)
+    except Exception as error:  # whatever a broken checkpoint raises: it is the user's to see, in one line
+        raise InputError(f"--model.model_name_or_path {model!r} does not load: {_one_line(error)}") from None
+    path = Path(model)
+    if path.is_dir() and not any(next(path.glob(pattern), None) for pattern in WEIGHT_FILES):
+        raise InputError(f"--model.model_name_or_path {model!r} does not load: the directory holds no weights")
+    return tokenizer, getattr(config.get_text_config(), "vocab_size", None)
+
+
+def check_dataset(sources: str, expected: Expected) -> int | None:
+    """Check data sets as the flag names them, separated by commas, each with an optional `@subdirectory`.
+
+    Returns:
+        Rows with a trained token, all data sets together; None where that is known only after loading.
+    """
+    usable: int | None = 0
+    for source in (part.strip() for part in sources.split(",")):
+        files = local_parquet(source, expected.hub)
+        rows = _check_files(source, files, expected) if files else None
+        usable = None if rows is None or usable is None else usable + rows
+    return usable
+
+
+def local_parquet(source: str, hub: bool) -> list[Path]:
+    """The Parquet files that OpenRLHF would load for `source`; empty where it is something else that exists.
+
+    Raises:
+        InputError: there is nothing by that name.
+    """
+    name, _, subdirectory = (part.strip() for part in source.partition("@"))
+    path = Path(name)
+    if path.is_dir() and not any(path.iterdir()):
+        raise InputError(f"data set {name!r} is an empty directory")
+    if path.exists():
+        folder = path / subdirectory if subdirectory and path.is_dir() else path
+        return records.parquet_files(folder) if path.is_dir() or path.suffix == ".parquet" else []
+    if path.is_absolute() or name.startswith(".") or name.endswith(DATA_SUFFIXES) or len(path.parts) > 2:
+        raise InputError(f"data set {name!r} does not exist")
+    if not hub:
+        return []
+    import datasets
+
+    try:
+        datasets.load_dataset_builder(name, data_dir=subdirectory or None)
+    except Exception as error:  # offline, misspelt, private: one line says which
+        raise InputError(
+            f"data set {name!r} is no local path and does not load from the hub: {_one_line(error)}"
+        ) from None
+    return []
+
+
+def _check_schema(name: str, file: Path, expected: Expected) -> None:
+    """Refuse a file without the columns, or of another tokenizer."""
+    checks.require_columns(pq.read_schema(file).names, expected.column, name)
+    stored = (records.read_metadata(file) or {}).get("tokenizer_fingerprint")
+    if stored is not None and stored != expected.fingerprint:
+        raise InputError(
+            f"{name} was annotated with another tokenizer (fingerprint {stored}) than the model's "
+            f"({expected.fingerprint}): its token ids mean something else to this model"
+        )
+
+
+def _check_files(source: str, files: list[Path], expected: Expected) -> int:
+    """Check the Parquet files of one data set; rows with a trained token."""
+    name = f"data set {source!r}"
+    for file in files:
+        _check_schema(name, file, expected)
+    rows = usable = 0
+    for table in _tables(files, expected.column):
+        try:
+            counts = checks.count_tokens(table, expected.column, expected.max_length, rows)
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from None
+        if expected.vocab_size is not None and counts.largest_id >= expected.vocab_size:
+            raise InputError(
+                f"{name} has token id {counts.largest_id}, outside the model's vocabulary of {expected.vocab_size}"
+            )
+        rows += len(counts.trained_R)
+        usable += int((counts.trained_R > 0).sum())
+    if rows == 0:
+        raise InputError(f"{name} has no rows")
+    if usable == 0:
+        raise InputError(checks.no_trained_token(name, rows, expected.column, expected.max_length))
+    return usable
+
+
+def _tables(files: list[Path], column: str) -> Iterator[pa.Table]:
+    for file in files:
+        columns = checks.columns_to_read(pq.read_schema(file).names, column)
+        for batch in pq.ParquetFile(file).iter_batches(batch_size=checks.ROWS_AT_ONCE, columns=columns):
+            yield pa.Table.from_batches([batch])
+
+
+def check_one_step(usable: int, args: Any) -> None:
+    """Refuse fewer rows than one optimizer step takes; the stock `fit` would raise after the model has loaded.
+
+    Args:
+        usable: rows with a trained token.
+        args: of the stock script.
+    """
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    micro_batches = usable // world // args.train.micro_batch_size * args.train.max_epochs
+    accumulation = args.train.batch_size // args.train.micro_batch_size // world
+    if micro_batches < max(1, accumulation):
+        raise InputError(
+            f"{usable} rows have a token to train, fewer than one optimizer step takes "
+            f"(--train.batch_size {args.train.batch_size}, {args.train.max_epochs} epochs)"
+        )
+
+
+def _one_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0] or type(error).__name__

@@ -1,0 +1,97 @@
+"""The stock SFTTrainer with the CFT loss, and with logs of what it trains on.
+
+The loop is the stock `fit`. These join the stock logs (TensorBoard, W&B), over one optimizer step and all ranks:
+
+    critical_tokens   trained tokens
+    critical_share    trained tokens / response tokens
+    critical_loss     sum(w * nll) / sum(w), the loss whose gradient the step applies (Eq. 8 of arXiv 2510.10974)
+
+Evaluation adds `critical_share` and `critical_loss` under `eval/`.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from typing import Any
+
+from openrlhf.trainer.sft_trainer import SFTTrainer
+from torch import nn
+from tqdm import tqdm
+
+from openrlhf_cft.train import flags, show
+from openrlhf_cft.train.dataset import CriticalTokenDataset
+from openrlhf_cft.train.loss import CriticalTokenLoss, critical_logs
+
+
+class CriticalTokenTrainer(SFTTrainer):
+    """`openrlhf.trainer.sft_trainer.SFTTrainer`; the constructor and `fit` are the stock ones."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.loss_fn = CriticalTokenLoss()
+        self.model.register_forward_pre_hook(self._count_response_tokens, with_kwargs=True)
+
+    def _count_response_tokens(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Hook: the loss sees the weights only, so response tokens are counted where the flags pass by."""
+        attention_mask = kwargs.get("attention_mask")
+        if attention_mask is not None and flags.has_flags(attention_mask):
+            self.loss_fn.meter.add_flags(attention_mask)
+
+    def fit(self, args: Any, consumed_samples: int = 0, num_update_steps_per_epoch: int | None = None) -> None:
+        """The stock loop, after one example with its trained tokens marked."""
+        self._show_example()
+        self._total_steps = len(self.train_dataloader) * self.epochs // max(1, self.strategy.accumulated_gradient)
+        self._first_step, self._started = self.model.model.global_steps, time.monotonic()
+        super().fit(args, consumed_samples, num_update_steps_per_epoch)
+
+    def _show_example(self) -> None:
+        dataset = self.train_dataloader.dataset
+        if not self.strategy.is_rank_0() or not isinstance(dataset, CriticalTokenDataset):
+            return
+        input_ids_1L, flags_1L, _ = dataset[0]
+        text = show.mark_trained(self.tokenizer, input_ids_1L[0], flags_1L[0], show.marks_for_stdout())
+        print(show.printable(f"one example, trained tokens marked:\n{text}"), flush=True)
+
+    def save_logs_and_checkpoints(
+        self,
+        args: Any,
+        global_step: int,
+        step_bar: Any,
+        logs_dict: dict[str, float] | None = None,
+        client_states: dict[str, Any] | None = None,
+    ) -> None:
+        """The stock logs, evaluation and checkpoints of one optimizer step, with the critical tokens' figures."""
+        critical = self._reduce_meter()
+        if global_step % args.logger.logging_steps == 0 and self.strategy.is_rank_0():
+            tqdm.write(self._line(global_step, critical))  # past the progress bars, to stdout
+        super().save_logs_and_checkpoints(
+            args, global_step, step_bar, {**(logs_dict or {}), **critical}, client_states
+        )
+
+    def _reduce_meter(self) -> dict[str, float]:
+        """The meter's sums over all ranks, as logs; every rank must call it."""
+        return critical_logs(self.strategy.all_reduce(self.loss_fn.meter.take(), op="sum"))
+
+    def _line(self, step: int, logs: dict[str, float]) -> str:
+        rate = (step - self._first_step) / (time.monotonic() - self._started)
+        eta = timedelta(seconds=round((self._total_steps - step) / rate))
+        loss = f"{logs['critical_loss']:.4f}" if "critical_loss" in logs else "none"
+        share = f" ({100 * logs['critical_share']:.1f} %)" if "critical_share" in logs else ""
+        return (
+            f"step {step}/{self._total_steps}  loss {loss}  critical tokens {logs['critical_tokens']:.0f}{share}"
+            f"  {rate:.2g} steps/s  eta {eta}"
+        )
+
+    def evaluate(self, eval_dataloader: Any, steps: int = 0) -> None:
+        """The stock evaluation, whose loss is a mean over batches, and beside it the mean over all weights."""
+        super().evaluate(eval_dataloader, steps)
+        logs = self._reduce_meter()
+        logs.pop("critical_tokens")  # the stock sampler repeats rows to fill the last batch: ratios only
+        if not self.strategy.is_rank_0():
+            return
+        if self._wandb is not None:
+            self._wandb.log({f"eval/{name}": value for name, value in {**logs, "global_step": steps}.items()})
+        elif self._tensorboard is not None:
+            for name, value in logs.items():
+                self._tensorboard.add_scalar(f"eval/{name}", value, steps)

@@ -1,0 +1,165 @@
+"""The actor with logits at loss positions only, against the stock actor with logits everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from openrlhf.models import Actor
+from train_helpers import VOCAB, make_model, make_rows
+
+from openrlhf_cft import records
+from openrlhf_cft.train.actor import CriticalTokenActor, scatter_log_probs
+from openrlhf_cft.train.dataset import encode_row
+from openrlhf_cft.train.loss import CriticalTokenLoss
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "padded": {},
+    "packed": {"packing_samples": True},
+    "LoRA": {"lora_rank": 4, "target_modules": "all-linear"},
+    "LoRA of the output embeddings": {"lora_rank": 4, "target_modules": ["q_proj", "lm_head"]},
+    "temperature": {"temperature": 0.7},
+}
+
+
+@pytest.fixture(scope="module")
+def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_model(tmp_path_factory.mktemp("model"))
+
+
+def pair(model_path: str | Path, **options: Any) -> tuple[Actor, CriticalTokenActor]:
+    """A stock actor and ours with the same parameters."""
+    made = []
+    for kind in (Actor, CriticalTokenActor):
+        torch.manual_seed(0)
+        made.append(kind(str(model_path), attn_implementation="sdpa", param_dtype="fp32", **options))
+    return made[0], made[1]
+
+
+def batch(rows: list[dict[str, Any]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Collated ids, flags and loss mask, (B, L) each."""
+    encoded = [
+        encode_row(row[records.PROMPT_IDS], row[records.RESPONSE_IDS], row[records.MASK], max_length=64)
+        for row in rows
+    ]
+    length = max(ids.shape[1] for ids, _, _ in encoded)
+    columns = zip(*encoded, strict=True)
+    return tuple(  # type: ignore[return-value]
+        torch.cat([torch.nn.functional.pad(part, (0, length - part.shape[1])) for part in column])
+        for column in columns
+    )
+
+
+def gradients(actor: Actor) -> dict[str, torch.Tensor]:
+    return {name: p.grad for name, p in actor.model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_same_log_probabilities_and_gradients_as_everywhere(model_path: Path, name: str) -> None:
+    stock, ours = pair(model_path, **OPTIONS[name])
+    ids, bits, mask = batch(make_rows(4, floats=True))
+    expected = stock(ids, attention_mask=bits & 1, return_logprobs=True)
+    found, output = ours(ids, attention_mask=bits, return_logprobs=True, return_output=True)
+    trained = mask[:, :-1] != 0
+    assert output["logits"].shape == (1, trained.sum(), VOCAB)
+    assert output["logits"].dtype == torch.float32
+    torch.testing.assert_close(found[trained], expected[trained], rtol=0, atol=5e-6)
+    assert (found[~trained] == 0).all()
+    for log_probs in (expected, found):
+        CriticalTokenLoss()(log_probs, mask[:, :-1]).backward()
+    wanted, got = gradients(stock), gradients(ours)
+    assert wanted.keys() == got.keys() and wanted
+    for parameter in wanted:
+        torch.testing.assert_close(got[parameter], wanted[parameter], rtol=1e-4, atol=1e-6)
+
+
+def test_a_plain_mask_takes_the_stock_path(model_path: Path) -> None:
+    stock, ours = pair(model_path)
+    ids, bits, _ = batch(make_rows(3))
+    for kwargs in ({"return_logprobs": True}, {"return_output": True}):
+        expected, found = (actor(ids, attention_mask=bits & 1, **kwargs) for actor in (stock, ours))
+        expected, found = (out if torch.is_tensor(out) else out["logits"] for out in (expected, found))
+        assert torch.equal(expected, found)
+
+
+def test_flags_never_reach_the_model_on_any_path(model_path: Path) -> None:
+    stock, ours = pair(model_path)
+    ids, bits, _ = batch(make_rows(3))
+    action_mask = torch.ones(3, 2)
+    expected = stock(ids, action_mask, attention_mask=bits & 1)
+    assert torch.equal(ours(ids, action_mask, attention_mask=bits), expected)
+    assert torch.equal(
+        ours(ids, attention_mask=bits, return_output=True)["logits"],
+        stock(ids, attention_mask=bits & 1, return_output=True)["logits"],
+    )
+
+
+@pytest.mark.parametrize("packing_samples", [False, True])
+def test_nothing_selected_gives_zero_gradients_for_every_parameter(model_path: Path, packing_samples: bool) -> None:
+    _, ours = pair(model_path, packing_samples=packing_samples)
+    rows = [{**row, records.MASK: [0.0] * len(row[records.MASK])} for row in make_rows(3)]
+    ids, bits, mask = batch(rows)
+    log_probs, output = ours(ids, attention_mask=bits, return_logprobs=True, return_output=True)
+    assert output["logits"].shape == (1, 0, VOCAB)
+    loss = CriticalTokenLoss()(log_probs, mask[:, :-1], dp_size=2, batch_num_tokens=torch.tensor(0.0))
+    assert loss.item() == 0
+    loss.backward()
+    assert len(gradients(ours)) == len(list(ours.model.parameters()))
+    assert all((gradient == 0).all() for gradient in gradients(ours).values())
+
+
+def test_gradient_checkpointing(model_path: Path) -> None:
+    _, ours = pair(model_path)
+    ids, bits, mask = batch(make_rows(3))
+    found = []
+    for enabled in (False, True):
+        if enabled:
+            ours.gradient_checkpointing_enable()
+            ours.train()
+        ours.zero_grad()
+        CriticalTokenLoss()(ours(ids, attention_mask=bits, return_logprobs=True), mask[:, :-1]).backward()
+        found.append({name: gradient.clone() for name, gradient in gradients(ours).items()})
+    for name in found[0]:
+        torch.testing.assert_close(found[1][name], found[0][name])
+
+
+@pytest.mark.parametrize("packing_samples", [False, True])
+def test_the_balancing_loss_of_a_mixture_of_experts_survives(tmp_path: Path, packing_samples: bool) -> None:
+    from transformers import Qwen2MoeConfig, Qwen2MoeForCausalLM
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 64, "intermediate_size": 64, "moe_intermediate_size": 32, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "num_experts": 4, "num_experts_per_tok": 2}
+    config = Qwen2MoeConfig(vocab_size=VOCAB, shared_expert_intermediate_size=32, **sizes, **heads)
+    Qwen2MoeForCausalLM(config).save_pretrained(tmp_path)
+    stock, ours = pair(tmp_path, packing_samples=packing_samples)
+    ids, bits, _ = batch(make_rows(3))
+    _, expected = stock(ids, attention_mask=bits & 1, return_logprobs=True, return_output=True)
+    _, found = ours(ids, attention_mask=bits, return_logprobs=True, return_output=True)
+    assert found.aux_loss > 0
+    torch.testing.assert_close(found.aux_loss, expected.aux_loss)
+
+
+def test_log_probabilities_go_back_to_their_places() -> None:
+    torch.manual_seed(0)
+    sequences, logits = torch.randint(0, 7, (2, 4)), torch.randn(1, 2, 7)
+    scattered = scatter_log_probs(logits, sequences, torch.tensor([1, 6]))
+    log_probs = logits[0].log_softmax(-1)
+    expected = torch.zeros(2, 3)
+    expected[0, 1], expected[1, 2] = log_probs[0, sequences[0, 2]], log_probs[1, sequences[1, 3]]
+    torch.testing.assert_close(scattered, expected)
+
+
+def test_the_loss_is_the_weighted_mean_and_the_meter_counts() -> None:
+    loss_fn = CriticalTokenLoss()
+    log_probs, weights = torch.tensor([[-1.0, -2.0, -4.0]]), torch.tensor([[0.0, 0.5, 1.5]])
+    assert loss_fn(log_probs, weights).item() == pytest.approx((0.5 * 2 + 1.5 * 4) / 2)
+    # Half of a step: the step's weights sum to 8 over two micro-batches on two ranks.
+    share = loss_fn(log_probs, weights, dp_size=2, batch_num_tokens=torch.tensor(8.0) / 2)
+    assert share.item() == pytest.approx(7 / 4 * 2)
+    sums = loss_fn.meter.take()
+    assert (sums["weighted_nll"], sums["weight"], sums["trained"]) == (14.0, 4.0, 4)
+    assert loss_fn.meter.take()["trained"] == 0
+    assert loss_fn(log_probs, torch.zeros(1, 3)).item() == 0  # an evaluation batch with nothing in it

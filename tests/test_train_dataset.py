@@ -1,0 +1,170 @@
+"""The data set: ids unchanged, weights with their tokens after a cut, flags, what is skipped, what is refused."""
+
+from __future__ import annotations
+
+import random
+from types import SimpleNamespace
+from typing import Any
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from train_helpers import Strategy, make_rows
+
+from openrlhf_cft import records
+from openrlhf_cft.train import flags, show
+from openrlhf_cft.train.checks import InputError
+from openrlhf_cft.train.dataset import CriticalTokenDataset, encode_row
+
+PROMPT, RESPONSE, MASK = records.PROMPT_IDS, records.RESPONSE_IDS, records.MASK
+TOKENIZER = SimpleNamespace(pad_token_id=0, eos_token_id=1)
+
+
+def make(rows: list[dict[str, Any]], max_length: int = 100, **kwargs: Any) -> CriticalTokenDataset:
+    return CriticalTokenDataset(datasets.Dataset.from_list(rows), TOKENIZER, max_length, Strategy(), **kwargs)
+
+
+def row(prompt: list[int], response: list[int], weights: Any, row_id: str = "r0") -> dict[str, Any]:
+    return {records.ID: row_id, PROMPT: prompt, RESPONSE: response, MASK: weights}
+
+
+@pytest.mark.parametrize("max_length", [100, 14, 9, 4])
+def test_ids_and_weights_stay_together_whatever_the_cut(max_length: int) -> None:
+    rows = make_rows(60, floats=True)
+    dataset = make(rows, max_length)
+    usable = [r for r in rows if any(r[MASK][: max(0, max_length - len(r[PROMPT]))])]
+    assert len(dataset) == len(usable)
+    assert dataset.skipped == len(rows) - len(usable)
+    assert dataset.trained_tokens == sum((dataset[i][2] != 0).sum().item() for i in range(len(dataset)))
+    for index, r in enumerate(usable):
+        ids, bits, mask = dataset[index]
+        assert ids[0].tolist() == (r[PROMPT] + r[RESPONSE])[:max_length]
+        weights = [0.0] * len(r[PROMPT]) + r[MASK]
+        assert mask[0, :-1].tolist() == np.float32(weights[1 : ids.shape[1]]).tolist()
+        assert mask[0, -1] == 0
+        assert ids.shape == bits.shape == mask.shape
+        assert (ids.dtype, bits.dtype, mask.dtype) == (torch.int64, torch.int64, torch.float32)
+
+
+def test_flags_are_shifted_as_the_loss_mask_is() -> None:
+    ids, bits, mask = encode_row([5, 6, 7], [8, 9, 10], [0.0, 0.5, 0.0], max_length=100)
+    assert ids.tolist() == [[5, 6, 7, 8, 9, 10]]
+    assert mask.tolist() == [[0, 0, 0, 0.5, 0, 0]]
+    assert flags.real(bits).tolist() == [[1] * 6]
+    assert flags.loss(bits).tolist() == [[False, False, False, True, False, False]]
+    assert flags.response(bits).tolist() == [[False, False, True, True, True, False]]
+    assert flags.has_flags(bits)
+    assert not flags.has_flags(flags.real(bits))
+
+
+def test_a_cut_inside_the_prompt_leaves_no_flags() -> None:
+    _, bits, mask = encode_row([5, 6, 7, 8], [9], [1.0], max_length=2)
+    assert bits.tolist() == [[1, 1]]
+    assert mask.tolist() == [[0, 0]]
+
+
+def test_the_stock_collate_pads_ids_flags_and_weights() -> None:
+    dataset = make([row([5], [6, 7], [1, 1]), row([5, 6, 7], [8, 1], [0, 1], "r1")])
+    ids, bits, mask = dataset.collate_fn([dataset[0], dataset[1]])
+    assert ids.tolist() == [[5, 6, 7, 0, 0], [5, 6, 7, 8, 1]]
+    assert flags.real(bits).tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]
+    assert mask.tolist() == [[1, 1, 0, 0, 0], [0, 0, 0, 1, 0]]
+
+
+def test_rows_without_a_trained_token_are_skipped_and_the_number_is_logged() -> None:
+    empty = [row([5], [6, 7], [0, 0], "none"), row([5], [], [], "no response"), row([5], [6, 7], [0, 1e-60], "tiny")]
+    strategy = Strategy()
+    dataset = CriticalTokenDataset(datasets.Dataset.from_list([*make_rows(3), *empty]), TOKENIZER, 100, strategy)
+    assert (len(dataset), dataset.skipped) == (3, 3)
+    assert "3 rows skipped for having none" in strategy.printed[0]
+
+
+def test_counts_do_not_depend_on_how_the_rows_are_batched(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = make_rows(50, critical=0.05)
+    random.Random(0).shuffle(rows)
+    for r in rows[::4]:
+        r[MASK] = [0.0] * len(r[MASK])
+    whole = make(rows, 12)
+    monkeypatch.setattr("openrlhf_cft.train.checks.ROWS_AT_ONCE", 3)
+    parts = make(rows, 12)
+    assert (whole.skipped, whole.trained_tokens, whole.response_tokens) == (
+        parts.skipped,
+        parts.trained_tokens,
+        parts.response_tokens,
+    )
+
+
+@pytest.mark.parametrize("weights", [[True, False], [1, 0], np.float16([0.5, 0]).tolist()])
+def test_any_kind_of_number_is_a_weight(weights: list[Any]) -> None:
+    assert make([row([5], [6, 7], weights)])[0][2].tolist() == [[float(weights[0]), 0, 0]]
+
+
+def test_another_column() -> None:
+    rows = [{**r, "other": [2.0] * len(r[RESPONSE])} for r in make_rows(3)]
+    assert make(rows, mask_column="other")[0][2].max() == 2.0
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (row([5], [6, 7], [1.0], "bad"), "row 'bad': column 'critical_mask' has 1 weights for 2 response tokens"),
+        (row([5], [6, 7], None, "bad"), "row 'bad' has no value in column 'critical_mask'"),
+        (row([5], [6], [-1.0], "bad"), "row 'bad': weight -1.0 at response position 0 of column 'critical_mask'"),
+        (row([5], [6], [float("nan")], "bad"), "row 'bad': weight nan at response position 0"),
+        (row([5], [6], [1e39], "bad"), "row 'bad': weight inf at response position 0"),
+        (row([5], [6], [None], "bad"), "row 'bad': weight None at response position 0"),
+        (row([], [6], [1.0], "bad"), "row 'bad' has no prompt_token_ids"),
+        (row([5], None, [1.0], "bad"), "row 'bad' has no response_token_ids"),
+        (row([5], [-6], [1.0], "bad"), "row 'bad' has a token id that is missing or negative"),
+    ],
+)
+def test_a_bad_row_is_named(bad: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message.replace("(", r"\(")):
+        make([*make_rows(3), bad, *make_rows(2)])
+
+
+def test_a_row_without_an_id_is_named_by_its_place() -> None:
+    rows = [{name: value for name, value in r.items() if name != records.ID} for r in make_rows(4)]
+    rows[2][MASK] = [1.0] * 99
+    with pytest.raises(InputError, match="row 2: column 'critical_mask' has 99 weights"):
+        make(rows)
+
+
+def test_a_missing_column_names_those_that_there_are() -> None:
+    with pytest.raises(
+        InputError, match="no column 'mask'; its columns are critical_mask, id, prompt_token_ids, resp"
+    ):
+        make(make_rows(2), mask_column="mask")
+
+
+def test_a_column_of_the_wrong_type() -> None:
+    with pytest.raises(InputError, match="column 'critical_mask' holds string, not a list of numbers"):
+        make([row([5], [6], "1")])
+
+
+@pytest.mark.parametrize(("mode", "flag"), [("multiturn", "--data.multiturn"), ("pretrain_mode", "--model.pretrain")])
+def test_modes_without_meaning_are_refused(mode: str, flag: str) -> None:
+    with pytest.raises(InputError, match=f"{flag}.* cannot be combined with --critical_mask"):
+        make(make_rows(2), **{mode: True})
+
+
+def test_nothing_to_train_is_refused() -> None:
+    with pytest.raises(InputError, match="none of its 1 rows has a weight above 0 in column 'critical_mask' within"):
+        make([row([5, 6, 7], [8], [1.0])], max_length=3)
+    with pytest.raises(InputError, match="has no rows"):
+        CriticalTokenDataset(datasets.Dataset.from_list(make_rows(1)).select([]), TOKENIZER, 9, Strategy())
+
+
+def test_the_example_marks_exactly_the_trained_tokens() -> None:
+    tokenizer = SimpleNamespace(decode=lambda ids: "".join(chr(ord("a") + token) for token in ids))
+    ids, bits, _ = encode_row([0, 1, 2], [3, 4, 5, 6], [0, 1, 1, 0], max_length=100)
+    assert show.mark_trained(tokenizer, ids[0], bits[0], ("[", "]")) == "abcd[ef]g"
+    ids, bits, _ = encode_row([0] * 100, [3], [1], max_length=200)
+    assert show.mark_trained(tokenizer, ids[0], bits[0], ("[", "]")) == "…" + "a" * show.PROMPT_TOKENS + "[d]"
+
+
+def test_text_that_the_log_cannot_encode_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout", SimpleNamespace(encoding="ascii", isatty=lambda: False))
+    assert show.printable("⟦5⟧") == "?5?"
+    assert show.marks_for_stdout() == show.BRACKETS
