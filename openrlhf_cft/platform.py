@@ -22,7 +22,10 @@ def has_gpu() -> bool:
 
 def environment(gpu: bool | None = None) -> dict[str, str]:
     """Environment variables that make vLLM, DeepSpeed and Ray run well here, by name."""
-    common = {"TOKENIZERS_PARALLELISM": "false", "RAY_DATA_DISABLE_PROGRESS_BARS": "1"}
+    common = {
+        "TOKENIZERS_PARALLELISM": "false",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's coming default; otherwise it warns at each start
+    }
     if has_gpu() if gpu is None else gpu:
         return common
     return {

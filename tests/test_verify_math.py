@@ -9,7 +9,7 @@ import pytest
 
 from openrlhf_cft.records import Verdict
 from openrlhf_cft.verify import VERIFIERS, load_verifier
-from openrlhf_cft.verify.extract import extract_answer
+from openrlhf_cft.verify.extract import extract_answer, gold_response
 from openrlhf_cft.verify.math import check_expression, judge_math, load_grader, load_stock_grader
 
 
@@ -200,3 +200,11 @@ def test_missing_openrlhf_is_said(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ImportError, match="pip install openrlhf"):
         load_stock_grader()
+
+
+def test_a_gold_solution_counts_for_the_answer_that_it_marks() -> None:
+    gsm8k = "Natalia sold 48/2 = <<48/2=24>>24 clips in May.\nAltogether 48+24 = 72.\n#### 72"
+    assert judge_math("so 72 clips", gsm8k).verdict is Verdict.CORRECT
+    assert judge_math("so 24 clips", gsm8k).verdict is Verdict.WRONG
+    assert judge_math(gold_response(gsm8k), gsm8k).verdict is Verdict.CORRECT
+    assert judge_math("it is 1/2", r"Half of it, so $\boxed{\frac{1}{2}}$.").verdict is Verdict.CORRECT

@@ -19,6 +19,7 @@ from openrlhf_cft.annotate.criterion import TIE_MARGIN, Candidate, candidates, d
 from openrlhf_cft.annotate.generate import Generation, Generator, Sampling
 from openrlhf_cft.records import Alternative, Verdict
 from openrlhf_cft.verify import Judgement
+from openrlhf_cft.verify.extract import gold_response
 
 
 class Judge(Protocol):
@@ -100,7 +101,7 @@ class Annotator:
         budget = min(self.settings.max_new_tokens, self.generator.max_model_len - len(prompt_ids))
         if budget < 1:
             return Outcome(Status.TOO_LONG)
-        if (await self.judge.judge(f"\\boxed{{{answer}}}", answer)).verdict is not Verdict.CORRECT:
+        if (await self.judge.judge(gold_response(answer), answer)).verdict is not Verdict.CORRECT:
             return Outcome(Status.BAD_ANSWER)
         response = await self.generator.generate(
             prompt_ids, Sampling(budget, top_logprobs=self.settings.top_k + TIE_MARGIN)

@@ -30,6 +30,8 @@ PAYLOAD = "payload"  # the finished row as JSON: one schema for every block, wha
 ROWS_PER_BLOCK = 16  # rows that are written and checkpointed together
 RETRIES = 3  # of one row, after an infrastructure error
 PROGRESS_SECONDS = 10.0
+START_ATTEMPTS = 3  # of a local Ray
+OBJECT_STORE_BYTES = 500_000_000  # of a local Ray; rows are small, and it counts against /dev/shm
 
 
 @dataclass(frozen=True)
@@ -117,17 +119,28 @@ class EngineActor:
 
 def connect(settings: PoolSettings) -> None:
     """Join the cluster at `ray_address` or RAY_ADDRESS, or start a Ray of this process alone."""
+    variables = {**environment(), "RAY_DATA_DEFAULT_ASYNC_ROW_UDF_MAX_CONCURRENCY": str(ROWS_PER_BLOCK)}
+    for name, value in variables.items():
+        os.environ.setdefault(name, value)  # ray reads its own when it is imported
     import ray
 
-    os.environ.setdefault("RAY_DATA_DEFAULT_ASYNC_ROW_UDF_MAX_CONCURRENCY", str(ROWS_PER_BLOCK))
-    variables = {**environment(), "RAY_DATA_DEFAULT_ASYNC_ROW_UDF_MAX_CONCURRENCY": str(ROWS_PER_BLOCK)}
-    options: dict[str, Any] = {"log_to_driver": False, "runtime_env": {"env_vars": variables}}
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    options["runtime_env"] = {"env_vars": variables}
     if settings.ray_address or os.environ.get("RAY_ADDRESS"):
         ray.init(address=settings.ray_address or "auto", **options)
         return
     # Engines use the cores through threads of their own, so the number of logical CPUs only counts actors and tasks.
     cpus = max(os.cpu_count() or 1, settings.num_engines + 4)
-    ray.init(address="local", include_dashboard=False, num_cpus=cpus, object_store_memory=500_000_000, **options)
+    options |= {"include_dashboard": False, "num_cpus": cpus, "object_store_memory": OBJECT_STORE_BYTES}
+    for attempt in range(1, START_ATTEMPTS + 1):
+        try:
+            ray.init(address="local", **options)
+            return
+        except Exception as error:  # Ray gives its node 30 s, which is not enough where others keep the cores busy
+            ray.shutdown()
+            if attempt == START_ATTEMPTS or "timed out during startup" not in str(error):
+                raise
+            print(f"ray: {error}; trying again", flush=True)
 
 
 def run(

@@ -46,7 +46,8 @@ def load_source(settings: SourceSettings) -> Dataset:
     """
     import datasets
 
-    name, extension = settings.dataset, os.path.splitext(settings.dataset)[-1].lower()
+    name, _, data_dir = settings.dataset.partition("@")  # as in OpenRLHF: name@directory
+    extension = os.path.splitext(name)[-1].lower()
     if extension in FILE_TYPES and not os.path.exists(name):
         raise ValueError(f"--data.dataset: no file {name!r}")
     try:
@@ -55,7 +56,7 @@ def load_source(settings: SourceSettings) -> Dataset:
         elif os.path.isdir(name) and os.path.exists(os.path.join(name, "state.json")):
             data = datasets.load_from_disk(name)
         else:
-            data = datasets.load_dataset(name)
+            data = datasets.load_dataset(name, data_dir=data_dir or None)
     except Exception as error:  # datasets raises many types for a bad path, a bad file, an unreachable hub
         raise ValueError(f"--data.dataset: cannot load {name!r}: {error}") from error
     if isinstance(data, dict):

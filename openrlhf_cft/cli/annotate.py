@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from openrlhf_cft.annotate.annotator import AnnotateSettings
 from openrlhf_cft.annotate.engine import MAX_LOGPROBS
 from openrlhf_cft.annotate.job import AnnotateJob, annotate, describe
 from openrlhf_cft.annotate.worker import AnnotateWorkerFactory
 from openrlhf_cft.cli.flags import (
+    absolute_output,
     data_flags,
     engine_flags,
     engine_settings,
@@ -32,7 +32,6 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--annotate.max_new_tokens", type=int, default=512, help="token budget of a response")
     flags.add_argument("--annotate.verifier", default="math")
     flags.add_argument("--annotate.exhaustive", action="store_true", help="try alternatives of decided tokens too")
-    flags.add_argument("--ckpt.output_dir", type=Path, required=True)
     return flags
 
 
@@ -54,7 +53,7 @@ def job_of(arguments: list[str] | None = None) -> AnnotateJob:
         AnnotateSettings(top_k, budget, flags["annotate.exhaustive"]),
         flags["annotate.verifier"],
     )
-    return AnnotateJob(source_settings(flags), factory, pool_settings(flags), flags["ckpt.output_dir"])
+    return AnnotateJob(source_settings(flags), factory, pool_settings(flags), absolute_output(flags))
 
 
 def main() -> int:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from openrlhf_cft.cli.flags import (
+    absolute_output,
     data_flags,
     engine_flags,
     engine_settings,
@@ -29,7 +29,6 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--eval.n_samples", type=int, default=8, help="samples a question, at temperature 1")
     flags.add_argument("--eval.max_new_tokens", type=int, default=512)
     flags.add_argument("--eval.verifier", default="math")
-    flags.add_argument("--ckpt.output_dir", type=Path, required=True)
     return flags
 
 
@@ -69,7 +68,7 @@ def job_of(arguments: list[str] | None = None) -> EvaluateJob:
         EvaluateSettings(samples, budget, flags["train.seed"]),
         flags["eval.verifier"],
         pool_settings(flags),
-        flags["ckpt.output_dir"],
+        absolute_output(flags),
     )
 
 

@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from openrlhf_cft.annotate.engine import EngineSettings, parse_engine_args
 from openrlhf_cft.annotate.pipeline import PoolSettings
@@ -27,7 +29,7 @@ def data_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def engine_flags(parser: argparse.ArgumentParser) -> None:
-    """`--vllm.*`, `--ray.*` and `--train.seed`."""
+    """`--vllm.*`, `--ray.*`, `--train.seed` and `--ckpt.output_dir`."""
     parser.add_argument("--vllm.num_engines", type=int, default=1)
     parser.add_argument("--vllm.tensor_parallel_size", type=int, default=1)
     parser.add_argument("--vllm.gpu_memory_utilization", type=float, default=0.9)
@@ -39,6 +41,12 @@ def engine_flags(parser: argparse.ArgumentParser) -> None:
         "--ray.address", default=None, help="a running cluster; default: RAY_ADDRESS, else a local Ray"
     )
     parser.add_argument("--train.seed", type=int, default=42)
+    parser.add_argument("--ckpt.output_dir", type=Path, required=True)
+
+
+def absolute_output(flags: dict[str, object]) -> Path:
+    """`--ckpt.output_dir`, absolute, because a cluster's workers have other current directories."""
+    return Path(str(flags["ckpt.output_dir"])).absolute()
 
 
 def source_settings(flags: dict[str, object]) -> SourceSettings:
@@ -55,7 +63,7 @@ def source_settings(flags: dict[str, object]) -> SourceSettings:
 def engine_settings(flags: dict[str, object], model: str) -> EngineSettings:
     """The engine's `--vllm.*` flags, for one model."""
     return EngineSettings(
-        model=model,
+        model=os.path.abspath(model) if os.path.isdir(model) else model,
         dtype=str(flags["vllm.dtype"]),
         tensor_parallel_size=flags["vllm.tensor_parallel_size"],  # type: ignore[arg-type]
         gpu_memory_utilization=flags["vllm.gpu_memory_utilization"],  # type: ignore[arg-type]

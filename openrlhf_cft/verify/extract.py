@@ -46,6 +46,17 @@ def extract_answer(text: str) -> tuple[str, str] | None:
     return None
 
 
+def gold_answer(answer: str) -> str:
+    """The answer that a gold solution marks, boxed or after `####`; an answer without marks as it is."""
+    found = extract_answer(answer)
+    return found[0] if found and found[1] in ("boxed", "hashes") else answer
+
+
+def gold_response(answer: str) -> str:
+    """A response that gives the gold answer: what a verifier must call correct for a row to be of any use."""
+    return f"\\boxed{{{gold_answer(answer)}}}"
+
+
 def _boxed(text: str) -> str | None:
     r"""The content of the `\boxed{}` that opens last, among those that are closed and not empty (`{}` is a quoted
     instruction, not an answer)."""

@@ -28,7 +28,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from openrlhf_cft.records import Verdict
-from openrlhf_cft.verify.extract import extract_answer
+from openrlhf_cft.verify.extract import extract_answer, gold_answer
 from openrlhf_cft.verify.judgement import Judgement
 
 MAX_ANSWER_CHARS = 2_000  # longer than any answer; beyond it only the simpler normalisation is applied, in linear time
@@ -51,7 +51,7 @@ def judge_math(response: str, answer: str) -> Judgement:
 
     Args:
         response: text of a model, of any length and content.
-        answer: the gold answer alone, LaTeX or plain.
+        answer: the gold answer, LaTeX or plain; of a whole solution (GSM8K's `#### x`, or boxed) what it marks.
 
     Returns:
         `CORRECT`, `WRONG` or `UNPARSABLE`, with the extracted answer.
@@ -64,7 +64,7 @@ def judge_math(response: str, answer: str) -> Judgement:
     if found is None:
         return Judgement(Verdict.UNPARSABLE)
     try:
-        correct = _equal(found[0], answer)
+        correct = _equal(found[0], gold_answer(answer))
     except _Exhausted as error:
         raise error.args[0] from None
     return Judgement(Verdict.CORRECT if correct else Verdict.WRONG, *found)

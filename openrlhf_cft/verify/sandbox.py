@@ -33,7 +33,7 @@ from pebble import ProcessExpired, ProcessPool
 
 from openrlhf_cft.records import Verdict
 from openrlhf_cft.verify import Judgement, load_verifier
-from openrlhf_cft.verify.extract import MAX_CHARS
+from openrlhf_cft.verify.extract import MAX_CHARS, gold_response
 from openrlhf_cft.verify.worker import clean_context, run_verifier, start_worker
 
 logger = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ class VerifierPool:
 
     async def accepts_gold(self, answer: str) -> bool:
         """Whether the verifier calls the gold answer itself correct. A row where it does not cannot be annotated."""
-        return (await self.judge(f"\\boxed{{{answer}}}", answer)).verdict is Verdict.CORRECT
+        return (await self.judge(gold_response(answer), answer)).verdict is Verdict.CORRECT
 
     def close(self) -> None:
         """Stop the workers. Judgements still awaited raise `VerifierError`; closing twice is fine."""

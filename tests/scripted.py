@@ -1,0 +1,63 @@
+"""A language model of ten lines behind our own `Generator` protocol, and a judge for it. For logic, not for proof."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from openrlhf_cft.annotate.generate import Generation, Sampling
+from openrlhf_cft.records import Verdict
+from openrlhf_cft.verify import Judgement
+
+EOS = 0
+VOCABULARY = 8
+
+
+def decode(token_ids: Sequence[int]) -> str:
+    """Tokens as digits, EOS left out."""
+    return " ".join(str(i) for i in token_ids if i != EOS)
+
+
+class HashModel:
+    """Logprobs from a hash of the whole prefix, so coarse that ties are common; every prefix is a model of its own."""
+
+    def __init__(self, seed: int, max_model_len: int = 100) -> None:
+        self.seed = seed
+        self.stop_token_ids = frozenset([EOS])
+        self.max_model_len = max_model_len
+        self.calls = 0
+
+    def logprobs(self, prefix: Sequence[int]) -> list[tuple[int, float]]:
+        """(VOCABULARY,) pairs in an order that is not the rank's."""
+        digest = hashlib.sha256(repr((self.seed, list(prefix))).encode()).digest()
+        return [(token, -float(digest[token] % 5)) for token in reversed(range(VOCABULARY))]
+
+    async def generate(self, token_ids: Sequence[int], sampling: Sampling) -> Generation:
+        """Greedy, ties to the smaller id."""
+        self.calls += 1
+        assert sampling.max_tokens >= 1 and sampling.temperature == 0
+        prefix, tops = list(token_ids), []
+        while len(tops) < sampling.max_tokens and (not tops or prefix[-1] != EOS):
+            tops.append(self.logprobs(prefix))
+            prefix.append(min(tops[-1], key=lambda pair: (-pair[1], pair[0]))[0])
+        response = prefix[len(token_ids) :]
+        return Generation(response, response[-1] == EOS, [], tops if sampling.top_logprobs else [])
+
+
+class SumJudge:
+    """Correct where the sum of the digits is the answer modulo 3; a last digit of 7 is unparsable, of 6 a timeout."""
+
+    async def judge(self, response: str, answer: str) -> Judgement:
+        """See `VerifierPool.judge`."""
+        return Judgement(sum_verdict(response, answer))
+
+
+def sum_verdict(response: str, answer: str) -> Verdict:
+    """What `SumJudge` says."""
+    if response.startswith("\\boxed"):
+        return Verdict.CORRECT
+    if response.endswith("7"):
+        return Verdict.UNPARSABLE
+    if response.endswith("6"):
+        return Verdict.TIMEOUT
+    return Verdict.CORRECT if sum(map(int, response.split())) % 3 == int(answer) else Verdict.WRONG

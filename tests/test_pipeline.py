@@ -1,0 +1,85 @@
+"""Ray Data for real: every row exactly once, whatever is killed. The worker is scripted, the rest is not."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from openrlhf_cft.annotate.workdir import Workdir
+
+SCRIPT = Path(__file__).with_name("pipeline_script.py")
+ROWS = 96
+pytestmark = pytest.mark.slow
+
+
+def start(directory: Path, *failing: str) -> subprocess.Popen[str]:
+    command = [sys.executable, str(SCRIPT), str(directory), str(ROWS), *failing]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    """The output of a run that has to succeed; its processes are ended if it hangs."""
+    try:
+        output = process.communicate(timeout=240)[0]
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+    assert process.returncode == 0, output
+    return output
+
+
+def done(directory: Path) -> Counter[str]:
+    """How often each row is in the output; each with the right payload."""
+    rows = list(Workdir(directory, "test").outcomes(["id", "payload"]))
+    assert all(json.loads(row["payload"])["square"] == int(row["id"][1:]) ** 2 for row in rows)
+    return Counter(row["id"] for row in rows)
+
+
+def begun(directory: Path) -> list[str]:
+    return (directory / "begun.txt").read_text().split()
+
+
+def test_a_driver_killed_midway_loses_nothing_and_repeats_nothing(tmp_path: Path) -> None:
+    process = start(tmp_path)
+    deadline = time.monotonic() + 120
+    while not done(tmp_path):
+        assert process.poll() is None and time.monotonic() < deadline, "nothing was written"
+        time.sleep(0.1)
+    os.kill(process.pid, signal.SIGKILL)  # the driver alone: its cluster has to go by itself
+    process.wait()
+    time.sleep(3)
+    checkpointed = {row_id for file in (tmp_path / "checkpoint").glob("*.parquet") for row_id in ids(file)}
+    assert 0 < len(checkpointed) < ROWS, "killed too early or too late to show anything"
+    (tmp_path / "begun.txt").unlink()
+    output = finish(start(tmp_path))
+    assert "done before" in output
+    assert done(tmp_path) == Counter({f"r{i}": 1 for i in range(ROWS)})
+    assert not checkpointed & set(begun(tmp_path)), "a row was done again after its checkpoint"
+    (tmp_path / "begun.txt").unlink()
+    finish(start(tmp_path))  # complete: nothing to do
+    assert not (tmp_path / "begun.txt").exists()
+
+
+def ids(file: Path) -> list[str]:
+    import pyarrow.parquet as pq
+
+    return [] if "pending" in file.name else list(pq.read_table(file)["id"].to_pylist())
+
+
+def test_a_dead_engine_is_replaced_and_an_unfinished_row_left_for_the_next_run(tmp_path: Path) -> None:
+    output = finish(start(tmp_path, "r5"))
+    assert "not finished, left for the next run: row 'r5': planted" in output
+    assert done(tmp_path) == Counter({f"r{i}": 1 for i in range(ROWS) if i != 5})
+    assert begun(tmp_path).count("r5") >= 5, "the actor that died, then one try and three more"
+    finish(start(tmp_path))
+    assert done(tmp_path) == Counter({f"r{i}": 1 for i in range(ROWS)})

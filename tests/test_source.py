@@ -1,0 +1,150 @@
+"""Source rows to prompts, and the work directory's refusals: what a user gets wrong, and what is said then."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from train_helpers import make_model
+
+from openrlhf_cft.annotate.job import annotate
+from openrlhf_cft.annotate.source import SourceSettings, load_source, render_prompt, row_ids, write_prompts
+from openrlhf_cft.cli.annotate import job_of
+from openrlhf_cft.cli.evaluate import checkpoints
+from openrlhf_cft.records import read_rows
+
+QUESTIONS = [{"id": f"q{i}", "question": f"what is {i}?", "answer": str(i)} for i in range(4)]
+
+
+def jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_model(tmp_path_factory.mktemp("model"))
+
+
+def arguments(model: Path, data: Path, out: Path, *more: str) -> list[str]:
+    keys = ["--data.input_key", "question", "--data.label_key", "answer", "--ckpt.output_dir", str(out)]
+    return ["--model.model_name_or_path", str(model), "--data.dataset", str(data), *keys, *more]
+
+
+def refusal(model: Path, data: Path, out: Path, *more: str) -> str:
+    """The sentence with which the command refuses, before any engine starts."""
+    with pytest.raises(ValueError) as caught:
+        annotate(job_of(arguments(model, data, out, *more)))
+    assert not list(out.glob("*.parquet"))
+    return str(caught.value)
+
+
+def test_prompts_keep_the_source_and_make_way_for_annotation(model: Path, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    rows = [{**row, "prompt": "mine", "level": 3} for row in QUESTIONS]
+    settings = SourceSettings(str(jsonl(tmp_path / "q.jsonl", rows)), input_key="question", label_key="answer")
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    fingerprint = write_prompts(load_source(settings), tokenizer, settings, tmp_path / "p.parquet")
+    written = list(read_rows(tmp_path / "p.parquet"))
+    assert [row["id"] for row in written] == ["q0", "q1", "q2", "q3"]
+    assert written[2]["prompt"] == "what is 2?" and written[2]["source_prompt"] == "mine" and written[2]["level"] == 3
+    ids = tokenizer("what is 2?", add_special_tokens=False)["input_ids"]
+    assert written[2]["prompt_token_ids"] == ids and written[2]["_gold"] == written[2]["answer"] == "2"
+    assert fingerprint == write_prompts(load_source(settings), tokenizer, settings, tmp_path / "again.parquet")
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "json", "csv", "parquet", "directory"])
+def test_data_sets_load_as_openrlhf_loads_them(suffix: str, tmp_path: Path) -> None:
+    import datasets
+
+    data = datasets.Dataset.from_list(QUESTIONS)
+    path = tmp_path / f"data.{suffix}"
+    save = {"csv": data.to_csv, "parquet": data.to_parquet, "directory": data.save_to_disk}.get(suffix, data.to_json)
+    save(str(path))
+    loaded = load_source(SourceSettings(str(path), input_key="question", label_key="answer", max_samples=3))
+    assert [row["question"] for row in loaded] == [row["question"] for row in QUESTIONS[:3]]
+
+
+def test_prompts_are_rendered_as_openrlhf_renders_them(model: Path) -> None:
+    from openrlhf.datasets.prompts_dataset import preprocess_data
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer.chat_template = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}<assistant>"
+    row = {"question": "what is 2?", "chat": [{"role": "user", "content": "what is 2?"}], "answer": "2"}
+    for key, template, chat in [
+        ("question", None, False),
+        ("question", "User: {}\nAssistant: ", False),
+        ("question", None, True),
+        ("chat", None, True),
+    ]:
+        settings = SourceSettings("x", input_key=key, apply_chat_template=chat, input_template=template)
+        stock = preprocess_data(row, template, key, "answer", tokenizer.apply_chat_template if chat else None)
+        assert render_prompt(row[key], tokenizer, settings) == stock[0]
+    with pytest.raises(ValueError, match="apply_chat_template"):
+        render_prompt(row["chat"], tokenizer, SourceSettings("x"))
+
+
+def test_bad_data_is_refused_in_one_sentence(model: Path, tmp_path: Path) -> None:
+    good, out = jsonl(tmp_path / "good.jsonl", QUESTIONS), tmp_path / "out"
+    assert "no file" in refusal(model, tmp_path / "gone.jsonl", out) and "gone.jsonl" in refusal(
+        model, tmp_path / "gone.jsonl", out
+    )
+    assert "no column 'frage'" in refusal(model, good, out, "--data.input_key", "frage")
+    assert "no column 'gold'" in refusal(model, good, out, "--data.label_key", "gold")
+    assert "no column 'nr'" in refusal(model, good, out, "--data.id_key", "nr")
+    assert "'valid' is not in" in refusal(model, good, out, "--data.dataset_split", "valid")
+    empty = tmp_path / "empty.jsonl"
+    empty.write_text("")
+    assert "empty.jsonl" in refusal(model, empty, out)
+    twice = jsonl(tmp_path / "twice.jsonl", [*QUESTIONS, QUESTIONS[1]])
+    assert "'q1' occurs more than once" in refusal(model, twice, out)
+    unanswered = jsonl(tmp_path / "unanswered.jsonl", [*QUESTIONS, {"id": "q9", "question": "?", "answer": None}])
+    assert "row 'q9': no gold answer" in refusal(model, unanswered, out)
+    silent = jsonl(tmp_path / "silent.jsonl", [*QUESTIONS, {"id": "q9", "question": "", "answer": "1"}])
+    assert "row 'q9': the prompt" in refusal(model, silent, out)
+
+
+def test_bad_flags_are_refused_in_one_sentence(model: Path, tmp_path: Path) -> None:
+    good, out = jsonl(tmp_path / "good.jsonl", QUESTIONS), tmp_path / "out"
+    for flag, value in [
+        ("--annotate.top_k", "1"),
+        ("--annotate.max_new_tokens", "0"),
+        ("--annotate.verifier", "oracle"),
+        ("--vllm.num_engines", "0"),
+        ("--vllm.rows_in_flight", "0"),
+        ("--vllm.engine_args", "[1]"),
+        ("--vllm.engine_args", "{"),
+        ("--data.max_samples", "0"),
+        ("--data.input_template", "no braces"),
+    ]:
+        assert value in refusal(model, good, out, flag, value)
+    assert "nowhere" in refusal(Path("/nowhere/nothing"), good, out)
+    for pairs in (["base"], ["base="], ["a/b=x"], ["a=x", "a=y"]):
+        with pytest.raises(ValueError, match=pairs[-1].split("=")[0]):
+            checkpoints(pairs)
+
+
+def test_an_output_directory_of_another_run_is_refused(model: Path, tmp_path: Path) -> None:
+    good, out = jsonl(tmp_path / "good.jsonl", QUESTIONS), tmp_path / "out"
+    state = out / ".annotate"
+    job = job_of(arguments(model, good, out))
+    from openrlhf_cft.annotate.workdir import Workdir
+    from openrlhf_cft.annotate.worker import settings_record
+
+    Workdir(state, "annotate").prepare(job.source, str(model), settings_record(job.factory))
+    message = refusal(model, good, out, "--annotate.top_k", "2")
+    assert "holds another run" in message and "strict-3" in message and "strict-2" in message
+    jsonl(good, [*QUESTIONS[:3], {**QUESTIONS[3], "answer": "4"}])
+    assert "source_fingerprint" in refusal(model, good, out)
+
+
+def test_ids_are_row_numbers_without_a_column(tmp_path: Path) -> None:
+    rows = [{"question": "a", "answer": "1", "nr": 7}, {"question": "b", "answer": "1", "nr": 5}]
+    settings = SourceSettings(str(jsonl(tmp_path / "q.jsonl", rows)), input_key="question", label_key="answer")
+    data = load_source(settings)
+    assert row_ids(data, settings) == ["0", "1"]
+    assert row_ids(data, SourceSettings("x", id_key="nr")) == ["7", "5"]
