@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from openrlhf_cft.annotate.generate import Generation, GeneratorError, Sampling
-from openrlhf_cft.platform import engine_defaults, environment
+from openrlhf_cft.platform import engine_defaults, environment, has_gpu
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -136,7 +136,9 @@ class VllmGenerator:
             temperature=sampling.temperature,
             max_tokens=sampling.max_tokens,
             logprobs=sampling.top_logprobs if sampling.top_logprobs or sampling.temperature else None,
-            seed=sampling.seed,
+            # vLLM 0.29 on CPU dies on a request with a seed when its prefill is chunked ("CPU Generator does not use
+            # offset"), so there samples differ from run to run. It can go when vLLM rewinds CUDA generators only.
+            seed=sampling.seed if has_gpu() else None,
             stop_token_ids=sorted(self.stop_token_ids),
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,

@@ -22,7 +22,7 @@ class Sampling:
     max_tokens: int  # budget of new tokens, at least 1
     temperature: float = 0.0  # 0 is greedy: the argmax at every step
     top_logprobs: int = 0  # how many of the most probable tokens to report at each position
-    seed: int | None = None  # of this request, for sampling
+    seed: int | None = None  # of this request, for sampling, where the engine can
 
 
 @dataclass(frozen=True)

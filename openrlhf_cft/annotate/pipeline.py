@@ -29,6 +29,7 @@ STATUS = "status"
 PAYLOAD = "payload"  # the finished row as JSON: one schema for every block, whatever is empty in it
 ROWS_PER_BLOCK = 16  # rows that are written and checkpointed together
 RETRIES = 3  # of one row, after an infrastructure error
+MAX_RESTARTS = 10  # of one actor; an engine that dies again and again has a cause that a further start does not mend
 PROGRESS_SECONDS = 10.0
 START_ATTEMPTS = 3  # of a local Ray
 OBJECT_STORE_BYTES = 500_000_000  # of a local Ray; rows are small, and it counts against /dev/shm
@@ -216,6 +217,7 @@ def _execute(
             num_cpus=1,
             num_gpus=pool.gpus_per_engine if has_gpu() else 0,
             max_concurrency=tasks,
+            max_restarts=MAX_RESTARTS,
         )
         finished.write_parquet(str(output))
     finally:

@@ -1,0 +1,68 @@
+"""Light modules stay light, and nothing imports across: annotation must not reach DeepSpeed, training not vLLM."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "openrlhf_cft"
+HEAVY = {"torch", "vllm", "ray", "deepspeed", "transformers", "datasets", "openrlhf", "sympy"}
+LIGHT = [
+    "openrlhf_cft.records",
+    "openrlhf_cft.platform",
+    "openrlhf_cft.verify",
+    "openrlhf_cft.annotate.annotator",
+    "openrlhf_cft.annotate.engine",
+    "openrlhf_cft.annotate.job",
+    "openrlhf_cft.evaluate.job",
+    "openrlhf_cft.cli.annotate",
+    "openrlhf_cft.cli.evaluate",
+    "openrlhf_cft.cli.train_sft",
+]
+
+
+def test_light_modules_import_nothing_heavy() -> None:
+    # One interpreter for each would be the same check in ten times the time: what one imports stays imported.
+    code = f"import sys, importlib\nfor name in {LIGHT}:\n    importlib.import_module(name)\n"
+    code += f"    found = {HEAVY} & set(sys.modules)\n    assert not found, (name, found)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def imports(path: Path) -> set[str]:
+    """Absolute names of all that a file imports, anywhere in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize(
+    ("folder", "forbidden"),
+    [
+        ("annotate", ("deepspeed", "openrlhf.", "openrlhf_cft.train", "openrlhf_cft.evaluate", "openrlhf_cft.cli")),
+        ("evaluate", ("deepspeed", "openrlhf.", "openrlhf_cft.train", "openrlhf_cft.cli")),
+        ("train", ("vllm", "ray", "openrlhf_cft.annotate", "openrlhf_cft.evaluate", "openrlhf_cft.verify")),
+        ("verify", ("openrlhf_cft.annotate", "openrlhf_cft.train", "openrlhf_cft.evaluate", "openrlhf_cft.cli")),
+    ],
+)
+def test_imports_point_one_way(folder: str, forbidden: tuple[str, ...]) -> None:
+    for path in (PACKAGE / folder).rglob("*.py"):
+        wrong = [name for name in imports(path) if name.startswith(forbidden)]
+        assert not wrong, f"{path.name} imports {wrong}"
+
+
+@pytest.mark.parametrize(("module", "only"), [("vllm", "annotate/engine.py"), ("ray", "annotate/pipeline.py")])
+def test_an_engine_is_imported_in_one_place(module: str, only: str) -> None:
+    importers = {
+        str(path.relative_to(PACKAGE))
+        for path in PACKAGE.rglob("*.py")
+        if any(name == module or name.startswith(module + ".") for name in imports(path))
+    }
+    assert importers == {only}

@@ -1,0 +1,85 @@
+"""What the README promises: its tree is the project's, and its commands parse."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from openrlhf_cft.cli import annotate, evaluate
+from openrlhf_cft.cli.train_sft import STOCK_SCRIPT, split_flags
+from openrlhf_cft.records import ANNOTATION_COLUMNS
+
+REPOSITORY = Path(__file__).parents[1]
+README = (REPOSITORY / "README.md").read_text()
+
+
+def tree() -> set[str]:
+    """Every path that the annotated tree names."""
+    lines = README.split("## What is where")[1].split("\n## ")[0].splitlines()
+    found: set[str] = set()
+    stack = [(-1, "")]
+    for line in filter(lambda line: line.startswith("    "), lines):
+        indent, names = len(line) - len(line.lstrip()), re.split(r"\s{2,}", line.strip())[0]
+        while stack[-1][0] >= indent:
+            stack.pop()
+        folder = stack[-1][1]
+        for name in names.split(", "):
+            found.add(folder + name)
+            if name.endswith("/"):
+                stack.append((indent, folder + name))
+    return found
+
+
+def test_the_tree_is_the_projects() -> None:
+    named = tree()
+    missing = [name for name in named if not (REPOSITORY / name).exists()]
+    assert not missing, f"the README names {missing}"
+    for folder in ("", "verify", "annotate", "train"):
+        for path in (REPOSITORY / "openrlhf_cft" / folder).glob("*.py"):
+            name = str(path.relative_to(REPOSITORY))
+            if path.name not in ("__init__.py", "judgement.py", "worker.py"):
+                assert name in named, f"the README's tree lacks {name}"
+
+
+def commands(start: str) -> list[list[str]]:
+    """The commands of the README's shell blocks that begin with `start`, as words."""
+    blocks = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+    found = [shlex.split(block.replace("\\\n", " ")) for block in blocks]
+    return [words[len(start.split()) :] for words in found if words[: len(start.split())] == start.split()]
+
+
+def test_its_commands_parse() -> None:
+    (words,) = commands("python -m openrlhf_cft.cli.annotate")
+    assert annotate.job_of(words).factory.settings.top_k == 3
+    (words,) = commands("python -m openrlhf_cft.cli.evaluate")
+    assert list(evaluate.job_of(words).engines) == ["base", "cft"]
+    (words,) = commands("deepspeed --module openrlhf_cft.cli.train_sft")
+    column, others = split_flags(words)
+    assert column == "critical_mask"
+    unknown = {word for word in others if word.startswith("--")} - stock_flags()
+    assert not unknown, f"the stock script has no {unknown}"
+
+
+def stock_flags() -> set[str]:
+    """The flags of OpenRLHF's script, read from its source."""
+    package = importlib.util.find_spec("openrlhf")
+    assert package is not None and package.submodule_search_locations
+    file = Path(package.submodule_search_locations[0]).joinpath(*STOCK_SCRIPT.split(".")[1:]).with_suffix(".py")
+    calls = (node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call))
+    return {call.args[0].value for call in calls if getattr(call.func, "attr", "") == "add_argument"}  # type: ignore
+
+
+@pytest.mark.parametrize("column", ANNOTATION_COLUMNS)
+def test_it_documents_each_column(column: str) -> None:
+    assert f"`{column}`" in README
+
+
+def test_its_make_targets_exist() -> None:
+    makefile = (REPOSITORY / "Makefile").read_text()
+    for target in re.findall(r"make ([a-z][a-z-]+)\b", README):
+        assert f"\n{target}:" in makefile, target
