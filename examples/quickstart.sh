@@ -14,7 +14,7 @@ MODEL=${MODEL:-$RUN/model}
 [ "$MODEL" != "$RUN/model" ] || python examples/make_model.py --output_dir "$MODEL"
 
 step "2/6 questions"
-[ -n "${DATA:-}" ] || python examples/make_questions.py --output_dir "$RUN/questions" --train 400 --test 96
+[ -n "${DATA:-}" ] || python examples/make_questions.py --output_dir "$RUN/questions" --train 320 --test 64
 DATA=${DATA:-$RUN/questions/train.jsonl} TEST=${TEST:-$RUN/questions/test.jsonl}
 QUESTIONS=(--data.input_key question --data.label_key answer --data.apply_chat_template)
 LENGTH=${LENGTH:-64} # tokens of a response, at most
