@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Critical Token Fine-tuning, end to end: `make quickstart`, or with your own
-#   MODEL=path-or-hub-name DATA=train.jsonl TEST=test.jsonl bash examples/quickstart.sh
-# DATA and TEST have a `question` and an `answer` a line. A killed run goes on where it stopped.
+#   MODEL=path-or-hub-name DATA=folder RUN=runs/mine make quickstart
+# DATA holds train.jsonl and test.jsonl, a `question` and an `answer` a line. A killed run goes on where it stopped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 RUN=${RUN:-runs/quickstart}
@@ -14,13 +14,13 @@ MODEL=${MODEL:-$RUN/model}
 [ "$MODEL" != "$RUN/model" ] || python examples/make_model.py --output_dir "$MODEL"
 
 step "2/6 questions"
-[ -n "${DATA:-}" ] || python examples/make_questions.py --output_dir "$RUN/questions" --train 320 --test 64
-DATA=${DATA:-$RUN/questions/train.jsonl} TEST=${TEST:-$RUN/questions/test.jsonl}
+DATA=${DATA:-$RUN/questions}
+[ "$DATA" != "$RUN/questions" ] || python examples/make_questions.py --output_dir "$DATA" --train 320 --test 64
 QUESTIONS=(--data.input_key question --data.label_key answer --data.apply_chat_template)
 LENGTH=${LENGTH:-64} # tokens of a response, at most
 
 step "3/6 annotate: greedy responses, verified, and the counterfactuals of each token"
-python -m openrlhf_cft.cli.annotate --model.model_name_or_path "$MODEL" --data.dataset "$DATA" "${QUESTIONS[@]}" \
+python -m openrlhf_cft.cli.annotate --model.model_name_or_path "$MODEL" --data.dataset "$DATA/train.jsonl" "${QUESTIONS[@]}" \
   --annotate.max_new_tokens "$LENGTH" --ckpt.output_dir "$RUN/annotated"
 
 step "4/6 train: SFT on all tokens, CFT on the critical ones, all else equal"
@@ -37,7 +37,7 @@ train sft
 train cft --critical_mask
 
 step "5/6 evaluate on the held-out questions"
-python -m openrlhf_cft.cli.evaluate --compare base="$MODEL" sft="$RUN/sft" cft="$RUN/cft" --data.dataset "$TEST" \
+python -m openrlhf_cft.cli.evaluate --compare base="$MODEL" sft="$RUN/sft" cft="$RUN/cft" --data.dataset "$DATA/test.jsonl" \
   "${QUESTIONS[@]}" --eval.n_samples 8 --eval.max_new_tokens "$LENGTH" --ckpt.output_dir "$RUN/evaluation"
 
 step "6/6 report"

@@ -26,6 +26,10 @@ class Factory:
         self.dead = False
         return self
 
+    def close(self) -> None:
+        """Note that the worker was told to end."""
+        (self.directory / "closed").touch()
+
     async def work(self, row: dict[str, Any]) -> Finished:
         """Note that the row was begun, wait a little, finish."""
         with open(self.directory / "begun.txt", "a") as log:

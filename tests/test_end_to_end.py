@@ -5,12 +5,14 @@ The driver of the annotation is killed midway; masks are then compared with the 
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,15 @@ def start(command: list[str]) -> subprocess.Popen[str]:
         start_new_session=True,
         cwd=REPOSITORY,
     )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shared_memory() -> Iterator[None]:
+    """An engine that is killed with its driver leaves 160 MiB; remove what these tests have left."""
+    before = set(glob.glob("/dev/shm/psm_*"))
+    yield
+    for leftover in set(glob.glob("/dev/shm/psm_*")) - before:
+        os.unlink(leftover)
 
 
 @pytest.fixture(scope="module")
@@ -126,12 +137,15 @@ def test_masks_equal_those_of_the_literal_reference(annotated: Path, model: Path
     literal = Literal(str(model), lambda text, gold: judge_math(text, gold).verdict is Verdict.CORRECT, 3, LENGTH)
     rows = sorted(read_rows(annotated), key=lambda row: len(row[RESPONSE_IDS]))[:10]
     assert len(rows) == 10
+    positions, closest = 0, float("inf")
     for row in rows:
         reference = literal.row(row[PROMPT_IDS], row["answer"])
         where = f"row {row['id']}, whose closest decision was {reference.gap:.2e} apart"
         assert row[RESPONSE_IDS] == reference.response_ids, where
         assert [[a["token_id"] for a in position] for position in row[ALTERNATIVES]] == reference.alternatives, where
         assert row[MASK] == reference.mask, where
+        positions, closest = positions + len(reference.mask), min(closest, reference.gap)
+    print(f"mask agreement: {len(rows)} rows, {positions} positions, all equal; closest decision {closest:.1e} apart")
 
 
 def test_a_model_trains_on_it_and_is_evaluated(annotated: Path, model: Path, questions: Path, tmp_path: Path) -> None:
@@ -144,7 +158,9 @@ def test_a_model_trains_on_it_and_is_evaluated(annotated: Path, model: Path, que
     command = ["-m", "openrlhf_cft.cli.evaluate", "--compare", f"cft={tmp_path / 'cft'}", *FLAGS]
     command += ["--data.dataset", str(questions), "--data.max_samples", "12", "--eval.n_samples", "4"]
     command += ["--eval.max_new_tokens", str(LENGTH), "--ckpt.output_dir", str(tmp_path / "evaluation")]
+    before = set(glob.glob("/dev/shm/psm_*"))
     output = finish(command, 300)
+    assert set(glob.glob("/dev/shm/psm_*")) == before, "a run that ends well leaves no shared memory"
     figures: dict[str, Any] = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())["checkpoints"]["cft"]
     assert figures["questions"] == 12 and figures["failed"] == 0
     assert 0 <= figures["pass@1"] <= figures["pass@2"] <= figures["pass@4"] <= 1 and "pass@8" not in figures

@@ -61,8 +61,10 @@ def test_a_driver_killed_midway_loses_nothing_and_repeats_nothing(tmp_path: Path
     checkpointed = {row_id for file in (tmp_path / "checkpoint").glob("*.parquet") for row_id in ids(file)}
     assert 0 < len(checkpointed) < ROWS, "killed too early or too late to show anything"
     (tmp_path / "begun.txt").unlink()
+    assert not (tmp_path / "closed").exists()
     output = finish(start(tmp_path))
     assert "done before" in output
+    assert (tmp_path / "closed").exists(), "the worker was killed, not closed: an engine would leave shared memory"
     assert done(tmp_path) == Counter({f"r{i}": 1 for i in range(ROWS)})
     assert not checkpointed & set(begun(tmp_path)), "a row was done again after its checkpoint"
     (tmp_path / "begun.txt").unlink()

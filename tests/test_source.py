@@ -122,6 +122,7 @@ def test_bad_flags_are_refused_in_one_sentence(model: Path, tmp_path: Path) -> N
         ("--data.input_template", "no braces"),
     ]:
         assert value in refusal(model, good, out, flag, value)
+    assert "no engine argument 'block_sise'" in refusal(model, good, out, "--vllm.engine_args", '{"block_sise": 32}')
     assert "nowhere" in refusal(Path("/nowhere/nothing"), good, out)
     for pairs in (["base"], ["base="], ["a/b=x"], ["a=x", "a=y"]):
         with pytest.raises(ValueError, match=pairs[-1].split("=")[0]):

