@@ -15,9 +15,9 @@ MODEL=${MODEL:-$RUN/model}
 
 step "2/6 questions"
 DATA=${DATA:-$RUN/questions}
-[ "$DATA" != "$RUN/questions" ] || python examples/make_questions.py --output_dir "$DATA" --train 320 --test 64
+[ "$DATA" != "$RUN/questions" ] || python examples/make_questions.py --output_dir "$DATA" --train 200 --test 48
 QUESTIONS=(--data.input_key question --data.label_key answer --data.apply_chat_template)
-LENGTH=${LENGTH:-64} # tokens of a response, at most
+LENGTH=${LENGTH:-48} # tokens of a response, at most
 
 step "3/6 annotate: greedy responses, verified, and the counterfactuals of each token"
 python -m openrlhf_cft.cli.annotate --model.model_name_or_path "$MODEL" --data.dataset "$DATA/train.jsonl" "${QUESTIONS[@]}" \

@@ -15,7 +15,6 @@ from openrlhf_cft.annotate.engine import EngineSettings, parse_engine_args
 from openrlhf_cft.annotate.pipeline import PoolSettings
 from openrlhf_cft.annotate.source import SourceSettings
 
-
 DTYPES = ("auto", "bfloat16", "float16", "float32")
 
 
@@ -37,7 +36,7 @@ def engine_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--vllm.tensor_parallel_size", type=int, default=1)
     parser.add_argument("--vllm.gpu_memory_utilization", type=float, default=0.9)
     parser.add_argument(
-        "--vllm.dtype", default="auto", choices=DTYPES, help="auto: the checkpoint's; float32: steadier"
+        "--vllm.dtype", default="auto", choices=DTYPES, help="auto: as the checkpoint; float32: steadier"
     )
     parser.add_argument("--vllm.max_model_len", type=int, default=None)
     parser.add_argument("--vllm.engine_args", default=None, help="JSON object of further vLLM engine arguments")
