@@ -1,7 +1,7 @@
 """Ray Data: read rows, map them over a pool of engine actors, write blocks with a checkpoint. Only this imports ray.
 
 Every finished row is written once and never computed again: the same call after a crash goes on where it stopped. Rows
-whose infrastructure failed are left out of the output, so the next call does them; `run` returns how many.
+whose infrastructure failed are left out of the output, so the next call does them; `run` returns their errors.
 """
 
 from __future__ import annotations
@@ -180,9 +180,9 @@ def run(
     Returns:
         The last infrastructure errors, one for each row that could not be finished; empty when all is done.
     """
+    connect(pool)
     import ray
 
-    connect(pool)
     try:
         tally = ray.remote(num_cpus=0)(Tally).remote()
         done = threading.Event()
@@ -250,7 +250,7 @@ def _await_closing(tally: ray.actor.ActorHandle) -> None:
 def _print_progress(
     tally: ray.actor.ActorHandle, report: Callable[[dict[str, float], float], str], done: threading.Event
 ) -> None:
-    """Print a line every few seconds until `done`; nothing before the first row is finished."""
+    """Print a line every few seconds until `done`. Rates count from the first engine's readiness on."""
     import ray
 
     started: float | None = None
@@ -259,6 +259,8 @@ def _print_progress(
             counts, _ = ray.get(tally.read.remote(), timeout=5)
         except (ray.exceptions.RayError, TimeoutError):
             continue  # the tally only informs; a lost reading is no reason to stop
+        if not counts:
+            print("engines are starting", flush=True)
+            continue
         started = started or time.monotonic() - PROGRESS_SECONDS
-        if counts.get("rows"):
-            print(report(counts, time.monotonic() - started), flush=True)
+        print(report(counts, time.monotonic() - started), flush=True)
