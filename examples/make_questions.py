@@ -1,6 +1,6 @@
 """Verifiable questions from reasoning-gym, seeded, train and test disjoint, as OpenRLHF-style JSONL.
 
-    python examples/make_questions.py --output_dir runs/questions --train 200 --test 48
+    python examples/make_questions.py --output_dir runs/questions --train 160 --test 48
 
 Each line has `id`, `question`, `answer` and `task`. The mix is one that a 135M model gets partly right.
 """
@@ -67,7 +67,7 @@ def write(path: Path, rows: list[dict[str, str]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output_dir", type=Path, required=True)
-    parser.add_argument("--train", type=int, default=200)
+    parser.add_argument("--train", type=int, default=160)
     parser.add_argument("--test", type=int, default=48)
     parser.add_argument("--seed", type=int, default=42)
     args = parser.parse_args()

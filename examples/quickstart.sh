@@ -15,7 +15,7 @@ MODEL=${MODEL:-$RUN/model}
 
 step "2/6 questions"
 DATA=${DATA:-$RUN/questions}
-[ "$DATA" != "$RUN/questions" ] || python examples/make_questions.py --output_dir "$DATA" --train 200 --test 48
+[ "$DATA" != "$RUN/questions" ] || python examples/make_questions.py --output_dir "$DATA" --train 160 --test 48
 QUESTIONS=(--data.input_key question --data.label_key answer --data.apply_chat_template)
 LENGTH=${LENGTH:-48} # tokens of a response, at most
 

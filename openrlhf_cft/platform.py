@@ -32,6 +32,8 @@ def environment(gpu: bool | None = None) -> dict[str, str]:
         **common,
         "DS_ACCELERATOR": "cpu",  # otherwise DeepSpeed probes for others and warns
         "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB; without it vLLM claims 95 % of the memory
+        # vLLM compiles a helper of its log-probabilities at the first request that wants them: 3 to 20 s for nothing.
+        "TORCH_COMPILE_DISABLE": "1",
         # DeepSpeed compiles two operators at its first run: 66 s, against 20 s when they are kept beside the venv.
         "TORCH_EXTENSIONS_DIR": str(Path(sys.prefix) / "torch_extensions"),
     }

@@ -55,18 +55,20 @@ class EvaluateWorker:
         self.verifier.close()
 
     async def work(self, row: dict[str, Any]) -> Finished:
-        """One question: the greedy response first, then the samples, all at the same time."""
+        """One question: the greedy response, then the samples together, which find its prompt in the prefix cache."""
         prompt_ids = [int(i) for i in row[PROMPT_IDS]]
         budget = min(self.settings.max_new_tokens, self.generator.max_model_len - len(prompt_ids))
         if budget < 1:
             return Finished("too_long", {}, {"rows": 1})
-        samplings = [Sampling(budget)] + [
+        samplings = [
             Sampling(budget, temperature=1.0, seed=request_seed(self.settings.seed, row[ID], number))
             for number in range(self.settings.n_samples)
         ]
-        responses = await asyncio.gather(*(self._respond(prompt_ids, sampling, row[GOLD]) for sampling in samplings))
-        payload = {"greedy": responses[0], "samples": responses[1:]}
-        return Finished("evaluated", payload, {"rows": 1, "decoded_tokens": sum(r["length"] for r in responses)})
+        greedy = await self._respond(prompt_ids, Sampling(budget), row[GOLD])
+        samples = await asyncio.gather(*(self._respond(prompt_ids, sampling, row[GOLD]) for sampling in samplings))
+        tokens = greedy["length"] + sum(sample["length"] for sample in samples)
+        payload = {"greedy": greedy, "samples": list(samples)}
+        return Finished("evaluated", payload, {"rows": 1, "decoded_tokens": tokens})
 
     async def _respond(self, prompt_ids: list[int], sampling: Sampling, answer: str) -> dict[str, Any]:
         """One response, verified, as `metrics.metrics` reads it."""
