@@ -23,7 +23,7 @@ from train_helpers import launch, tail
 from openrlhf_cft.records import ALTERNATIVES, MASK, PROMPT_IDS, RESPONSE_IDS, Verdict, read_metadata, read_rows
 from openrlhf_cft.verify.math import judge_math
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # guards against a hang, not claims about speed
 REPOSITORY = Path(__file__).parents[1]
 LENGTH = 32  # token budget of a response
 QUESTIONS = 48  # about a third is answered right, and ten such rows are compared
@@ -67,7 +67,7 @@ def shared_memory() -> Iterator[None]:
 def model() -> Path:
     """The real small model; converted once per environment, which takes 15 s."""
     path = Path(sys.prefix) / "smollm2"
-    finish(["examples/make_model.py", "--output_dir", str(path)], 120)
+    finish(["examples/make_model.py", "--output_dir", str(path)], 400)
     return path
 
 
@@ -94,7 +94,7 @@ def annotated(model: Path, questions: Path, tmp_path_factory: pytest.TempPathFac
     command += ["--annotate.max_new_tokens", str(LENGTH), "--ckpt.output_dir", str(out)]
     checkpoint = out / ".annotate" / "checkpoint"
     first = start(command)
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 900
     while not [file for file in checkpoint.glob("*.parquet") if "pending" not in file.name]:
         assert first.poll() is None and time.monotonic() < deadline, "no row was written"
         time.sleep(0.2)
@@ -102,7 +102,7 @@ def annotated(model: Path, questions: Path, tmp_path_factory: pytest.TempPathFac
     first.wait()
     time.sleep(5)
     assert not list(out.glob("*.parquet")), "an unfinished data set must not look finished"
-    output = finish(command, 400)
+    output = finish(command, 900)
     assert f"{QUESTIONS} rows, 0 done before" not in output and "done before" in output, "the second run began anew"
     return out
 
@@ -153,13 +153,13 @@ def test_a_model_trains_on_it_and_is_evaluated(annotated: Path, model: Path, que
     flags += ["--data.max_len", "256", "--train.batch_size", "8", "--train.micro_batch_size", "4"]
     flags += ["--train.max_epochs", "1", "--ds.attn_implementation", "sdpa", "--adam.lr", "1e-5"]
     flags += ["--ckpt.output_dir", str(tmp_path / "cft")]
-    trained = launch(["--module", "openrlhf_cft.cli.train_sft", *flags], timeout=500)
+    trained = launch(["--module", "openrlhf_cft.cli.train_sft", *flags], timeout=900)
     assert trained.returncode == 0, tail(trained)
     command = ["-m", "openrlhf_cft.cli.evaluate", "--compare", f"cft={tmp_path / 'cft'}", *FLAGS]
     command += ["--data.dataset", str(questions), "--data.max_samples", "12", "--eval.n_samples", "4"]
     command += ["--eval.max_new_tokens", str(LENGTH), "--ckpt.output_dir", str(tmp_path / "evaluation")]
     before = set(glob.glob("/dev/shm/psm_*"))
-    output = finish(command, 300)
+    output = finish(command, 900)
     assert set(glob.glob("/dev/shm/psm_*")) == before, "a run that ends well leaves no shared memory"
     figures: dict[str, Any] = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())["checkpoints"]["cft"]
     assert figures["questions"] == 12 and figures["failed"] == 0

@@ -17,7 +17,7 @@ from openrlhf_cft.annotate.workdir import Workdir
 
 SCRIPT = Path(__file__).with_name("pipeline_script.py")
 ROWS = 96
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 def start(directory: Path, *failing: str) -> subprocess.Popen[str]:
@@ -30,7 +30,7 @@ def start(directory: Path, *failing: str) -> subprocess.Popen[str]:
 def finish(process: subprocess.Popen[str]) -> str:
     """The output of a run that has to succeed; its processes are ended if it hangs."""
     try:
-        output = process.communicate(timeout=240)[0]
+        output = process.communicate(timeout=600)[0]
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         raise
@@ -51,7 +51,7 @@ def begun(directory: Path) -> list[str]:
 
 def test_a_driver_killed_midway_loses_nothing_and_repeats_nothing(tmp_path: Path) -> None:
     process = start(tmp_path)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 400
     while not done(tmp_path):
         assert process.poll() is None and time.monotonic() < deadline, "nothing was written"
         time.sleep(0.1)

@@ -139,7 +139,7 @@ def environment() -> dict[str, str]:
     }
 
 
-def launch(arguments: Sequence[str], processes: int = 1, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+def launch(arguments: Sequence[str], processes: int = 1, timeout: float = 600) -> subprocess.CompletedProcess[str]:
     """Run `arguments` (a script, or `--module NAME`, and its flags) under the DeepSpeed launcher and wait for it.
 
     Whatever it started is ended with it, and its shared-memory buffers are removed.
@@ -154,7 +154,7 @@ def launch(arguments: Sequence[str], processes: int = 1, timeout: float = 240) -
             os.unlink(leftover)
 
 
-def run_command(command: Sequence[str], timeout: float = 240) -> subprocess.CompletedProcess[str]:
+def run_command(command: Sequence[str], timeout: float = 600) -> subprocess.CompletedProcess[str]:
     """Run a command in its own process group, which ends with it."""
     process = subprocess.Popen(
         command,
