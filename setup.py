@@ -25,6 +25,7 @@ setup(
         "openrlhf>=0.11.2,<0.12",
         "datasets",
         "pebble>=5",
+        "psutil",
         "pyarrow",
         "pylatexenc",
         "sympy",

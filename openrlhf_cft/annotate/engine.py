@@ -11,9 +11,13 @@ import changes torch for vLLM.
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openrlhf_cft.annotate.generate import Generation, GeneratorError, Sampling
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
     from vllm import SamplingParams
     from vllm.outputs import RequestOutput
 
+CLOSING_SECONDS = 20.0
 MAX_LOGPROBS = 64  # vLLM refuses requests for more top tokens than this; Strict-k with ties needs k + 8
 
 
@@ -105,7 +110,9 @@ class VllmGenerator:
 
         self.tokenizer = AutoTokenizer.from_pretrained(settings.model)
         self.stop_token_ids = stop_token_ids(self.tokenizer, settings.model)
+        others = set(multiprocessing.active_children())
         self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**settings.resolved()))
+        self._processes = set(multiprocessing.active_children()) - others
         self.max_model_len = int(self._llm.model_config.max_model_len)
         self._requests = 0
 
@@ -136,8 +143,14 @@ class VllmGenerator:
         return bool(self._llm.errored)
 
     def close(self) -> None:
-        """End the engine's processes."""
+        """End the engine's processes and give back their shared memory, which vLLM in a Ray actor leaves behind."""
+        segments = _shared_memory(self._processes)
         self._llm.shutdown()
+        deadline = time.monotonic() + CLOSING_SECONDS
+        for process in self._processes:
+            process.join(max(0.0, deadline - time.monotonic()))
+        for segment in segments:
+            segment.unlink(missing_ok=True)
 
     def _params(self, sampling: Sampling) -> SamplingParams:
         from vllm import SamplingParams
@@ -154,6 +167,22 @@ class VllmGenerator:
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
+
+
+def _shared_memory(processes: set[BaseProcess]) -> set[Path]:
+    """The named shared memory (`multiprocessing`'s psm_*) that these processes and their children have mapped."""
+    import psutil
+
+    found: set[Path] = set()
+    for process in processes:
+        try:
+            root = psutil.Process(process.pid)
+            for member in [root, *root.children(recursive=True)]:
+                maps = Path(f"/proc/{member.pid}/maps").read_text().splitlines()
+                found |= {Path(line.split()[-1]) for line in maps if "/dev/shm/psm_" in line}
+        except (psutil.Error, OSError):  # ended meanwhile, or no Linux
+            continue
+    return {path for path in found if path.exists()}
 
 
 def _to_generation(output: RequestOutput, sampling: Sampling, stops: frozenset[int]) -> Generation:
