@@ -25,13 +25,14 @@ STAMP := $(VENV)/.stamp
 PARTIAL := $(VENV)/.partial
 PIP := $(VENV)/bin/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help setup quickstart check test test-all clean
+.PHONY: help setup quickstart check test test-all bench-train clean
 
 help:
 	echo "make quickstart   set up, then the whole pipeline on a small model"
 	echo "make test         style, types and the tests (on 2 cores, minutes)"
 	echo "make test-all     every test: also full matrices and the set-up from scratch"
 	echo "make check        style and types only"
+	echo "make bench-train  a training step of CFT against stock SFT: time, memory, gradient"
 	echo "make setup        the environment only, in $(VENV)"
 	echo "make clean        remove the environment and what tools have cached"
 
@@ -50,6 +51,11 @@ test: check
 
 test-all: check
 	python -m pytest
+
+bench-train: $(STAMP)
+	python examples/make_model.py --output_dir $(VENV)/smollm2
+	eval "$$(python -m openrlhf_cft.platform)"
+	python examples/bench_train.py --model $(VENV)/smollm2
 
 clean:
 	rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache

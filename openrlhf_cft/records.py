@@ -88,6 +88,26 @@ def loss_mask(prompt_length: int, weights: Sequence[float], max_length: int) -> 
     return [*mask[: length - 1], 0.0]
 
 
+def labels(
+    prompt_ids: Sequence[int], response_ids: Sequence[int], weights: Sequence[float]
+) -> tuple[list[int], list[int]]:
+    """A row as `transformers` and TRL train it: `input_ids`, and `labels` that are -100 where nothing is trained.
+
+    Labels are not shifted, that is the model's loss to do, and hold no weights but 0 and 1.
+
+    Returns:
+        Two lists of length P + T.
+
+    Raises:
+        ValueError: a weight is neither 0 nor 1.
+    """
+    for position, weight in enumerate(weights):
+        if weight not in (0, 1):
+            raise ValueError(f"weight {weight} at response position {position}: labels can only say 0 or 1")
+    trained = [token if weight else -100 for token, weight in zip(response_ids, weights, strict=True)]
+    return [*prompt_ids, *response_ids], [-100] * len(prompt_ids) + trained
+
+
 def check_weights(row_id: object, weights: Sequence[float] | None, response_ids: Sequence[int], column: str) -> None:
     """Refuse weights that do not fit their response.
 

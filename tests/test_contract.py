@@ -22,6 +22,7 @@ from openrlhf.utils.loss_utils import iter_grad_accum_global_norm
 
 from openrlhf_cft.cli.train_sft import STOCK_SCRIPT
 from openrlhf_cft.train import stock
+from openrlhf_cft.train.options import Options
 
 SUBSTITUTED = {
     ("openrlhf.datasets", "SFTDataset"),
@@ -86,7 +87,7 @@ def test_the_script_reads_the_flags_that_the_preflight_reads(script: ast.Module)
     needed = {"data.dataset", "data.dataset_probs", "data.max_len", "data.max_samples", "data.multiturn"}
     needed |= {"eval.dataset", "model.model_name_or_path", "model.pretrain_mode_enable", "ds.ring_attn_size"}
     needed |= {"ds.tensor_parallel_size", "train.batch_size", "train.micro_batch_size", "train.max_epochs"}
-    needed |= {"ds.packing_samples", "logger.logging_steps", "use_ms"}
+    needed |= {"ds.deepcompile", "ds.packing_samples", "logger.logging_steps", "use_ms"}
     missing = {f"--{name}" for name in needed} - flags
     assert not missing, f"the stock script has no {missing}: `train/preflight.py` and `train/trainer.py` read these"
     assert "--critical_mask" not in flags, "the stock script has a --critical_mask of its own"
@@ -94,10 +95,12 @@ def test_the_script_reads_the_flags_that_the_preflight_reads(script: ast.Module)
 
 def test_substitution_is_undone() -> None:
     before = [getattr(__import__(module, fromlist=["x"]), name) for module, name in sorted(SUBSTITUTED)]
-    with stock.substituted("column"):
+    options = Options("column", dense_logits=True)
+    with stock.substituted(options):
         inside = [getattr(__import__(module, fromlist=["x"]), name) for module, name in sorted(SUBSTITUTED)]
         assert not any(one is other for one, other in zip(before, inside, strict=True))
-        assert inside[0].keywords == {"mask_column": "column"}
+        assert inside[0].keywords == {"mask_column": "column", "missing": "error"}
+        assert inside[1].keywords == {"dense_logits": True} and inside[2].keywords == {"options": options}
     assert before == [getattr(__import__(module, fromlist=["x"]), name) for module, name in sorted(SUBSTITUTED)]
 
 

@@ -13,6 +13,7 @@ import pytest
 from openrlhf_cft.cli import annotate, evaluate
 from openrlhf_cft.cli.train_sft import STOCK_SCRIPT, split_flags
 from openrlhf_cft.records import ANNOTATION_COLUMNS
+from openrlhf_cft.train.options import Options
 
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text()
@@ -59,8 +60,8 @@ def test_its_commands_parse() -> None:
     (words,) = commands("python -m openrlhf_cft.cli.evaluate")
     assert list(evaluate.job_of(words).engines) == ["base", "cft"]
     (words,) = commands("deepspeed --module openrlhf_cft.cli.train_sft")
-    column, others = split_flags(words)
-    assert column == "critical_mask"
+    options, others = split_flags(words)
+    assert options == Options()
     unknown = {word for word in others if word.startswith("--")} - stock_flags()
     assert not unknown, f"the stock script has no {unknown}"
 

@@ -11,9 +11,9 @@ from openrlhf.models import Actor
 from train_helpers import VOCAB, make_model, make_rows
 
 from openrlhf_cft import records
-from openrlhf_cft.train.actor import CriticalTokenActor, scatter_log_probs
+from openrlhf_cft.train.actor import CriticalTokenActor, later_tokens_change_nothing, scatter_log_probs
 from openrlhf_cft.train.dataset import encode_row
-from openrlhf_cft.train.loss import CriticalTokenLoss
+from openrlhf_cft.train.loss import CriticalTokenLoss, evaluation_logs
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "padded": {},
@@ -73,6 +73,117 @@ def test_same_log_probabilities_and_gradients_as_everywhere(model_path: Path, na
     assert wanted.keys() == got.keys() and wanted
     for parameter in wanted:
         torch.testing.assert_close(got[parameter], wanted[parameter], rtol=1e-4, atol=1e-6)
+
+
+TINY = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 32,
+    "vocab_size": VOCAB,
+    "pad_token_id": 0,
+    "eos_token_id": 1,
+    "bos_token_id": 1,
+}
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "mistral": {"sliding_window": 4},
+    "qwen3": {"tie_word_embeddings": True},
+    "gemma2": {"sliding_window": 4, "query_pre_attn_scalar": 32},  # caps its logits
+    "gemma3_text": {"sliding_window": 4, "query_pre_attn_scalar": 32},
+    "gpt2": {"n_embd": 64, "n_layer": 2, "n_head": 2, "attn_pdrop": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0},
+    "gpt_neox": {"hidden_dropout": 0.0, "attention_dropout": 0.0},
+    "phi": {"num_key_value_heads": 2},
+    "phi3": {},
+    "cohere": {"logit_scale": 0.5},
+    "olmo2": {},
+}
+
+
+@pytest.mark.parametrize("packing_samples", [False, True])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_any_causal_model(architecture: str, packing_samples: bool, tmp_path: Path) -> None:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(architecture, **{**TINY, **ARCHITECTURES[architecture]})
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    stock, ours = pair(tmp_path, packing_samples=packing_samples)
+    ids, bits, mask = batch(make_rows(4, critical=0.1))
+    expected = stock(ids, attention_mask=bits & 1, return_logprobs=True)
+    found = ours(ids, attention_mask=bits, return_logprobs=True)
+    trained = mask[:, :-1] != 0
+    torch.testing.assert_close(found[trained], expected[trained], rtol=0, atol=1e-5)
+    for log_probs in (expected, found):
+        CriticalTokenLoss()(log_probs, mask[:, :-1]).backward()
+    wanted, got = gradients(stock), gradients(ours)
+    assert wanted.keys() == got.keys() and wanted
+    for parameter in wanted:
+        torch.testing.assert_close(got[parameter], wanted[parameter], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("packing_samples", [False, True])
+def test_tokens_after_the_last_loss_of_a_row_are_not_computed(model_path: Path, packing_samples: bool) -> None:
+    _, ours = pair(model_path, packing_samples=packing_samples)
+    ids, bits, _ = batch(make_rows(5, critical=0.1))
+    computed: list[int] = []
+    ours.model.model.layers[0].register_forward_pre_hook(
+        lambda module, args: computed.append(args[0].shape[:2].numel())
+    )
+    ours(ids, attention_mask=bits, return_logprobs=True)
+    loss = (bits & 2) != 0
+    last = [int(row.nonzero().max()) + 1 for row in loss]
+    assert computed == [sum(last) if packing_samples else len(last) * max(last)]
+    assert computed[0] < (int((bits & 1).sum()) if packing_samples else bits.numel())
+
+
+@pytest.mark.parametrize(
+    ("changes", "trims"),
+    [
+        ({}, True),
+        ({"rope_parameters": {"rope_type": "yarn", "factor": 2.0, "rope_theta": 1e4}}, True),
+        ({"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}}, False),
+        ({"output_router_logits": True}, False),
+    ],
+)
+def test_where_later_tokens_matter_all_are_computed(changes: dict[str, Any], trims: bool) -> None:
+    from transformers import Qwen2Config
+
+    config = Qwen2Config(max_position_embeddings=64)
+    for name, value in changes.items():
+        setattr(config, name, value)
+    assert later_tokens_change_nothing(config) is trims
+
+
+@pytest.mark.parametrize("dense_logits", [False, True])
+@pytest.mark.parametrize("packing_samples", [False, True])
+def test_evaluation_sees_every_response_token_and_its_entropy(
+    model_path: Path, packing_samples: bool, dense_logits: bool
+) -> None:
+    stock, ours = pair(model_path, packing_samples=packing_samples)
+    ours.dense_logits = dense_logits
+    ids, bits, _ = batch(make_rows(4))
+    response = ((bits & 4) != 0)[:, :-1]
+    with torch.no_grad():
+        expected, output = stock.eval()(
+            ids, attention_mask=bits & 1, return_logprobs=True, return_output=True, return_entropy=True
+        )
+        found = ours.eval()(ids, attention_mask=bits, return_logprobs=True)
+    torch.testing.assert_close(found[response], expected[response], rtol=0, atol=5e-6)
+    assert ours.entropy is not None
+    torch.testing.assert_close(ours.entropy[response], output.entropy[response], rtol=0, atol=1e-5)
+    assert (ours.entropy[~response] == 0).all()
+
+
+def test_dense_logits_are_the_stock_ones(model_path: Path) -> None:
+    stock, ours = pair(model_path)
+    ours.dense_logits = True
+    ids, bits, _ = batch(make_rows(3))
+    expected, wanted = stock(ids, attention_mask=bits & 1, return_logprobs=True, return_output=True)
+    found, output = ours(ids, attention_mask=bits, return_logprobs=True, return_output=True)
+    assert torch.equal(found, expected) and torch.equal(output["logits"], wanted["logits"])
 
 
 def test_a_plain_mask_takes_the_stock_path(model_path: Path) -> None:
@@ -145,11 +256,40 @@ def test_the_balancing_loss_of_a_mixture_of_experts_survives(tmp_path: Path, pac
 def test_log_probabilities_go_back_to_their_places() -> None:
     torch.manual_seed(0)
     sequences, logits = torch.randint(0, 7, (2, 4)), torch.randn(1, 2, 7)
-    scattered = scatter_log_probs(logits, sequences, torch.tensor([1, 6]))
+    wanted = torch.tensor([[False, True, False, False], [False, False, True, False]])
+    scattered = scatter_log_probs(logits, sequences, wanted)
     log_probs = logits[0].log_softmax(-1)
     expected = torch.zeros(2, 3)
     expected[0, 1], expected[1, 2] = log_probs[0, sequences[0, 2]], log_probs[1, sequences[1, 3]]
     torch.testing.assert_close(scattered, expected)
+
+
+def test_dft_is_the_loss_times_a_probability_that_is_not_differentiated() -> None:
+    log_probs = torch.tensor([[-1.0, -2.0, -4.0]], requires_grad=True)
+    weights = torch.tensor([[0.0, 0.5, 1.5]])
+    loss_fn = CriticalTokenLoss("dft")
+    assert loss_fn(log_probs, weights).item() == 3.5  # evaluation is by the nll, whatever is trained
+    loss_fn.meter.take()
+    loss = loss_fn(log_probs, weights, batch_num_tokens=torch.tensor(2.0))
+    p = log_probs.detach().exp()
+    assert loss.item() == pytest.approx(float((weights * p * -log_probs.detach()).sum() / 2))
+    loss.backward()
+    torch.testing.assert_close(log_probs.grad, -weights * p / 2)
+    assert loss_fn.meter.take()["weighted_nll"] == 0.5 * 2 + 1.5 * 4  # what is logged stays comparable with nll
+
+
+def test_evaluation_tells_critical_from_other_tokens() -> None:
+    meter = CriticalTokenLoss().meter
+    bits = torch.tensor([[1, 5, 7, 7, 5, 1]])  # two critical tokens, two others
+    log_probs, entropy = torch.tensor([[0.0, -1, -2, -3, -4]]), torch.tensor([[0.0, 0.1, 0.2, 0.3, 0.4]])
+    meter.add_flags(bits)
+    meter.add_loss(log_probs, torch.tensor([[0.0, 0, 1, 1, 0]]))
+    meter.add_evaluated(bits, log_probs, entropy)
+    expected = {"critical_loss": 2.5, "other_loss": 2.5, "critical_share": 0.5}
+    assert evaluation_logs(meter.take()) == pytest.approx(
+        {**expected, "critical_entropy": 0.25, "other_entropy": 0.25}, rel=1e-6
+    )
+    assert evaluation_logs(meter.take()) == {}  # nothing measured, nothing logged
 
 
 def test_the_loss_is_the_weighted_mean_and_the_meter_counts() -> None:

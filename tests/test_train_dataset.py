@@ -10,7 +10,8 @@ import datasets
 import numpy as np
 import pytest
 import torch
-from train_helpers import Strategy, make_rows
+from openrlhf.datasets import SFTDataset
+from train_helpers import Strategy, make_rows, make_tokenizer
 
 from openrlhf_cft import records
 from openrlhf_cft.train import flags, show
@@ -143,10 +144,123 @@ def test_a_column_of_the_wrong_type() -> None:
         make([row([5], [6], "1")])
 
 
-@pytest.mark.parametrize(("mode", "flag"), [("multiturn", "--data.multiturn"), ("pretrain_mode", "--model.pretrain")])
-def test_modes_without_meaning_are_refused(mode: str, flag: str) -> None:
-    with pytest.raises(InputError, match=f"{flag}.* cannot be combined with --critical_mask"):
-        make(make_rows(2), **{mode: True})
+def without(r: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: None if name in names else value for name, value in r.items()}
+
+
+def blend() -> list[dict[str, Any]]:
+    """Three annotated rows; one with stored ids, none of them weighted; three of text alone."""
+    texts = [{"question": f"how many {i}", "response": f"it is {i}"} for i in range(3)]
+    empty = dict.fromkeys((records.ID, PROMPT, RESPONSE, MASK))
+    stored = without(row([5, 6], [7, 8, 9], None, "stored"), MASK)
+    filled = [{**r, "question": None, "response": None} for r in [*make_rows(3), stored]]
+    return [*filled, *({**empty, **text} for text in texts)]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return make_tokenizer(tmp_path_factory.mktemp("tokenizer"))
+
+
+def text_strategy(**flags: Any) -> Strategy:
+    strategy = Strategy()
+    strategy.args.data = SimpleNamespace(**{"input_key": "question", "output_key": "response", **flags})
+    return strategy
+
+
+def test_rows_without_weights_are_an_error_by_default() -> None:
+    with pytest.raises(InputError, match=r"row 'stored' has no value in column 'critical_mask' \(--cft.missing train"):
+        make(blend())
+
+
+def test_rows_without_weights_are_dropped() -> None:
+    strategy = Strategy()
+    dataset = CriticalTokenDataset(datasets.Dataset.from_list(blend()), TOKENIZER, 100, strategy, missing="drop")
+    assert [dataset[i][0][0].tolist() for i in range(len(dataset))] == [r[PROMPT] + r[RESPONSE] for r in make_rows(3)]
+    assert strategy.printed[1] == "rows without 'critical_mask': 0 trained on all response tokens, 4 dropped" + (
+        ", 0 too long (--cft.missing drop)"
+    )
+
+
+def test_rows_without_weights_are_trained_on_all_response_tokens(tokenizer: Any) -> None:
+    rows, strategy = blend(), text_strategy()
+    template = "Q: {} A:"
+    options: dict[str, Any] = {"input_template": template, "num_processors": 1}
+    dataset = CriticalTokenDataset(
+        datasets.Dataset.from_list(rows), tokenizer, 100, strategy, missing="train", **options
+    )
+    assert (len(dataset), dataset.annotated, dataset.unweighted, dataset.skipped) == (7, 3, 4, 0)
+    annotated = CriticalTokenDataset(datasets.Dataset.from_list(make_rows(3)), tokenizer, 100, Strategy())
+    for index in range(3):
+        assert all(torch.equal(one, other) for one, other in zip(dataset[index], annotated[index], strict=True))
+    ids, bits, mask = dataset[3]
+    assert (ids.tolist(), mask.tolist()) == ([[5, 6, 7, 8, 9]], [[0, 1, 1, 1, 0]])
+    assert bits.tolist() == [[1, 7, 7, 7, 1]]
+    stock = SFTDataset(datasets.Dataset.from_list(rows[4:]), tokenizer, 100, strategy, template, False, 1)
+    for index in range(3):
+        (ids, bits, mask), (stock_ids, stock_attention, stock_mask) = dataset[4 + index], stock[index]
+        assert torch.equal(ids, stock_ids) and torch.equal(mask, stock_mask)
+        assert torch.equal(flags.real(bits), stock_attention)
+        assert torch.equal(flags.loss(bits), stock_mask != 0) and torch.equal(flags.response(bits), stock_mask != 0)
+    assert "4 trained on all response tokens, 0 dropped, 0 too long (--cft.missing train)" in strategy.printed[-1]
+
+
+def test_turns_of_text_beside_annotated_rows(tokenizer: Any) -> None:
+    turns = [
+        {"role": "user", "content": "one and two"},
+        {"role": "assistant", "content": "three"},
+        {"role": "user", "content": "and four"},
+        {"role": "assistant", "content": "seven"},
+    ]
+    tokenizer.chat_template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}</s>{% endfor %}"
+    rows = [{**make_rows(1)[0], "messages": None}, {**dict.fromkeys(make_rows(1)[0]), "messages": turns}]
+    strategy = text_strategy(input_key="messages", output_key=None, apply_chat_template=True)
+    dataset = CriticalTokenDataset(
+        datasets.Dataset.from_list(rows), tokenizer, 100, strategy, None, False, 1, multiturn=True, missing="train"
+    )
+    assert len(dataset) == 2
+    ids, _, mask = dataset[1]
+    trained = "".join(tokenizer.decode(ids[0, 1:][mask[0, :-1] != 0]))
+    assert "three" in trained and "seven" in trained and "four" not in trained
+
+
+def test_text_that_is_not_there_is_one_sentence(tokenizer: Any) -> None:
+    with pytest.raises(InputError, match=r"need their text, and there is no column 'input' \(--data.input_key\)"):
+        CriticalTokenDataset(
+            datasets.Dataset.from_list(blend()), tokenizer, 100, text_strategy(input_key="input"), missing="train"
+        )
+
+
+def test_text_that_the_stock_data_set_would_leave_out_in_silence(tokenizer: Any) -> None:
+    def build(rows: list[dict[str, Any]], max_length: int = 100, **flags: Any) -> CriticalTokenDataset:
+        options: dict[str, Any] = {"num_processors": 1, "missing": "train"}
+        data = datasets.Dataset.from_list(rows)
+        return CriticalTokenDataset(data, tokenizer, max_length, text_strategy(**flags), **options)
+
+    with pytest.raises(InputError, match=r"on their text, and --data.output_key does not say which"):
+        build(blend(), output_key=None)
+    with pytest.raises(InputError, match=r"row number 5 has no weights and no text in column 'question'"):
+        build([*blend()[:5], {**blend()[5], "question": None}])
+    long = {**blend()[5], "question": "one " * 200}
+    dataset = build([*blend()[:5], long])
+    assert (len(dataset), dataset.skipped) == (5, 0)
+    assert "1 too long" in dataset.strategy.printed[-1]
+
+
+def test_a_misspelt_column_is_not_plain_sft(tokenizer: Any) -> None:
+    rows = [{**r, "question": "one", "response": "two"} for r in make_rows(3)]
+    dataset = CriticalTokenDataset(
+        datasets.Dataset.from_list(rows), tokenizer, 100, text_strategy(), mask_column="maks", missing="train"
+    )
+    with pytest.raises(InputError, match="no row has weights in column 'maks'; the columns are critical_mask, id"):
+        dataset.require_weights()
+    with pytest.raises(InputError, match="has no token to train"):
+        make(make_rows(3), mask_column="maks", missing="drop")
+
+
+def test_pretraining_is_refused() -> None:
+    with pytest.raises(InputError, match="pretrain_mode_enable cannot be combined with --critical_mask"):
+        make(make_rows(2), pretrain_mode=True)
 
 
 def test_nothing_to_train_is_refused() -> None:

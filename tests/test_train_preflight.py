@@ -6,12 +6,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from train_helpers import make_model, make_rows, write_rows
 
 from openrlhf_cft import records
 from openrlhf_cft.train import preflight
 from openrlhf_cft.train.checks import InputError
+from openrlhf_cft.train.options import Options
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +41,7 @@ def arguments(folder: Path, **changes: Any) -> SimpleNamespace:
         ),
         eval=SimpleNamespace(dataset=None),
         model=SimpleNamespace(model_name_or_path=str(folder / "model"), pretrain_mode_enable=False),
-        ds=SimpleNamespace(ring_attn_size=1, tensor_parallel_size=1),
+        ds=SimpleNamespace(ring_attn_size=1, tensor_parallel_size=1, deepcompile=False),
         use_ms=False,
         train=SimpleNamespace(batch_size=8, micro_batch_size=2, max_epochs=1),
     )
@@ -48,18 +51,18 @@ def arguments(folder: Path, **changes: Any) -> SimpleNamespace:
     return args
 
 
-def refusal(folder: Path, column: str = records.MASK, **changes: Any) -> str:
+def refusal(folder: Path, column: str = records.MASK, missing: str = "error", **changes: Any) -> str:
     with pytest.raises(InputError) as raised:
-        preflight.check(arguments(folder, **changes), column)
+        preflight.check(arguments(folder, **changes), Options(column, missing))
     message = str(raised.value)
     assert "\n" not in message
     return message
 
 
 def test_good_input_passes(folder: Path) -> None:
-    preflight.check(arguments(folder), records.MASK)
+    preflight.check(arguments(folder), Options())
     both = f"{folder / 'data'}, {folder / 'data' / 'part-0.parquet'}"
-    preflight.check(arguments(folder, data__dataset=both, train__batch_size=48), records.MASK)
+    preflight.check(arguments(folder, data__dataset=both, train__batch_size=48), Options())
 
 
 @pytest.mark.parametrize("name", ["/nowhere/data", "./data", "data.parquet", "a/b/c"])
@@ -80,7 +83,7 @@ def test_a_data_set_that_the_hub_does_not_have(folder: Path, monkeypatch: pytest
     assert refusal(folder, data__dataset="org/name") == expected
     with_modelscope = arguments(folder, data__dataset="org/name")
     with_modelscope.use_ms = True  # its names are not the hub's: left to the stock script
-    preflight.check(with_modelscope, records.MASK)
+    preflight.check(with_modelscope, Options())
 
 
 def test_no_data_set_or_model(folder: Path) -> None:
@@ -98,6 +101,27 @@ def test_a_bad_row_names_data_set_and_row(folder: Path, tmp_path: Path) -> None:
     rows[4][records.MASK].append(1.0)
     message = refusal(folder, data__dataset=str(write_rows(tmp_path, rows)))
     assert message.startswith(f"data set '{tmp_path}': row 'row-4': column 'critical_mask' has ")
+
+
+def test_a_blend_in_which_some_rows_have_no_weights(folder: Path, tmp_path: Path) -> None:
+    texts = [{"question": "one", "response": "two"}] * 9
+    pq.write_table(pa.Table.from_pylist(texts), tmp_path / "texts.parquet")
+    both = f"{folder / 'data'},{tmp_path / 'texts.parquet'}"
+    for missing in ("train", "drop"):
+        preflight.check(arguments(folder, data__dataset=both), Options(missing=missing))
+    assert "texts.parquet' has no column 'critical_mask'" in refusal(folder, data__dataset=both)
+    alone = str(tmp_path / "texts.parquet")
+    assert refusal(folder, missing="train", data__dataset=alone) == (
+        f"no row of --data.dataset {alone!r} has weights in column 'critical_mask'"
+    )
+    assert "has weights in column 'maks'" in refusal(folder, column="maks", missing="train", data__dataset=both)
+    preflight.check(arguments(folder, eval__dataset=alone), Options(missing="train"))
+    message = refusal(folder, missing="drop", data__dataset=both, train__batch_size=32)
+    assert message.startswith("24 rows have a token to train, fewer than one optimizer step takes")
+
+
+def test_without_a_column_nothing_is_asked_of_the_data(folder: Path) -> None:
+    preflight.check(arguments(folder, data__dataset=None), Options(None, loss="dft"))
 
 
 def test_another_tokenizer(folder: Path, tmp_path: Path) -> None:
@@ -144,7 +168,7 @@ def test_fewer_rows_than_one_optimizer_step_takes(folder: Path, monkeypatch: pyt
         "24 rows have a token to train, fewer than one optimizer step takes (--train.batch_size 32"
     )
     assert refusal(folder, data__max_samples=4).startswith("4 rows have a token to train")
-    preflight.check(arguments(folder, train__batch_size=32, train__max_epochs=2), records.MASK)  # a step across epochs
+    preflight.check(arguments(folder, train__batch_size=32, train__max_epochs=2), Options())  # a step across epochs
     monkeypatch.setenv("WORLD_SIZE", "5")
     assert refusal(folder, train__batch_size=30).startswith("24 rows have")
 
@@ -154,7 +178,7 @@ def test_fewer_rows_than_one_optimizer_step_takes(folder: Path, monkeypatch: pyt
     [
         ("ds__ring_attn_size", 2, "--ds.ring_attn_size 2 cannot be combined with --critical_mask yet"),
         ("ds__tensor_parallel_size", 4, "--ds.tensor_parallel_size 4 cannot be combined with --critical_mask yet"),
-        ("data__multiturn", True, "--data.multiturn cannot be combined with --critical_mask"),
+        ("ds__deepcompile", True, "--ds.deepcompile cannot be combined with --critical_mask yet"),
         ("model__pretrain_mode_enable", True, "--model.pretrain_mode_enable cannot be combined with --critical_mask"),
     ],
 )

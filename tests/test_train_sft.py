@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import shutil
 import subprocess
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from train_helpers import environment, launch, make_model, make_rows, run_command, scalars, tail, write_rows
+from train_helpers import VOCAB, environment, launch, make_model, make_rows, run_command, scalars, tail, write_rows
 
 from openrlhf_cft import records
 from openrlhf_cft.cli import train_sft
+from openrlhf_cft.train.options import Options
 
 MODULE = "openrlhf_cft.cli.train_sft"
 STOCK = "openrlhf.cli.train_sft"
@@ -50,7 +53,7 @@ def flags(folder: Path, dataset: Path, name: str) -> list[str]:
         "--ds.attn_implementation": "sdpa",
         "--ckpt.output_dir": folder / name / "model",
         "--ckpt.path": folder / name / "checkpoints",
-        "--ckpt.save_steps": 3,
+        "--ckpt.save_steps": 2,
         "--logger.tensorboard_dir": folder / name / "tensorboard",
     }
     return [str(part) for flag in values.items() for part in flag]
@@ -66,6 +69,26 @@ def json_with_a_bad_row(folder: Path) -> Path:
     return path
 
 
+def patched(script: str) -> str:
+    """The stock script with `patches/optional/critical_mask.patch`."""
+    import whatthepatch
+
+    patch = Path(__file__).parents[1] / "patches" / "optional" / "critical_mask.patch"
+    (diff,) = whatthepatch.parse_patch(patch.read_text())
+    return "\n".join(whatthepatch.apply_diff(diff, script)) + "\n"
+
+
+def own_tree(folder: Path) -> Path:
+    """The source of the installed OpenRLHF with our flag patched in, as somebody who keeps a tree would do it."""
+    import openrlhf
+
+    tree = folder / "tree"
+    shutil.copytree(Path(openrlhf.__file__).parent, tree / "openrlhf", ignore=shutil.ignore_patterns("__pycache__"))
+    script = tree / "openrlhf" / "cli" / "train_sft.py"
+    script.write_text(patched(script.read_text()))
+    return tree
+
+
 @pytest.fixture(scope="module")
 def runs(folder: Path) -> Any:
     """Launched runs by name, two at a time; each starts when the first test asks for any."""
@@ -74,9 +97,14 @@ def runs(folder: Path) -> Any:
     commands = {
         "stock": lambda: launch(["--module", STOCK, *flags(folder, data, "stock")]),
         "plain": lambda: launch(["--module", MODULE, *flags(folder, data, "plain")]),
-        "critical": lambda: launch(["--module", MODULE, "--critical_mask", *flags(folder, data, "critical")]),
+        "critical": lambda: launch(
+            ["--module", MODULE, "--critical_mask", *flags(folder, data, "critical"), "--ckpt.save_hf"]
+        ),
         "bad row": lambda: launch(
             ["--module", MODULE, "--critical_mask", *flags(folder, json_with_a_bad_row(folder), "bad")], processes=2
+        ),
+        "own tree": lambda: launch(
+            ["--module", STOCK, "--critical_mask", *flags(folder, data, "own-tree")], tree=own_tree(folder)
         ),
         "missing": lambda: run_command([sys.executable, "-m", MODULE, *missing]),
     }
@@ -115,6 +143,53 @@ def test_with_the_flag_it_trains_on_critical_tokens_and_logs_them(runs: Any, fol
 
 
 @pytest.mark.slow
+def test_evaluation_compares_critical_with_other_tokens(runs: Any, folder: Path) -> None:
+    assert runs("critical").returncode == 0
+    logs = scalars(folder / "critical" / "tensorboard")
+    for name in ("critical_loss", "other_loss", "critical_entropy", "other_entropy", "critical_share"):
+        assert len(logs[f"eval/{name}"]) == 2, name  # one an epoch
+    assert logs["eval/critical_loss"][1] < logs["eval/critical_loss"][0]
+    assert 0 < logs["eval/other_entropy"][0] < math.log(VOCAB)
+    assert "evaluation at step 6: critical share" in runs("critical").stdout
+
+
+@pytest.mark.slow
+def test_a_resumed_run_goes_on_along_the_same_curve(runs: Any, folder: Path) -> None:
+    assert runs("critical").returncode == 0
+    checkpoints = folder / "resumed" / "checkpoints"
+    shutil.copytree(folder / "critical" / "checkpoints" / "global_step4", checkpoints / "global_step4")
+    (checkpoints / "latest").write_text("global_step4")
+    resumed = flags(folder, folder / "data", "resumed")
+    result = launch(["--module", MODULE, "--critical_mask", *resumed, "--ckpt.load_enable"])
+    assert result.returncode == 0, tail(result)
+    assert "consumed_samples: 32" in result.stdout
+    whole, rest = (scalars(folder / name / "tensorboard") for name in ("critical", "resumed"))
+    for tag in ("train/critical_loss", "train/loss_mean", "train/grad_norm", "train/lr", "train/critical_tokens"):
+        assert rest[tag] == whole[tag][4:], tag
+    assert "step 6/6" in result.stdout
+
+
+@pytest.mark.slow
+def test_a_tree_of_ones_own_with_the_patch_is_the_plugin(runs: Any, folder: Path) -> None:
+    result = runs("own tree")
+    assert result.returncode == 0, tail(result)
+    assert runs("critical").returncode == 0
+    assert scalars(folder / "own-tree" / "tensorboard") == scalars(folder / "critical" / "tensorboard")
+
+
+def test_the_patch_applies_to_the_wheel() -> None:
+    import openrlhf
+
+    site = Path(openrlhf.__file__).parents[1]
+    kept = (
+        site / ".openrlhf_cft_patches" / "wheel" / "openrlhf" / "cli" / "train_sft.py"
+    )  # where it is patched for CPU
+    wheel = (kept if kept.exists() else site / "openrlhf" / "cli" / "train_sft.py").read_text()
+    assert patched(wheel).count("\n") == wheel.count("\n") + 14
+    compile(patched(wheel), "train_sft.py", "exec")
+
+
+@pytest.mark.slow
 def test_what_a_run_prints(runs: Any) -> None:
     printed = runs("critical").stdout
     assert "2 rows skipped for having none" in printed
@@ -136,6 +211,10 @@ def test_checkpoints_are_saved_and_load(runs: Any, folder: Path) -> None:
     assert before.keys() == after.keys()
     assert all(torch.isfinite(tensor).all() for tensor in after.values())
     assert not torch.equal(before["lm_head.weight"], after["lm_head.weight"])
+    checkpoints = folder / "critical" / "checkpoints"
+    hf = AutoModelForCausalLM.from_pretrained(checkpoints / "global_step4_hf", dtype="auto").state_dict()
+    deepspeed = torch.load(checkpoints / "global_step4" / "mp_rank_00_model_states.pt", weights_only=False)["module"]
+    assert all(torch.equal(hf[name], tensor) for name, tensor in deepspeed.items())
 
 
 @pytest.mark.slow
@@ -156,26 +235,37 @@ def test_a_missing_data_set_is_one_sentence_before_the_model_loads(runs: Any, fo
 
 
 @pytest.mark.parametrize(
-    ("argv", "column", "others"),
+    ("argv", "options", "others"),
     [
         (["--a.b", "1"], None, ["--a.b", "1"]),
-        (["--critical_mask"], "critical_mask", []),
-        (["--critical_mask", "--a.b", "-1"], "critical_mask", ["--a.b", "-1"]),
-        (["--x", "--critical_mask", "col", "--a.b", "-1"], "col", ["--x", "--a.b", "-1"]),
-        (["--local_rank=1", "--critical_mask=col", "--adam.betas", "0.9", "0.95"], "col", None),
-        (["--critical", "1", "--critical_mask_x"], None, ["--critical", "1", "--critical_mask_x"]),  # no abbreviations
+        (["--critical_mask"], Options(), []),
+        (["--critical_mask", "--a.b", "-1"], Options(), ["--a.b", "-1"]),
+        (["--x", "--critical_mask", "col", "--a.b", "-1"], Options("col"), ["--x", "--a.b", "-1"]),
+        (["--rank=1", "--critical_mask=col", "--a.b", "0.9"], Options("col"), ["--rank=1", "--a.b", "0.9"]),
+        (["--critical", "1", "--critical_mask_x"], None, ["--critical", "1", "--critical_mask_x"]),  # not abbreviated
+        (["--cft.loss", "dft"], Options(None, loss="dft"), []),
+        (["--cft.loss", "nll"], None, []),
+        (
+            ["--critical_mask", "--cft.missing", "drop", "--cft.loss=dft", "--cft.dense_logits"],
+            Options(missing="drop", loss="dft", dense_logits=True),
+            [],
+        ),
     ],
 )
-def test_our_flag_is_taken_off_and_all_others_stay(argv: list[str], column: str | None, others: Any) -> None:
-    expected = others if others is not None else ["--local_rank=1", "--adam.betas", "0.9", "0.95"]
-    assert train_sft.split_flags(argv) == (column, expected)
+def test_our_flags_are_taken_off_and_all_others_stay(argv: list[str], options: Options | None, others: Any) -> None:
+    assert train_sft.split_flags(argv) == (options, others)
 
 
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--critical_mask", "a", "--critical_mask=b"], "--critical_mask was given 2 times (a, b): give it once"),
+        (["--critical_mask", "a", "--critical_mask=b"], "--critical_mask was given twice (a, b): give it once"),
+        (["--critical_mask", "--critical_mask"], "--critical_mask was given twice (critical_mask, critical_mask)"),
+        (["--critical_mask", "--cft.loss", "nll", "--cft.loss", "dft"], "--cft.loss was given twice (nll, dft)"),
         (["--critical_mask="], "--critical_mask= names no column"),
+        (["--critical_mask", "--cft.missing", "skip"], "argument --cft.missing: invalid choice: 'skip' (choose from "),
+        (["--cft.missing", "drop"], "--cft.missing has no meaning without --critical_mask"),
+        (["--cft.dense_logits"], "--cft.dense_logits has no meaning without --critical_mask"),
     ],
 )
 def test_bad_flags(argv: list[str], message: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -123,8 +123,11 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
-def environment() -> dict[str, str]:
-    """The environment of a training process on CPU; what the caller has set wins only for the compiled operators."""
+def environment(tree: Path | None = None) -> dict[str, str]:
+    """The environment of a training process on CPU; what the caller has set wins only for the compiled operators.
+
+    `tree` is a folder whose packages come before those that are installed.
+    """
     inherited = {name: value for name, value in os.environ.items() if name not in ("RANK", "LOCAL_RANK", "WORLD_SIZE")}
     return {
         **inherited,
@@ -134,12 +137,16 @@ def environment() -> dict[str, str]:
         "TOKENIZERS_PARALLELISM": "false",
         "TORCH_EXTENSIONS_DIR": os.environ.get("TORCH_EXTENSIONS_DIR", str(Path(sys.prefix) / "torch_extensions")),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
-        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), str(Path(__file__).parent)]),
+        "PYTHONPATH": os.pathsep.join(
+            map(str, [*([tree] if tree else []), Path(__file__).parents[1], Path(__file__).parent])
+        ),
         "COLUMNS": "200",
     }
 
 
-def launch(arguments: Sequence[str], processes: int = 1, timeout: float = 600) -> subprocess.CompletedProcess[str]:
+def launch(
+    arguments: Sequence[str], processes: int = 1, timeout: float = 600, tree: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run `arguments` (a script, or `--module NAME`, and its flags) under the DeepSpeed launcher and wait for it.
 
     Whatever it started is ended with it, and its shared-memory buffers are removed.
@@ -148,17 +155,24 @@ def launch(arguments: Sequence[str], processes: int = 1, timeout: float = 600) -
     launcher = Path(sys.executable).parent / "deepspeed"
     command = [str(launcher), "--num_gpus", str(processes), "--master_port", str(port), *arguments]
     try:
-        return run_command(command, timeout)
+        return run_command(command, timeout, tree)
     finally:
-        for leftover in glob.glob(f"/dev/shm/deepspeed_allreduce_buffer_{os.getuid()}_*_{port}_*"):
-            os.unlink(leftover)
+        remove_buffers(port)
 
 
-def run_command(command: Sequence[str], timeout: float = 600) -> subprocess.CompletedProcess[str]:
+def remove_buffers(port: int) -> None:
+    """Give back the shared memory that DeepSpeed on CPU leaves behind, 66 MiB a rank."""
+    for leftover in glob.glob(f"/dev/shm/deepspeed_allreduce_buffer_{os.getuid()}_*_{port}_*"):
+        os.unlink(leftover)
+
+
+def run_command(
+    command: Sequence[str], timeout: float = 600, tree: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run a command in its own process group, which ends with it."""
     process = subprocess.Popen(
         command,
-        env=environment(),
+        env=environment(tree),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

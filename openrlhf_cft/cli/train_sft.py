@@ -1,8 +1,8 @@
-"""The stock OpenRLHF SFT script, plus `--critical_mask [COLUMN]`.
+"""The stock OpenRLHF SFT script, plus `--critical_mask [COLUMN]` and `--cft.*` (`train/options.py`).
 
     deepspeed --module openrlhf_cft.cli.train_sft --critical_mask --data.dataset annotated --model.model_name_or_path M
 
-Every other flag goes to `openrlhf.cli.train_sft` untouched. Without `--critical_mask` that script runs as it is.
+Every other flag goes to `openrlhf.cli.train_sft` untouched. Without one of ours that script runs as it is.
 """
 
 from __future__ import annotations
@@ -14,32 +14,28 @@ import sys
 import time
 from typing import NoReturn
 
-from openrlhf_cft.records import MASK
+from openrlhf_cft.train.options import Options, add_flags, from_flags
 
 STOCK_SCRIPT = "openrlhf.cli.train_sft"
-FLAG = "--critical_mask"
 SECONDS_FOR_THE_FIRST_RANK = 30  # to fail and print, before another one does
 
 
-def split_flags(argv: list[str]) -> tuple[str | None, list[str]]:
-    """Our own flag, and all the others.
+def split_flags(argv: list[str]) -> tuple[Options | None, list[str]]:
+    """Our own flags, and all the others.
 
     Returns:
-        The mask column, None without the flag, and the arguments for the stock script, in their order.
+        Our options, None where none of our flags was given, and the arguments for the stock script, in their order.
 
     Raises:
-        ValueError: the flag was given twice, or with an empty column name.
+        ValueError: a flag was given twice, or makes no sense as it is.
     """
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument(FLAG, nargs="?", const=MASK, action="append", default=[])
-    own, others = parser.parse_known_args(argv)
-    if len(own.critical_mask) > 1:
-        raise ValueError(
-            f"{FLAG} was given {len(own.critical_mask)} times ({', '.join(own.critical_mask)}): give it once"
-        )
-    if own.critical_mask == [""]:
-        raise ValueError(f"{FLAG}= names no column: write {FLAG} for {MASK!r}, or {FLAG} COLUMN")
-    return (own.critical_mask[0] if own.critical_mask else None), others
+    parser = argparse.ArgumentParser("train_sft", add_help=False, allow_abbrev=False, exit_on_error=False)
+    add_flags(parser)
+    try:
+        own, others = parser.parse_known_args(argv)
+    except argparse.ArgumentError as error:
+        raise ValueError(str(error)) from None
+    return from_flags(own), others
 
 
 def fail(message: str) -> NoReturn:
@@ -54,14 +50,16 @@ def fail(message: str) -> NoReturn:
 
 
 def main() -> None:
-    """Take `--critical_mask` off the command line and run the stock script, substituted or as it is."""
+    """Take our flags off the command line and run the stock script, substituted or as it is."""
     try:
-        column, sys.argv[1:] = split_flags(sys.argv[1:])
+        options, sys.argv[1:] = split_flags(sys.argv[1:])
     except ValueError as error:
         fail(str(error))
     if {"-h", "--help"} & set(sys.argv[1:]):
-        print(f"  {FLAG} [COLUMN]  train on the weights in COLUMN (default {MASK}); every other flag is stock:\n")
-    if column is None:
+        own = argparse.ArgumentParser(add_help=False, usage=argparse.SUPPRESS)
+        add_flags(own)
+        print(f"{own.format_help()}\nEvery other flag is stock:\n")
+    if options is None:
         runpy.run_module(STOCK_SCRIPT, run_name="__main__", alter_sys=True)
         return
     from openrlhf_cft.train.checks import InputError
@@ -71,7 +69,7 @@ def main() -> None:
         check_openrlhf()
         from openrlhf_cft.train import stock  # after the check: it imports the names of the supported range
 
-        stock.run(STOCK_SCRIPT, column)
+        stock.run(STOCK_SCRIPT, options)
     except InputError as error:
         fail(str(error))
 

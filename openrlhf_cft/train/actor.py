@@ -8,6 +8,7 @@ Invariants:
 - Every rank runs every module in every forward, also with nothing selected (N = 0): the output embeddings then see a
   (1, 0, H) tensor, their gradient is zero, and the collectives of ZeRO 2 and 3 stay aligned.
 - A mask without flags (`flags`) takes the stock path untouched.
+- A causal model computes the same whatever follows, so what follows the last loss position of a row is not computed.
 
 Axes: B batch, L padded length, N selected positions, H hidden size, V vocabulary.
 """
@@ -24,17 +25,26 @@ from openrlhf_cft.train import flags
 
 
 class CriticalTokenActor(Actor):
-    """`openrlhf.models.Actor` that decodes the flags in the attention mask and computes logits at loss positions.
+    """`openrlhf.models.Actor` that decodes the flags in the attention mask and computes logits where they say so.
 
-    The constructor is the stock one.
+    While it trains, these are the loss positions. While it is evaluated they are all that predict a response token,
+    and `entropy` then holds the entropy there, in nats, (B, L - 1) float32, zero elsewhere.
+
+    The constructor is the stock one, and `dense_logits` (logits everywhere).
 
     Raises:
         ValueError: the model has no output embeddings to select in front of.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, dense_logits: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.dense_logits = dense_logits
+        self.entropy: torch.Tensor | None = None  # of the last forward that was evaluated
         self._selected: torch.Tensor | None = None  # (N,) indices into the flattened hidden states, during a forward
+        self._shape: tuple[int, int] = (0, 0)  # of the hidden states that the output embeddings must get then
+        # A recurrent model runs one packed row into the next, so there every token matters to those behind it.
+        runs_on = self.packing_samples and getattr(self.model, "_is_stateful", False)
+        self._trims = later_tokens_change_nothing(self.model.config) and not runs_on
         head = self.model.get_output_embeddings()  # reached through PeftModel too
         if head is None:
             raise ValueError(f"{type(self.model).__name__} has no output embeddings, which --critical_mask needs")
@@ -51,6 +61,11 @@ class CriticalTokenActor(Actor):
 
     def _gather(self, hidden: torch.Tensor) -> torch.Tensor:
         assert self._selected is not None
+        if tuple(hidden.shape[:-1]) != self._shape:
+            raise ValueError(
+                f"the output embeddings of {type(self.model).__name__} get hidden states of shape "
+                f"{tuple(hidden.shape)} for a batch of {self._shape}: use --cft.dense_logits with this model"
+            )
         return hidden.reshape(-1, hidden.shape[-1]).index_select(0, self._selected)[None]
 
     def forward(
@@ -86,37 +101,113 @@ class CriticalTokenActor(Actor):
                 return_entropy=return_entropy,
                 **kwargs,
             )
-        positions_N = flags.loss(attention_mask).flatten().nonzero().squeeze(1)
-        output = self._forward_selected(sequences, plain, positions_N, kwargs)
-        log_probs = scatter_log_probs(output["logits"], sequences, positions_N)
+        if self.dense_logits:
+            return self._dense(sequences, attention_mask, return_output, kwargs)
+        wanted_BL = flags.loss(attention_mask)
+        if not self.training:
+            wanted_BL = wanted_BL | flags.response(attention_mask)
+        output = self._forward_selected(sequences, plain, wanted_BL, kwargs)
+        log_probs = scatter_log_probs(output["logits"], sequences, wanted_BL)
+        if not self.training:
+            self.entropy = scatter(entropy_of(output["logits"][0]), wanted_BL)
+        return (log_probs, output) if return_output else log_probs
+
+    def _dense(
+        self, sequences: torch.Tensor, attention_mask: torch.Tensor, return_output: bool, kwargs: dict[str, Any]
+    ) -> Any:
+        """The stock forward; flags decide nothing but where the entropy is kept."""
+        log_probs, output = super().forward(
+            sequences,
+            attention_mask=flags.real(attention_mask),
+            return_output=True,
+            return_logprobs=True,
+            **kwargs,
+        )
+        if not self.training:
+            wanted_BL = flags.loss(attention_mask) | flags.response(attention_mask)
+            rows_N = wanted_BL.flatten().nonzero().squeeze(1)
+            if self.packing_samples:
+                rows_N = (flags.real(attention_mask).flatten().cumsum(0) - 1)[rows_N]
+            self.entropy = scatter(entropy_of(output["logits"].flatten(0, 1)[rows_N]), wanted_BL)
         return (log_probs, output) if return_output else log_probs
 
     def _forward_selected(
-        self, sequences: torch.Tensor, plain: torch.Tensor, positions_N: torch.Tensor, kwargs: dict[str, Any]
+        self, sequences: torch.Tensor, plain: torch.Tensor, wanted_BL: torch.Tensor, kwargs: dict[str, Any]
     ) -> Any:
-        """The stock forward up to its logits, float32 and scaled by temperature, at `positions_N` of (B * L,)."""
-        self._selected = positions_N
+        """The stock forward up to its logits, float32 and scaled by temperature, at the wanted positions."""
+        if self._trims:
+            kept_BK = up_to_last(wanted_BL)
+            length = kept_BK.shape[1]
+            sequences, plain, wanted_BL = sequences[:, :length], plain[:, :length] * kept_BK, wanted_BL[:, :length]
+        self._selected = wanted_BL.flatten().nonzero().squeeze(1)
+        self._shape = (sequences.shape[0], sequences.shape[1])
         if self.packing_samples:  # the stock forward drops padding: count real tokens only, as its unpad does
-            self._selected = (plain.flatten().cumsum(0) - 1)[positions_N]
+            self._selected = (plain.flatten().cumsum(0) - 1)[self._selected]
+            self._shape = (1, int(plain.sum()))
         try:
             return super().forward(sequences, attention_mask=plain, return_output=True, **kwargs)
         finally:
             self._selected = None
 
 
-def scatter_log_probs(logits: torch.Tensor, sequences: torch.Tensor, positions_N: torch.Tensor) -> torch.Tensor:
-    """Log-probability of the following token at each selected position, put back in its place.
+def later_tokens_change_nothing(config: Any) -> bool:
+    """Whether a causal model computes the same at a position whatever follows it.
+
+    Not so where the balance of a mixture of experts is counted over all tokens, where the frequencies of the rotary
+    embedding depend on the length of the sequence, or where attention looks ahead.
+    """
+    config = config.get_text_config()
+    looks_ahead = getattr(config, "use_bidirectional_attention", None) or getattr(config, "is_causal", None) is False
+    if getattr(config, "output_router_logits", False) or looks_ahead:
+        return False
+    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    kinds = [rope, *(value for value in rope.values() if isinstance(value, dict))]  # one for all layers, or by kind
+    return not any(kind.get("rope_type", kind.get("type")) in ("dynamic", "longrope", "su") for kind in kinds)
+
+
+def up_to_last(wanted_BL: torch.Tensor) -> torch.Tensor:
+    """For each row the positions up to its last wanted one, and at least the first.
+
+    Returns:
+        (B, K) bool, K the length of the longest of them.
+    """
+    positions_L = torch.arange(wanted_BL.shape[1], device=wanted_BL.device)
+    last_B = (positions_L * wanted_BL).amax(dim=1)
+    return positions_L[: int(last_B.max()) + 1] <= last_B[:, None]
+
+
+def entropy_of(logits: torch.Tensor, rows_at_once: int = 512) -> torch.Tensor:
+    """Entropy in nats of each row of logits, (N, V) to (N,), in slices: nothing else of size (N, V) is made."""
+    slices = []
+    for part in logits.split(rows_at_once):
+        log_probs = part.log_softmax(-1)
+        slices.append(-(log_probs.exp() * log_probs).sum(-1))
+    return torch.cat(slices) if slices else logits.new_zeros(0)
+
+
+def scatter(values_N: torch.Tensor, wanted_BL: torch.Tensor) -> torch.Tensor:
+    """Values at the wanted positions, in their order, put back in their places.
+
+    Returns:
+        (B, L - 1), zero where nothing was wanted; connected to the graph also when N is 0.
+    """
+    positions_N = wanted_BL.flatten().nonzero().squeeze(1)
+    flat = values_N.new_zeros(wanted_BL.numel()).index_put((positions_N,), values_N)
+    return flat.view_as(wanted_BL)[:, :-1]
+
+
+def scatter_log_probs(logits: torch.Tensor, sequences: torch.Tensor, wanted_BL: torch.Tensor) -> torch.Tensor:
+    """Log-probability of the following token at each wanted position, put back in its place.
 
     Args:
         logits: (1, N, V) float32.
         sequences: (B, L) int64.
-        positions_N: (N,) indices into the flattened (B, L).
+        wanted_BL: (B, L) bool, N of them true.
 
     Returns:
-        (B, L - 1) float32, zero where nothing was selected; connected to the graph also when N is 0.
+        (B, L - 1) float32, as `scatter` returns it.
     """
-    labels_N = torch.roll(sequences, shifts=-1, dims=1).flatten()[positions_N]
+    labels_N = torch.roll(sequences, shifts=-1, dims=1)[wanted_BL]
     # logit - logsumexp keeps no second (N, V) tensor for the backward pass, unlike log_softmax.
     chosen_N = logits[0].gather(-1, labels_N[:, None]).squeeze(-1) - torch.logsumexp(logits[0], dim=-1)
-    log_probs = chosen_N.new_zeros(sequences.numel()).index_put((positions_N,), chosen_N)
-    return log_probs.view_as(sequences)[:, :-1]
+    return scatter(chosen_N, wanted_BL)

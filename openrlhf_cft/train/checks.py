@@ -32,15 +32,14 @@ class Counts:
     largest_id: int  # of all token ids, -1 where there are none
 
 
-def refuse_modes(*, pretrain_mode: bool, multiturn: bool) -> None:
-    """Refuse the stock modes that have no meaning for annotated rows.
+def refuse_pretraining(pretrain_mode: bool) -> None:
+    """Refuse the stock mode that has no meaning for annotated rows.
 
     Raises:
         InputError: names the flag.
     """
-    for given, flag in ((pretrain_mode, "--model.pretrain_mode_enable"), (multiturn, "--data.multiturn")):
-        if given:
-            raise InputError(f"{flag} cannot be combined with --critical_mask: annotated rows hold one response each")
+    if pretrain_mode:
+        raise InputError("--model.pretrain_mode_enable cannot be combined with --critical_mask: it has no response")
 
 
 def no_trained_token(source: str, rows: int, column: str, max_length: int) -> str:
@@ -51,12 +50,14 @@ def no_trained_token(source: str, rows: int, column: str, max_length: int) -> st
     )
 
 
-def require_columns(names: Sequence[str], column: str, source: str) -> None:
-    """Refuse rows that lack a column.
+def require_columns(names: Sequence[str], column: str, source: str, missing: str = "error") -> None:
+    """Refuse rows that lack a column, unless `missing` (`options`) says what becomes of such rows.
 
     Raises:
         InputError: names the column, the data set `source`, and the columns that there are.
     """
+    if missing != "error" and column not in names:
+        return
     for name in (column, records.PROMPT_IDS, records.RESPONSE_IDS):
         if name not in names:
             raise InputError(f"{source} has no column {name!r}; its columns are {', '.join(sorted(names))}")
@@ -67,14 +68,13 @@ def columns_to_read(names: Sequence[str], column: str) -> list[str]:
     return [name for name in (records.ID, records.PROMPT_IDS, records.RESPONSE_IDS, column) if name in names]
 
 
-def count_tokens(table: pa.Table, column: str, max_length: int, first_row: int = 0) -> Counts:
+def count_tokens(table: pa.Table, column: str, max_length: int) -> Counts:
     """Check every row of a table and count its tokens.
 
     Args:
-        table: R rows with the columns of `columns_to_read`.
+        table: R rows with the columns of `columns_to_read` and an `id`.
         column: the column of weights.
         max_length: each sequence is cut to this many tokens.
-        first_row: index of the first row, which names a row where there is no `id`.
 
     Raises:
         InputError: a row has no prompt, no weights, too many or too few of them, or one that is no finite number >= 0
@@ -88,7 +88,7 @@ def count_tokens(table: pa.Table, column: str, max_length: int, first_row: int =
     with np.errstate(over="ignore", invalid="ignore"):  # overflow is what is looked for
         weights = weights.astype(np.float32)
     if not (lengths_fit and np.isfinite(weights).all() and (weights >= 0).all() and (ids >= 0).all()):
-        _raise_for_first(table, column, first_row)
+        _raise_for_first(table, column)
     kept_R = np.clip(max_length - prompt_R, 0, response_R)
     starts_R = np.concatenate([[0], np.cumsum(response_R)[:-1]]).astype(np.int64)[: len(kept_R)]
     seen = np.concatenate([[0], np.cumsum(weights != 0)])
@@ -118,15 +118,20 @@ def _lists(table: pa.Table, name: str, integers: bool) -> tuple[np.ndarray, np.n
     return np.concatenate(lengths), np.concatenate(chunks)
 
 
-def _raise_for_first(table: pa.Table, column: str, first_row: int) -> None:
+def _raise_for_first(table: pa.Table, column: str) -> None:
     """Read row by row until the fault that the fast path has seen, and name it."""
-    for index, row in enumerate(_rows(table)):
-        row_id = row.get(records.ID, first_row + index)
+    for row in _rows(table):
+        row_id = row[records.ID]
         prompt, response, weights = row[records.PROMPT_IDS], row[records.RESPONSE_IDS], row[column]
         if not prompt:
             raise InputError(f"row {row_id!r} has no {records.PROMPT_IDS}: nothing predicts its first response token")
         if response is None:
             raise InputError(f"row {row_id!r} has no {records.RESPONSE_IDS}")
+        if weights is None:
+            raise InputError(
+                f"row {row_id!r} has no value in column {column!r} "
+                f"(--cft.missing train trains all its response tokens, --cft.missing drop leaves it out)"
+            )
         if any(token is None or token < 0 for token in [*prompt, *response]):
             raise InputError(f"row {row_id!r} has a token id that is missing or negative")
         try:
@@ -141,11 +146,7 @@ def _rows(table: pa.Table) -> Iterable[dict[str, Any]]:
         yield from batch.to_pylist()
 
 
-def _float32(weights: list[float] | None) -> list[float] | None:
+def _float32(weights: list[float]) -> list[float]:
     """Weights as training sees them, so that one beyond float32 is called infinite."""
     with np.errstate(over="ignore"):
-        return (
-            None
-            if weights is None
-            else [weight if weight is None else float(np.float32(weight)) for weight in weights]
-        )
+        return [weight if weight is None else float(np.float32(weight)) for weight in weights]

@@ -5,6 +5,8 @@ Invariants:
 - The stored ids go to the model unchanged: nothing is tokenized, templated, stripped, or ended with EOS. A sequence
   longer than `--data.max_len` is cut at its end, so weights stay with their tokens.
 - A row without a trained token (none annotated, or cut off) is skipped and counted. Its loss would be zero.
+- A row without weights is refused, dropped, or trained on all its response tokens (`rows`, `--cft.missing`). Where it
+  is text alone the stock data set prepares it, templates, turns and all.
 - The rows stay in Arrow; one row at a time becomes tensors.
 
     dataset = CriticalTokenDataset(rows, tokenizer, 2048, strategy, mask_column="critical_mask")
@@ -22,7 +24,7 @@ from openrlhf.datasets import SFTDataset
 from torch.utils.data import Dataset
 
 from openrlhf_cft import records
-from openrlhf_cft.train import checks, flags
+from openrlhf_cft.train import checks, flags, rows
 from openrlhf_cft.train.checks import InputError
 
 
@@ -39,17 +41,27 @@ def encode_row(
     return ids_L[None], flags.encode(len(prompt_ids), mask_L)[None], mask_L[None]
 
 
+def flag_stock(
+    ids_1L: torch.Tensor, attention_mask_1L: torch.Tensor, loss_mask_1L: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """One row of the stock data set as `encode_row` returns it: it trains all that it calls a response."""
+    trained_1L = (loss_mask_1L != 0).long()
+    return ids_1L, attention_mask_1L.long() * flags.REAL + trained_1L * (flags.LOSS | flags.RESPONSE), loss_mask_1L
+
+
 class CriticalTokenDataset(SFTDataset):
     """`openrlhf.datasets.SFTDataset` over annotated rows; its `collate_fn` and its place in the stock script are kept.
 
     Args:
         dataset: a `datasets.Dataset` with `prompt_token_ids`, `response_token_ids` and the mask column.
-        tokenizer: the model's, for padding and display only.
+        tokenizer: the model's, for padding, display, and rows of text.
         max_length: each sequence is cut to this many tokens.
-        strategy: OpenRLHF's, for printing on rank 0 only.
-        input_template, num_processors: of the stock signature; they have no meaning here.
-        pretrain_mode, multiturn: refused.
+        strategy: OpenRLHF's; its flags say how rows of text are read.
+        input_template, num_processors, multiturn: of the stock signature, for rows of text. Annotated rows may hold
+            any number of turns: their ids and weights are what they are.
+        pretrain_mode: refused.
         mask_column: the column of weights.
+        missing: what becomes of a row without weights (`options`).
 
     Raises:
         InputError: a mode that is refused, a missing column, a bad row (named), or no row with a trained token.
@@ -67,47 +79,123 @@ class CriticalTokenDataset(SFTDataset):
         multiturn: bool = False,
         *,
         mask_column: str = records.MASK,
+        missing: str = "error",
     ) -> None:
         Dataset.__init__(self)  # not SFTDataset's, which tokenizes text
-        checks.refuse_modes(pretrain_mode=pretrain_mode, multiturn=multiturn)
+        checks.refuse_pretraining(pretrain_mode)
         self.tokenizer = tokenizer
         self.strategy = strategy
         self.max_length = max_length
-        self.pretrain_mode = pretrain_mode
-        self.multiturn = multiturn
         self.mask_column = mask_column
-        self.rows = self._usable(dataset)
-
-    def _usable(self, dataset: Any) -> Any:
-        """The rows with a trained token, Arrow-backed; sets the counts that are logged."""
-        checks.require_columns(dataset.column_names, self.mask_column, "the data set")
+        self.missing = missing
+        self.columns = dataset.column_names
+        checks.require_columns(self.columns, mask_column, "the data set", missing)
         if len(dataset) == 0:
             raise InputError("the data set has no rows")
-        columns = checks.columns_to_read(dataset.column_names, self.mask_column)
-        view = dataset.select_columns(columns).with_format("arrow")
-        counts, first = [], 0
+        counts = self._count(dataset)
+        usable_R = counts.trained_R > 0
+        self.rows = _select(dataset.select_columns(self._columns_to_read()), usable_R)
+        text_R = np.flatnonzero(counts.kind_R == rows.TEXT)
+        self.texts: Any = ()
+        if len(text_R):
+            self._require_text(dataset, text_R)
+            texts = dataset.select(text_R)
+            self.texts = SFTDataset(
+                texts, tokenizer, max_length, strategy, input_template, pretrain_mode, num_processors, multiturn
+            )
+        self._report(counts)
+
+    def _columns_to_read(self) -> list[str]:
+        return checks.columns_to_read(self.columns, self.mask_column) or self.columns[:1]  # for the number of rows
+
+    def _count(self, dataset: Any) -> rows.RowCounts:
+        """Check and count all rows, a batch at a time."""
+        view = dataset.select_columns(self._columns_to_read()).with_format("arrow")
+        parts, first = [], 0
         for table in view.iter(batch_size=checks.ROWS_AT_ONCE):
-            counts.append(checks.count_tokens(table, self.mask_column, self.max_length, first))
+            parts.append(rows.count_rows(table, self.mask_column, self.max_length, self.missing, first))
             first += len(table)
-        trained_R = np.concatenate([count.trained_R for count in counts])
-        response_R = np.concatenate([count.response_R for count in counts])
-        usable_R = trained_R > 0
-        self.skipped = int((~usable_R).sum())
-        self.trained_tokens = int(trained_R.sum())
-        self.response_tokens = int(response_R[usable_R].sum())
-        if not usable_R.any():
-            raise InputError(checks.no_trained_token("the data set", len(dataset), self.mask_column, self.max_length))
-        self.strategy.print(
-            f"critical tokens: {usable_R.sum()} rows, {self.trained_tokens} of {self.response_tokens} response tokens "
-            f"trained ({self.trained_tokens / self.response_tokens:.1%}); {self.skipped} rows skipped for having none"
+        kind_R, trained_R, response_R = (
+            np.concatenate([getattr(part, name) for part in parts]) for name in ("kind_R", "trained_R", "response_R")
         )
-        rows = dataset.select_columns(columns)
-        return rows if self.skipped == 0 else rows.select(np.flatnonzero(usable_R))
+        return rows.RowCounts(kind_R, trained_R, response_R, max(part.largest_id for part in parts))
+
+    def _require_text(self, dataset: Any, text_R: np.ndarray) -> None:
+        """Refuse rows without weights, ids or text: the stock data set would leave them out in silence.
+
+        Args:
+            dataset: all rows.
+            text_R: (R,) int64, the numbers of those of text.
+        """
+        data = self.strategy.args.data
+        keys = {"--data.input_key": getattr(data, "input_key", None)}
+        keys["--data.output_key"] = getattr(data, "output_key", None)
+        if keys["--data.output_key"] is None and not getattr(data, "apply_chat_template", False):
+            raise InputError(
+                "rows without weights are trained on their text, and --data.output_key does not say which"
+            )
+        for flag, key in keys.items():
+            if key is None:
+                continue
+            if key not in self.columns:
+                raise InputError(
+                    f"rows without weights need their text, and there is no column {key!r} ({flag}); the columns are "
+                    f"{', '.join(sorted(self.columns))}"
+                )
+            column = dataset.select_columns([key]).with_format("arrow")[:].column(key)
+            absent_R = text_R[column.take(text_R).is_null().to_numpy()]
+            if len(absent_R):
+                raise InputError(f"row number {absent_R[0]} has no weights and no text in column {key!r} ({flag})")
+
+    def _report(self, counts: rows.RowCounts) -> None:
+        """Set the counts that are logged, log them, and refuse a data set on which nothing would be trained."""
+        usable_R = counts.trained_R > 0
+        self.dropped = int((counts.kind_R == rows.DROPPED).sum())
+        self.annotated = int(((counts.kind_R == rows.ANNOTATED) & usable_R).sum())
+        self.unweighted = int(((counts.kind_R == rows.STORED) & usable_R).sum()) + len(self.texts)
+        lost = int((counts.kind_R == rows.TEXT).sum()) - len(self.texts)
+        self.skipped = len(usable_R) - lost - self.dropped - self.annotated - self.unweighted
+        self.trained_tokens = int(counts.trained_R.sum())
+        self.response_tokens = int(counts.response_R[usable_R].sum())
+        if len(self) == 0:
+            raise InputError(checks.no_trained_token("the data set", len(usable_R), self.mask_column, self.max_length))
+        share = self.trained_tokens / max(1, self.response_tokens)
+        self.strategy.print(
+            f"critical tokens: {len(self.rows)} rows, {self.trained_tokens} of {self.response_tokens} response tokens "
+            f"trained ({share:.1%}); {self.skipped} rows skipped for having none"
+        )
+        if self.unweighted or self.dropped or lost:
+            self.strategy.print(
+                f"rows without {self.mask_column!r}: {self.unweighted} trained on all response tokens, "
+                f"{self.dropped} dropped, {lost} too long (--cft.missing {self.missing})"
+            )
+
+    def require_weights(self) -> None:
+        """Refuse a data set none of whose rows has weights: the column is misspelt, or the flag is not meant.
+
+        Raises:
+            InputError: names the column and those that there are.
+        """
+        if self.annotated == 0:
+            raise InputError(
+                f"--critical_mask: no row has weights in column {self.mask_column!r}; the columns are "
+                f"{', '.join(sorted(self.columns))}"
+            )
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.rows) + len(self.texts)
 
     def __getitem__(self, idx: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Row `idx` of those that are not skipped, as `encode_row` returns it."""
+        """Row `idx` of those that are not skipped, as `encode_row` returns it; rows of text come last."""
+        if idx >= len(self.rows):
+            return flag_stock(*self.texts[idx - len(self.rows)])
         row = self.rows[idx]
-        return encode_row(row[records.PROMPT_IDS], row[records.RESPONSE_IDS], row[self.mask_column], self.max_length)
+        response_ids = row[records.RESPONSE_IDS]
+        weights = row.get(self.mask_column)
+        if weights is None:
+            weights = [1.0] * len(response_ids)
+        return encode_row(row[records.PROMPT_IDS], response_ids, weights, self.max_length)
+
+
+def _select(dataset: Any, which_R: np.ndarray) -> Any:
+    return dataset if which_R.all() else dataset.select(np.flatnonzero(which_R))

@@ -21,8 +21,9 @@ import pyarrow.parquet as pq
 from packaging.specifiers import SpecifierSet
 
 from openrlhf_cft import records
-from openrlhf_cft.train import checks
+from openrlhf_cft.train import checks, rows
 from openrlhf_cft.train.checks import InputError
+from openrlhf_cft.train.options import Options
 
 SUPPORTED_OPENRLHF = ">=0.11.2,<0.12"
 DATA_SUFFIXES = (".json", ".jsonl", ".csv", ".parquet", ".arrow", ".py")  # as `openrlhf/datasets/utils.py` tells them
@@ -33,7 +34,7 @@ WEIGHT_FILES = ("*.safetensors", "*.bin", "*.safetensors.index.json", "*.bin.ind
 class Expected:
     """What a data set must fit."""
 
-    column: str  # of the weights
+    options: Options
     max_length: int  # tokens of one sequence
     fingerprint: str  # of the model's tokenizer
     vocab_size: int | None  # rows of the model's embeddings; None where its configuration is silent
@@ -54,27 +55,31 @@ def check_openrlhf(version: str | None = None) -> None:
         raise InputError(f"--critical_mask supports openrlhf{SUPPORTED_OPENRLHF}, and {version} is installed")
 
 
-def check(args: Any, column: str) -> None:
+def check(args: Any, options: Options) -> None:
     """Check everything that the stock script was given.
 
     Args:
         args: its parsed and nested flags.
-        column: of the weights.
+        options: ours; without a mask column there is nothing that the stock script does not take.
 
     Raises:
         InputError: one sentence that names the value.
     """
+    if options.column is None:
+        return
     check_modes(args)
     if not args.data.dataset:
         raise InputError("--data.dataset is missing: the annotated data set to train on")
     tokenizer, vocab_size = load_tokenizer(args.model.model_name_or_path)
     fingerprint = records.tokenizer_fingerprint(tokenizer)
-    expected = Expected(column, args.data.max_len, fingerprint, vocab_size, hub=not args.use_ms)
-    usable = check_dataset(args.data.dataset, expected)
+    expected = Expected(options, args.data.max_len, fingerprint, vocab_size, hub=not args.use_ms)
+    found = check_dataset(args.data.dataset, expected)
+    if found.annotated == 0 and not found.elsewhere:
+        raise InputError(f"no row of --data.dataset {args.data.dataset!r} has weights in column {options.column!r}")
     if args.eval.dataset:
         check_dataset(args.eval.dataset, expected)
-    if usable is not None and args.data.dataset_probs is None:
-        check_one_step(min(usable, args.data.max_samples), args)
+    if not found.texts and not found.elsewhere and args.data.dataset_probs is None:
+        check_one_step(min(found.usable, args.data.max_samples), args)
 
 
 def check_modes(args: Any) -> None:
@@ -86,7 +91,9 @@ def check_modes(args: Any) -> None:
     for flag, size in sizes:
         if size > 1:
             raise InputError(f"{flag} {size} cannot be combined with --critical_mask yet: use 1")
-    checks.refuse_modes(pretrain_mode=args.model.pretrain_mode_enable, multiturn=args.data.multiturn)
+    if args.ds.deepcompile:
+        raise InputError("--ds.deepcompile cannot be combined with --critical_mask yet")
+    checks.refuse_pretraining(args.model.pretrain_mode_enable)
 
 
 def load_tokenizer(model: str | None) -> tuple[Any, int | None]:
@@ -110,18 +117,31 @@ def load_tokenizer(model: str | None) -> tuple[Any, int | None]:
     return tokenizer, getattr(config.get_text_config(), "vocab_size", None)
 
 
-def check_dataset(sources: str, expected: Expected) -> int | None:
-    """Check data sets as the flag names them, separated by commas, each with an optional `@subdirectory`.
+@dataclass(frozen=True)
+class Found:
+    """What data sets hold that training would use."""
 
-    Returns:
-        Rows with a trained token, all data sets together; None where that is known only after loading.
-    """
-    usable: int | None = 0
+    annotated: int = 0  # rows with weights, one of them above zero
+    usable: int = 0  # rows with a trained token
+    texts: int = 0  # rows of text, of which only the stock data set can tell
+    elsewhere: bool = False  # whether there are rows that only OpenRLHF can read
+
+    def __add__(self, other: Found) -> Found:
+        return Found(
+            self.annotated + other.annotated,
+            self.usable + other.usable,
+            self.texts + other.texts,
+            self.elsewhere or other.elsewhere,
+        )
+
+
+def check_dataset(sources: str, expected: Expected) -> Found:
+    """Check data sets as the flag names them, separated by commas, each with an optional `@subdirectory`."""
+    found = Found()
     for source in (part.strip() for part in sources.split(",")):
         files = local_parquet(source, expected.hub)
-        rows = _check_files(source, files, expected) if files else None
-        usable = None if rows is None or usable is None else usable + rows
-    return usable
+        found += _check_files(source, files, expected) if files else Found(elsewhere=True)
+    return found
 
 
 def local_parquet(source: str, hub: bool) -> list[Path]:
@@ -154,7 +174,7 @@ def local_parquet(source: str, hub: bool) -> list[Path]:
 
 def _check_schema(name: str, file: Path, expected: Expected) -> None:
     """Refuse a file without the columns, or of another tokenizer."""
-    checks.require_columns(pq.read_schema(file).names, expected.column, name)
+    checks.require_columns(pq.read_schema(file).names, str(expected.options.column), name, expected.options.missing)
     stored = (records.read_metadata(file) or {}).get("tokenizer_fingerprint")
     if stored is not None and stored != expected.fingerprint:
         raise InputError(
@@ -163,33 +183,41 @@ def _check_schema(name: str, file: Path, expected: Expected) -> None:
         )
 
 
-def _check_files(source: str, files: list[Path], expected: Expected) -> int:
-    """Check the Parquet files of one data set; rows with a trained token."""
+def _check_files(source: str, files: list[Path], expected: Expected) -> Found:
+    """Check the Parquet files of one data set."""
     name = f"data set {source!r}"
     for file in files:
         _check_schema(name, file, expected)
-    rows = usable = 0
-    for table in _tables(files, expected.column):
+    parts = []
+    column, missing = str(expected.options.column), expected.options.missing
+    first = 0
+    for table in _tables(files, column):
         try:
-            counts = checks.count_tokens(table, expected.column, expected.max_length, rows)
+            counts = rows.count_rows(table, column, expected.max_length, missing, first)
         except InputError as error:
             raise InputError(f"{name}: {error}") from None
         if expected.vocab_size is not None and counts.largest_id >= expected.vocab_size:
             raise InputError(
                 f"{name} has token id {counts.largest_id}, outside the model's vocabulary of {expected.vocab_size}"
             )
-        rows += len(counts.trained_R)
-        usable += int((counts.trained_R > 0).sum())
-    if rows == 0:
+        parts.append(counts)
+        first += len(table)
+    if first == 0:
         raise InputError(f"{name} has no rows")
-    if usable == 0:
-        raise InputError(checks.no_trained_token(name, rows, expected.column, expected.max_length))
-    return usable
+    found = Found(
+        annotated=sum(int(((part.kind_R == rows.ANNOTATED) & (part.trained_R > 0)).sum()) for part in parts),
+        usable=sum(int((part.trained_R > 0).sum()) for part in parts),
+        texts=sum(int((part.kind_R == rows.TEXT).sum()) for part in parts),
+    )
+    if missing == "error" and not found.usable:
+        raise InputError(checks.no_trained_token(name, first, column, expected.max_length))
+    return found
 
 
 def _tables(files: list[Path], column: str) -> Iterator[pa.Table]:
     for file in files:
-        columns = checks.columns_to_read(pq.read_schema(file).names, column)
+        names = pq.read_schema(file).names
+        columns = checks.columns_to_read(names, column) or names[:1]  # for the number of rows
         for batch in pq.ParquetFile(file).iter_batches(batch_size=checks.ROWS_AT_ONCE, columns=columns):
             yield pa.Table.from_batches([batch])
 

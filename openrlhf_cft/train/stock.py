@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import runpy
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,29 +21,69 @@ import openrlhf.utils.deepspeed  # before the substitution: its isinstance check
 
 from openrlhf_cft.train import preflight
 from openrlhf_cft.train.actor import CriticalTokenActor
+from openrlhf_cft.train.checks import InputError
 from openrlhf_cft.train.dataset import CriticalTokenDataset
+from openrlhf_cft.train.options import Options
 from openrlhf_cft.train.trainer import CriticalTokenTrainer
 
 
-def run(script: str, column: str) -> None:
-    """Run the stock script, a module's name, on `sys.argv`, training on the weights in `column`.
+def classes(options: Options) -> tuple[Any, Any, Any]:
+    """What stands in for the stock SFTDataset, Actor and SFTTrainer."""
+    dataset = openrlhf.datasets.SFTDataset
+    if options.column is not None:
+        dataset = functools.partial(CriticalTokenDataset, mask_column=options.column, missing=options.missing)
+    actor = functools.partial(CriticalTokenActor, dense_logits=options.dense_logits)
+    return dataset, actor, functools.partial(CriticalTokenTrainer, options=options)
+
+
+def prepare(args: Any, options: Options) -> tuple[Any, Any, Any]:
+    """`classes`, after the checks, for an OpenRLHF tree of one's own (`patches/optional/critical_mask.patch`).
+
+    Args:
+        args: the script's parsed and nested flags.
+
+    Raises:
+        InputError: the preflight refused what the user gave; not caught, it ends the script with its sentence alone.
+    """
+    sys.excepthook = _without_traceback
+    preflight.check(args, options)
+    return classes(options)
+
+
+def _without_traceback(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    """The hook of a script that is not ours: an `InputError` is one sentence."""
+    if issubclass(kind, InputError):
+        print(f"train_sft: {error}", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+def run(script: str, options: Options) -> None:
+    """Run the stock script, a module's name, on `sys.argv`.
 
     Raises:
         InputError: the preflight or the data set refused what the user gave.
     """
-    with substituted(column):
-        runpy.run_module(script, run_name="__main__", alter_sys=True)
+    with substituted(options):
+        try:
+            runpy.run_module(script, run_name="__main__", alter_sys=True)
+        except ValueError as error:
+            if "features can't be aligned" not in str(error):
+                raise
+            # of `datasets`, for instance weights of 32 bits in Parquet and of 64 in JSON
+            raise InputError(f"the data sets of --data.dataset hold one column in different types: {error}") from None
 
 
 @contextmanager
-def substituted(column: str) -> Iterator[None]:
+def substituted(options: Options) -> Iterator[None]:
     """The CFT classes under the stock names, where the stock script looks them up."""
+    dataset, actor, trainer = classes(options)
     replacements: list[tuple[Any, str, Any]] = [
-        (openrlhf.datasets, "SFTDataset", functools.partial(CriticalTokenDataset, mask_column=column)),
-        (openrlhf.models, "Actor", CriticalTokenActor),
-        (openrlhf.trainer.sft_trainer, "SFTTrainer", CriticalTokenTrainer),
+        (openrlhf.datasets, "SFTDataset", dataset),
+        (openrlhf.models, "Actor", actor),
+        (openrlhf.trainer.sft_trainer, "SFTTrainer", trainer),
         # The first thing that the script calls with its parsed flags: the checks see exactly what it will use.
-        (openrlhf.utils, "get_strategy", _checked(openrlhf.utils.get_strategy, column)),
+        (openrlhf.utils, "get_strategy", _checked(openrlhf.utils.get_strategy, options)),
     ]
     stock = [getattr(module, name) for module, name, _ in replacements]
     for module, name, replacement in replacements:
@@ -54,10 +95,10 @@ def substituted(column: str) -> Iterator[None]:
             setattr(module, name, original)
 
 
-def _checked(get_strategy: Callable[[Any], Any], column: str) -> Callable[[Any], Any]:
+def _checked(get_strategy: Callable[[Any], Any], options: Options) -> Callable[[Any], Any]:
     @functools.wraps(get_strategy)
     def check_then_get_strategy(args: Any) -> Any:
-        preflight.check(args, column)
+        preflight.check(args, options)
         return get_strategy(args)
 
     return check_then_get_strategy

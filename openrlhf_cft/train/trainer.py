@@ -4,9 +4,11 @@ The loop is the stock `fit`. These join the stock logs (TensorBoard, W&B), over 
 
     critical_tokens   trained tokens
     critical_share    trained tokens / response tokens
-    critical_loss     sum(w * nll) / sum(w), the loss whose gradient the step applies (Eq. 8 of arXiv 2510.10974)
+    critical_loss     sum(w * nll) / sum(w) (Eq. 8 of arXiv 2510.10974), whatever loss is trained with
 
-Evaluation adds `critical_share` and `critical_loss` under `eval/`.
+Evaluation has `critical_share` and `critical_loss` under `eval/`, and there alone `critical_entropy`, `other_loss` and
+`other_entropy` (nats; "other": the response tokens whose weight is zero). The logits that these need are not there
+while training. Without a mask column (`--cft.loss dft` alone) there are the stock logs only.
 """
 
 from __future__ import annotations
@@ -15,28 +17,41 @@ import time
 from datetime import timedelta
 from typing import Any
 
+import torch
 from openrlhf.trainer.sft_trainer import SFTTrainer
 from torch import nn
 from tqdm import tqdm
 
 from openrlhf_cft.train import flags, show
 from openrlhf_cft.train.dataset import CriticalTokenDataset
-from openrlhf_cft.train.loss import CriticalTokenLoss, critical_logs
+from openrlhf_cft.train.loss import CriticalTokenLoss, critical_logs, evaluation_logs
+from openrlhf_cft.train.options import Options
 
 
 class CriticalTokenTrainer(SFTTrainer):
-    """`openrlhf.trainer.sft_trainer.SFTTrainer`; the constructor and `fit` are the stock ones."""
+    """`openrlhf.trainer.sft_trainer.SFTTrainer`; the constructor and `fit` are the stock ones, but for `options`.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    Raises:
+        InputError: no row of the training data has weights.
+    """
+
+    def __init__(self, *args: Any, options: Options, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.loss_fn = CriticalTokenLoss()
-        self.model.register_forward_pre_hook(self._count_response_tokens, with_kwargs=True)
+        self.loss_fn = CriticalTokenLoss(options.loss)
+        self._masked = options.column is not None
+        dataset = self.train_dataloader.dataset
+        if isinstance(dataset, CriticalTokenDataset):
+            dataset.require_weights()
+        self.model.register_forward_hook(self._count_tokens, with_kwargs=True)
 
-    def _count_response_tokens(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Hook: the loss sees the weights only, so response tokens are counted where the flags pass by."""
+    def _count_tokens(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        """Hook: the loss sees the weights only, so what else there is is counted where the flags pass by."""
         attention_mask = kwargs.get("attention_mask")
-        if attention_mask is not None and flags.has_flags(attention_mask):
-            self.loss_fn.meter.add_flags(attention_mask)
+        if attention_mask is None or not flags.has_flags(attention_mask):
+            return
+        self.loss_fn.meter.add_flags(attention_mask)
+        if not module.training:
+            self.loss_fn.meter.add_evaluated(attention_mask, output, module.entropy)
 
     def fit(self, args: Any, consumed_samples: int = 0, num_update_steps_per_epoch: int | None = None) -> None:
         """The stock loop, after one example with its trained tokens marked."""
@@ -62,16 +77,18 @@ class CriticalTokenTrainer(SFTTrainer):
         client_states: dict[str, Any] | None = None,
     ) -> None:
         """The stock logs, evaluation and checkpoints of one optimizer step, with the critical tokens' figures."""
-        critical = self._reduce_meter()
-        if global_step % args.logger.logging_steps == 0 and self.strategy.is_rank_0():
+        critical = critical_logs(self._reduce_meter()) if self._masked else {}
+        if self._masked and global_step % args.logger.logging_steps == 0 and self.strategy.is_rank_0():
             tqdm.write(self._line(global_step, critical))  # past the progress bars, to stdout
         super().save_logs_and_checkpoints(
             args, global_step, step_bar, {**(logs_dict or {}), **critical}, client_states
         )
 
     def _reduce_meter(self) -> dict[str, float]:
-        """The meter's sums over all ranks, as logs; every rank must call it."""
-        return critical_logs(self.strategy.all_reduce(self.loss_fn.meter.take(), op="sum"))
+        """The meter's sums over all ranks; every rank must call it."""
+        sums = self.loss_fn.meter.take()
+        total = self.strategy.all_reduce(torch.tensor(list(sums.values()), dtype=torch.float64), op="sum")
+        return dict(zip(sums, total.tolist(), strict=True))
 
     def _line(self, step: int, logs: dict[str, float]) -> str:
         rate = (step - self._first_step) / (time.monotonic() - self._started)
@@ -84,12 +101,15 @@ class CriticalTokenTrainer(SFTTrainer):
         )
 
     def evaluate(self, eval_dataloader: Any, steps: int = 0) -> None:
-        """The stock evaluation, whose loss is a mean over batches, and beside it the mean over all weights."""
+        """The stock evaluation, whose loss is a mean over batches, and beside it the means over all tokens."""
         super().evaluate(eval_dataloader, steps)
-        logs = self._reduce_meter()
-        logs.pop("critical_tokens")  # the stock sampler repeats rows to fill the last batch: ratios only
+        if not self._masked:
+            return
+        logs = evaluation_logs(self._reduce_meter())
         if not self.strategy.is_rank_0():
             return
+        figures = "  ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in logs.items())
+        tqdm.write(f"evaluation at step {steps}: {figures}")
         if self._wandb is not None:
             self._wandb.log({f"eval/{name}": value for name, value in {**logs, "global_step": steps}.items()})
         elif self._tensorboard is not None:

@@ -1,0 +1,301 @@
+"""A training step of stock SFT against one of CFT: time, memory, gradient. `make bench-train`; the last line is JSON.
+
+    python examples/bench_train.py --model PATH                        a checkpoint
+    python examples/bench_train.py --model PATH --random qwen2.5-0.5b  that shape, random weights, PATH's tokenizer
+
+Both arms are built by the stock script itself, from the same flags, and their `fit` is called in turns for one step on
+one batch of the same token ids, so what is timed is all that a user waits for: data set, forward, backward, optimizer,
+logs. Memory is the peak of a step above what is held between steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import gc
+import glob
+import importlib.util
+import json
+import os
+import random
+import re
+import runpy
+import socket
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import openrlhf.datasets
+import torch
+from openrlhf.trainer.sft_trainer import SFTTrainer
+from openrlhf.utils.deepspeed import DeepspeedStrategy
+
+from openrlhf_cft import records
+from openrlhf_cft.cli.train_sft import STOCK_SCRIPT
+from openrlhf_cft.train import stock
+from openrlhf_cft.train.actor import CriticalTokenActor
+from openrlhf_cft.train.dataset import CriticalTokenDataset, encode_row
+from openrlhf_cft.train.loss import CriticalTokenLoss
+from openrlhf_cft.train.options import Options
+
+PROMPT = 64  # tokens of each row; the rest is response
+SHAPES = {  # of Qwen2.5's configurations
+    "qwen2.5-0.5b": {
+        "hidden_size": 896,
+        "intermediate_size": 4864,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 14,
+    },
+    "qwen2.5-1.5b": {
+        "hidden_size": 1536,
+        "intermediate_size": 8960,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 12,
+    },
+}
+
+
+def make_random(name: str, tokenizer: str, folder: Path) -> Path:
+    """A checkpoint of one of `SHAPES` with random weights; the tokenizer is only there to be loaded."""
+    from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
+
+    config = Qwen2Config(
+        **SHAPES[name], num_key_value_heads=2, vocab_size=151936, tie_word_embeddings=True, dtype="bfloat16"
+    )
+    torch.manual_seed(0)
+    Qwen2ForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tokenizer).save_pretrained(folder)
+    return folder
+
+
+def make_rows(count: int, length: int, share: float, vocabulary: int) -> list[dict[str, Any]]:
+    """Rows of random ids, `share` of their response tokens critical, at random places. The ids do not depend on it."""
+    rng = random.Random(0)
+    rows = []
+    for index in range(count):
+        ids = [rng.randrange(vocabulary) for _ in range(length)]
+        order = rng.sample(range(length - PROMPT), length - PROMPT)
+        critical = set(order[: round(share * (length - PROMPT))])
+        weights = [float(position in critical) for position in range(length - PROMPT)]
+        rows.append(
+            {
+                records.ID: str(index),
+                records.PROMPT_IDS: ids[:PROMPT],
+                records.RESPONSE_IDS: ids[PROMPT:],
+                records.MASK: weights,
+            }
+        )
+    return rows
+
+
+class StockRows(CriticalTokenDataset):
+    """The same ids as the stock data set would give them: a plain attention mask, every response token trained."""
+
+    def __getitem__(self, idx: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        ids_1L, flags_1L, _ = super().__getitem__(idx)
+        mask_1L = torch.zeros_like(ids_1L, dtype=torch.float32)
+        mask_1L[0, PROMPT - 1 : -1] = 1
+        return ids_1L, torch.ones_like(flags_1L), mask_1L
+
+
+def build(options: Options | None, flags: list[str]) -> Any:
+    """The trainer of an arm, as the stock script makes it; None is stock SFT. Nothing is trained yet."""
+    made: list[Any] = []
+    fit, save_model = SFTTrainer.fit, DeepspeedStrategy.save_model
+    SFTTrainer.fit = lambda self, *_, **__: made.append(self)  # CriticalTokenTrainer.fit ends in this one
+    DeepspeedStrategy.save_model = lambda *_, **__: None
+    stock_dataset = openrlhf.datasets.SFTDataset
+    sys.argv[1:] = flags
+    try:
+        if options is None:
+            openrlhf.datasets.SFTDataset = StockRows
+            runpy.run_module(STOCK_SCRIPT, run_name="__main__", alter_sys=True)
+        else:
+            stock.run(STOCK_SCRIPT, options)
+    finally:
+        SFTTrainer.fit, DeepspeedStrategy.save_model = fit, save_model
+        openrlhf.datasets.SFTDataset = stock_dataset
+    return made[0]
+
+
+def resident(field: str) -> int:
+    """Bytes of `VmRSS` or `VmHWM` of this process."""
+    found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found is not None
+    return int(found[1]) * 1024
+
+
+def peak_of(step: Callable[[], None]) -> int:
+    """Bytes that a step needs above what is held before it: from the allocator on a GPU, else resident memory."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        step()
+        return torch.cuda.max_memory_allocated() - before
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
+    before = resident("VmRSS")
+    step()
+    return resident("VmHWM") - before
+
+
+def seconds_of(step: Callable[[], None]) -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    started = time.perf_counter()
+    step()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def step_of(trainer: Any, dataset: Any) -> Callable[[], None]:
+    """One optimizer step of an arm on one batch."""
+    strategy = trainer.strategy
+    size = strategy.args.train.micro_batch_size
+    loader = strategy.setup_dataloader(dataset, size, True, True, dataset.collate_fn)
+
+    def step() -> None:
+        trainer.train_dataloader = loader
+        SFTTrainer.fit(trainer, strategy.args, 0, 1)  # not CriticalTokenTrainer's, which first shows an example
+
+    return step
+
+
+def gradient_errors(model: str, rows: dict[float, list[dict[str, Any]]], length: int) -> dict[float, float]:
+    """Relative error of the sparse gradient against the dense one as one vector, float32, by share of critical tokens.
+
+    Two rows of the batch are enough to tell, and dense float32 logits of all of them are too much for a GPU.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    actor = CriticalTokenActor(model, attn_implementation="sdpa").float().to(device)
+    found = {}
+    for share, batch in rows.items():
+        encoded = [
+            encode_row(row[records.PROMPT_IDS], row[records.RESPONSE_IDS], row[records.MASK], length)
+            for row in batch[:2]
+        ]
+        ids, flags, mask = (torch.cat(column).to(device) for column in zip(*encoded, strict=True))
+        gradients = []
+        for dense in (True, False):
+            actor.dense_logits = dense
+            actor.zero_grad()
+            log_probs = actor(ids, attention_mask=flags, return_logprobs=True)
+            CriticalTokenLoss()(log_probs, mask[:, :-1]).backward()
+            gradients.append([p.grad.clone() for p in actor.parameters() if p.grad is not None])
+        errors = [(sparse - dense).double().square().sum() for dense, sparse in zip(*gradients, strict=True)]
+        norms = [dense.double().square().sum() for dense in gradients[0]]
+        found[share] = float((sum(errors) / sum(norms)).sqrt())
+    return found
+
+
+def measure(arms: dict[str, Callable[[], None]], repetitions: int) -> tuple[dict[str, float], dict[str, float]]:
+    """Median seconds and median bytes of a step by arm; arms take turns, the order turned round each time."""
+    seconds: dict[str, list[float]] = {name: [] for name in arms}
+    peaks: dict[str, list[float]] = {name: [] for name in arms}
+    for name, step in arms.items():  # the first step of an arm allocates what it then keeps
+        step()
+        print(f"bench: {name} is warm", file=sys.stderr, flush=True)
+    for repetition in range(repetitions):
+        names = list(arms) if repetition % 2 == 0 else list(arms)[::-1]
+        for name in names:
+            seconds[name].append(seconds_of(arms[name]))
+            print(
+                f"bench: {repetition + 1}/{repetitions} {name} {seconds[name][-1]:.2f} s", file=sys.stderr, flush=True
+            )
+    for _ in range(3):
+        for name, step in arms.items():
+            peaks[name].append(peak_of(step))
+    return (
+        {name: statistics.median(values) for name, values in seconds.items()},
+        {name: statistics.median(values) for name, values in peaks.items()},
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", required=True, help="a checkpoint; with --random only its tokenizer is used")
+    parser.add_argument("--random", choices=list(SHAPES))
+    parser.add_argument("--rows", type=int, default=8)
+    parser.add_argument("--length", type=int, default=512, help="tokens of a row")
+    parser.add_argument("--shares", type=float, nargs="+", default=[0.1, 0.5, 1.0], help="critical response tokens")
+    parser.add_argument("--repetitions", type=int, default=5)
+    own = parser.parse_args()
+    os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        os.environ["MASTER_PORT"] = str(free.getsockname()[1])
+    with tempfile.TemporaryDirectory() as temporary:
+        found = run(own, Path(temporary))
+    for leftover in glob.glob(f"/dev/shm/deepspeed_allreduce_buffer_{os.getuid()}_*_{os.environ['MASTER_PORT']}_*"):
+        os.unlink(leftover)
+    print(json.dumps(found), flush=True)
+
+
+def run(own: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Everything that is printed."""
+    import datasets
+    from transformers import AutoConfig
+
+    model = str(make_random(own.random, own.model, folder / "model")) if own.random else own.model
+    vocabulary = AutoConfig.from_pretrained(model).vocab_size
+    rows = {share: make_rows(own.rows, own.length, share, vocabulary) for share in own.shares}
+    first = own.shares[0]
+    records_file = folder / "rows.jsonl"
+    records_file.write_text("".join(json.dumps(row) + "\n" for row in rows[first]))
+    values = {
+        "--model.model_name_or_path": model,
+        "--data.dataset": records_file,
+        "--data.max_len": own.length,
+        "--train.batch_size": own.rows,
+        "--train.micro_batch_size": own.rows,
+        "--train.max_epochs": 1,
+        "--ds.zero_stage": 2,
+        "--ds.param_dtype": "bf16",
+        "--ds.attn_implementation": "sdpa",
+        "--adam.lr": 1e-6,
+        "--ckpt.output_dir": folder / "out",
+    }
+    flags = [str(part) for flag in values.items() for part in flag]
+    errors = gradient_errors(model, rows, own.length)
+    gc.collect()  # an actor and its hook refer to each other
+    plain, cft = build(None, flags), build(Options(), flags)
+    arms = {"stock": step_of(plain, plain.train_dataloader.dataset)}
+    for share in own.shares:
+        dataset = CriticalTokenDataset(
+            datasets.Dataset.from_list(rows[share]), cft.tokenizer, own.length, cft.strategy
+        )
+        arms[f"{share:.0%}"] = step_of(cft, dataset)
+    seconds, peaks = measure(arms, own.repetitions)
+    found: dict[str, Any] = {}
+    for share in own.shares:
+        name = f"{share:.0%}"
+        suffix = "" if share == first else f"_at_{100 * share:.0f}"
+        found[f"step_time_ratio{suffix}"] = round(seconds["stock"] / seconds[name], 3)
+        found[f"activation_memory_ratio{suffix}"] = round(peaks["stock"] / peaks[name], 3)
+        found[f"gradient_rel_error{suffix}"] = errors[share]
+    return {
+        **found,
+        "critical": first,
+        "step_seconds": {name: round(value, 3) for name, value in seconds.items()},
+        "activation_mib": {name: round(value / 2**20) for name, value in peaks.items()},
+        "rows": own.rows,
+        "length": own.length,
+        "repetitions": own.repetitions,
+        # With flash-attn OpenRLHF takes its fused cross entropy for the stock arm, and without it slices.
+        "flash_attn": importlib.util.find_spec("flash_attn") is not None,
+        "model": own.random or Path(own.model).name,
+        "device": torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else f"{torch.get_num_threads()} CPU threads",
+    }
+
+
+if __name__ == "__main__":
+    main()
