@@ -5,7 +5,7 @@
 
 Both arms are built by the stock script itself, from the same flags, and their `fit` is called in turns for one step on
 one batch of the same token ids, so what is timed is all that a user waits for: data set, forward, backward, optimizer,
-logs. Memory is the peak of a step above what is held between steps.
+logs. Memory is the peak of a step above what is held between steps, without and with gradient checkpointing.
 """
 
 from __future__ import annotations
@@ -195,10 +195,9 @@ def gradient_errors(model: str, rows: dict[float, list[dict[str, Any]]], length:
     return found
 
 
-def measure(arms: dict[str, Callable[[], None]], repetitions: int) -> tuple[dict[str, float], dict[str, float]]:
-    """Median seconds and median bytes of a step by arm; arms take turns, the order turned round each time."""
+def measure(arms: dict[str, Callable[[], None]], repetitions: int) -> dict[str, float]:
+    """Median seconds of a step by arm; arms take turns, the order turned round each time."""
     seconds: dict[str, list[float]] = {name: [] for name in arms}
-    peaks: dict[str, list[float]] = {name: [] for name in arms}
     for name, step in arms.items():  # the first step of an arm allocates what it then keeps
         step()
         print(f"bench: {name} is warm", file=sys.stderr, flush=True)
@@ -209,13 +208,7 @@ def measure(arms: dict[str, Callable[[], None]], repetitions: int) -> tuple[dict
             print(
                 f"bench: {repetition + 1}/{repetitions} {name} {seconds[name][-1]:.2f} s", file=sys.stderr, flush=True
             )
-    for _ in range(3):
-        for name, step in arms.items():
-            peaks[name].append(peak_of(step))
-    return (
-        {name: statistics.median(values) for name, values in seconds.items()},
-        {name: statistics.median(values) for name, values in peaks.items()},
-    )
+    return {name: statistics.median(values) for name, values in seconds.items()}
 
 
 def main() -> None:
@@ -272,19 +265,25 @@ def run(own: argparse.Namespace, folder: Path) -> dict[str, Any]:
             datasets.Dataset.from_list(rows[share]), cft.tokenizer, own.length, cft.strategy
         )
         arms[f"{share:.0%}"] = step_of(cft, dataset)
-    seconds, peaks = measure(arms, own.repetitions)
+    seconds = measure(arms, own.repetitions)
+    peaks = {name: peak_of(step) for name, step in arms.items()}
+    for trainer in (plain, cft):  # as OpenRLHF's own scripts do: what is left to hold are the logits
+        trainer.model.gradient_checkpointing_enable()
+    checkpointed = {name: peak_of(step) for name, step in arms.items()}
     found: dict[str, Any] = {}
     for share in own.shares:
         name = f"{share:.0%}"
         suffix = "" if share == first else f"_at_{100 * share:.0f}"
         found[f"step_time_ratio{suffix}"] = round(seconds["stock"] / seconds[name], 3)
         found[f"activation_memory_ratio{suffix}"] = round(peaks["stock"] / peaks[name], 3)
+        found[f"activation_memory_ratio_checkpointed{suffix}"] = round(checkpointed["stock"] / checkpointed[name], 3)
         found[f"gradient_rel_error{suffix}"] = errors[share]
     return {
         **found,
         "critical": first,
         "step_seconds": {name: round(value, 3) for name, value in seconds.items()},
         "activation_mib": {name: round(value / 2**20) for name, value in peaks.items()},
+        "activation_mib_checkpointed": {name: round(value / 2**20) for name, value in checkpointed.items()},
         "rows": own.rows,
         "length": own.length,
         "repetitions": own.repetitions,

@@ -133,7 +133,7 @@ def test_a_blend_of_annotated_rows_and_text(runs: Any, folder: Path) -> None:
     result = runs("blend")
     assert result.returncode == 0, tail(result)
     found = re.search(
-        r"critical tokens: (\d+) rows, .* rows without 'critical_mask': (\d+) trained", result.stdout, re.S
+        r"critical tokens: (\d+) rows, .*rows without 'critical_mask': (\d+) trained", result.stdout, re.S
     )
     assert found and int(found[1]) >= 8 and int(found[2]) >= 8
     shares = scalars(folder / "blend" / "tensorboard")["train/critical_share"]

@@ -69,6 +69,15 @@ def json_with_a_bad_row(folder: Path) -> Path:
     return path
 
 
+def wheel_script() -> str:
+    """The stock script as in the wheel, also where the set-up has patched it for the CPU."""
+    import openrlhf
+
+    site = Path(openrlhf.__file__).parents[1]
+    kept = site / ".openrlhf_cft_patches" / "wheel" / "openrlhf" / "cli" / "train_sft.py"
+    return (kept if kept.exists() else site / "openrlhf" / "cli" / "train_sft.py").read_text()
+
+
 def patched(script: str) -> str:
     """The stock script with `patches/optional/critical_mask.patch`."""
     import whatthepatch
@@ -84,8 +93,7 @@ def own_tree(folder: Path) -> Path:
 
     tree = folder / "tree"
     shutil.copytree(Path(openrlhf.__file__).parent, tree / "openrlhf", ignore=shutil.ignore_patterns("__pycache__"))
-    script = tree / "openrlhf" / "cli" / "train_sft.py"
-    script.write_text(patched(script.read_text()))
+    (tree / "openrlhf" / "cli" / "train_sft.py").write_text(patched(wheel_script()))
     return tree
 
 
@@ -178,13 +186,7 @@ def test_a_tree_of_ones_own_with_the_patch_is_the_plugin(runs: Any, folder: Path
 
 
 def test_the_patch_applies_to_the_wheel() -> None:
-    import openrlhf
-
-    site = Path(openrlhf.__file__).parents[1]
-    kept = (
-        site / ".openrlhf_cft_patches" / "wheel" / "openrlhf" / "cli" / "train_sft.py"
-    )  # where it is patched for CPU
-    wheel = (kept if kept.exists() else site / "openrlhf" / "cli" / "train_sft.py").read_text()
+    wheel = wheel_script()
     assert patched(wheel).count("\n") == wheel.count("\n") + 14
     compile(patched(wheel), "train_sft.py", "exec")
 

@@ -147,13 +147,18 @@ def environment(tree: Path | None = None) -> dict[str, str]:
 def launch(
     arguments: Sequence[str], processes: int = 1, timeout: float = 600, tree: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run `arguments` (a script, or `--module NAME`, and its flags) under the DeepSpeed launcher and wait for it.
+    """Run `arguments` (a script, or `--module NAME`, and its flags) as the DeepSpeed launcher would, and wait.
 
-    Whatever it started is ended with it, and its shared-memory buffers are removed.
+    Several processes are the launcher's to start. One is started here with the launcher's variables, which saves its
+    two imports of DeepSpeed. Whatever was started is ended, and its shared-memory buffers are removed.
     """
     port = free_port()
-    launcher = Path(sys.executable).parent / "deepspeed"
-    command = [str(launcher), "--num_gpus", str(processes), "--master_port", str(port), *arguments]
+    launcher = [str(Path(sys.executable).parent / "deepspeed"), "--num_gpus", str(processes)]
+    command = [*launcher, "--master_port", str(port), *arguments]
+    if processes == 1:
+        variables = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        module = ["-m", *arguments[1:]] if arguments[0] == "--module" else list(arguments)
+        command = ["env", *(f"{name}={value}" for name, value in variables.items()), sys.executable, *module]
     try:
         return run_command(command, timeout, tree)
     finally:

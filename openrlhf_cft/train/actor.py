@@ -138,7 +138,9 @@ class CriticalTokenActor(Actor):
         if self._trims:
             kept_BK = up_to_last(wanted_BL)
             length = kept_BK.shape[1]
-            sequences, plain, wanted_BL = sequences[:, :length], plain[:, :length] * kept_BK, wanted_BL[:, :length]
+            sequences, plain, wanted_BL = sequences[:, :length], plain[:, :length], wanted_BL[:, :length]
+            if self.packing_samples:  # padded, a shorter row saves nothing, and a batch without padding needs no mask
+                plain = plain * kept_BK
         self._selected = wanted_BL.flatten().nonzero().squeeze(1)
         self._shape = (sequences.shape[0], sequences.shape[1])
         if self.packing_samples:  # the stock forward drops padding: count real tokens only, as its unpad does
