@@ -43,6 +43,12 @@ class HashModel:
         response = prefix[len(token_ids) :]
         return Generation(response, response[-1] == EOS, [], tops if sampling.top_logprobs else [])
 
+    async def score(self, token_ids: Sequence[int], start: int, top_logprobs: int) -> Generation:
+        """What each position of a given continuation could have been."""
+        given = list(token_ids[start:])
+        tops = [self.logprobs(token_ids[:position]) for position in range(start, len(token_ids))]
+        return Generation(given, given[-1] == EOS, [dict(top)[i] for top, i in zip(tops, given, strict=True)], tops)
+
 
 class SumJudge:
     """Correct where the sum of the digits is the answer modulo 3; a last digit of 7 is unparsable, of 6 a timeout."""

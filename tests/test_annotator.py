@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import pytest
-from scripted import EOS, HashModel, SumJudge, decode, sum_verdict
+from scripted import EOS, VOCABULARY, HashModel, SumJudge, decode, sum_verdict
 
 from openrlhf_cft.annotate.annotator import AnnotateSettings, Annotator, Outcome, Status
 from openrlhf_cft.annotate.criterion import candidates, is_critical
@@ -31,9 +31,11 @@ def greedy(model: HashModel, prefix: Sequence[int], budget: int) -> list[int]:
     return out
 
 
-def literal(model: HashModel, answer: str, k: int, budget: int) -> tuple[list[int], list[float], Counter[str]]:
+def literal(
+    model: HashModel, answer: str, k: int, budget: int, given: list[int] | None = None
+) -> tuple[list[int], list[float], Counter[str]]:
     """Response, mask, and how often each special case occurred; every alternative is tried."""
-    response = greedy(model, PROMPT, budget)
+    response = given or greedy(model, PROMPT, budget)
     seen: Counter[str] = Counter()
     mask = []
     for t, chosen in enumerate(response):
@@ -83,6 +85,31 @@ def test_masks_equal_the_literal_ones_whatever_is_skipped(k: int) -> None:
     assert (seen["skipped"] > 0) == (k > 2)
 
 
+@pytest.mark.parametrize("k", [2, 3])
+def test_masks_of_given_responses_equal_the_literal_ones(k: int) -> None:
+    """Responses that are not the model's own: its first choice is then an alternative too, with rank 1."""
+    annotated = first_choices = 0
+    for seed in range(300):
+        model, answer, budget = HashModel(seed), str(seed % 3), 5 + seed % 5
+        given = [1 + (seed + 3 * i) % (VOCABULARY - 1) for i in range(1 + seed % 5)] + [EOS]
+        annotator = Annotator(model, SumJudge(), decode, AnnotateSettings(k, budget))
+        outcome = asyncio.run(annotator.annotate(PROMPT, answer, given))
+        if len(given) > budget or sum_verdict(decode(given), answer) is not Verdict.CORRECT:
+            assert outcome.status is (Status.CUT_OFF if len(given) > budget else Status.WRONG)
+            continue
+        annotated += 1
+        assert (outcome.status, outcome.response_token_ids) == (Status.ANNOTATED, given)
+        _, mask, _ = literal(model, answer, k, budget, given)
+        assert outcome.critical_mask == mask
+        first_choices += sum(position[0].rank == 1 for position in outcome.alternatives)
+    assert annotated > 30 and first_choices > 30
+
+
+def test_a_given_response_that_leaves_no_room() -> None:
+    annotator = Annotator(HashModel(1, max_model_len=8), SumJudge(), decode, AnnotateSettings())
+    assert asyncio.run(annotator.annotate(PROMPT, "1", [1, 2, 3, 4, EOS])).status is Status.TOO_LONG
+
+
 class Planted:
     """Greedy is 1 2 3 EOS. Only at the second token does every alternative end wrong; the last ones end it early."""
 
@@ -96,6 +123,9 @@ class Planted:
         tops = [[(1, -0.1), (4, -1.0), (5, -2.0)], [(6, -1.0), (2, -0.1), (5, -1.0)]]
         tops += [[(3, -0.1), (EOS, -1.0), (4, -3.0)], [(EOS, -0.1), (5, -1.0), (6, -2.0)]]
         return Generation(out, out[-1] == EOS, [], tops if sampling.top_logprobs else [])
+
+    async def score(self, token_ids: Sequence[int], start: int, top_logprobs: int) -> Generation:
+        raise NotImplementedError
 
 
 class LastThree:

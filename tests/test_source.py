@@ -88,6 +88,47 @@ def test_prompts_are_rendered_as_openrlhf_renders_them(model: Path) -> None:
         render_prompt(row["chat"], tokenizer, SourceSettings("x"))
 
 
+def test_given_responses_become_the_ids_that_sft_would_train(model: Path, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    template = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}</s>{% endfor %}"
+    tokenizer.chat_template = template + "{% if add_generation_prompt %}<assistant>{% endif %}"
+    rows = [{"id": "a", "question": "1 and 2?", "answer": "3", "solution": "it is 3\n"}]
+    data = jsonl(tmp_path / "q.jsonl", rows)
+    for chat, prompt in ((False, "1 and 2?"), (True, "<user>1 and 2?</s><assistant>")):
+        settings = SourceSettings(
+            str(data), input_key="question", label_key="answer", output_key="solution", apply_chat_template=chat
+        )
+        write_prompts(load_source(settings), tokenizer, settings, tmp_path / "p.parquet")
+        (row,) = read_rows(tmp_path / "p.parquet")
+        text = "it is 3\n" if chat else "it is 3"  # the template closes it behind the newline
+        whole = tokenizer(prompt + text, add_special_tokens=False)["input_ids"]
+        assert row["prompt_token_ids"] + row["_given_token_ids"] == [*whole, tokenizer.eos_token_id]
+
+
+def test_an_annotated_data_set_can_be_annotated_again(model: Path, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    row = {"id": "a", "prompt_token_ids": [5, 6], "response_token_ids": [7, 8, 1], "critical_mask": [0.0, 1.0, 0.0]}
+    data = jsonl(tmp_path / "q.jsonl", [{**row, "answer": "3"}])
+    settings = SourceSettings(
+        str(data), input_key="prompt_token_ids", label_key="answer", output_key="response_token_ids"
+    )
+    write_prompts(load_source(settings), AutoTokenizer.from_pretrained(model), settings, tmp_path / "p.parquet")
+    (written,) = read_rows(tmp_path / "p.parquet")
+    assert (written["prompt_token_ids"], written["_given_token_ids"]) == ([5, 6], [7, 8, 1])
+    assert written["source_critical_mask"] == row["critical_mask"]
+
+
+def test_a_response_that_is_none(model: Path, tmp_path: Path) -> None:
+    rows = [{**row, "solution": "it is" if row["id"] != "q2" else None} for row in QUESTIONS]
+    data = jsonl(tmp_path / "q.jsonl", rows)
+    message = refusal(model, data, tmp_path / "out", "--data.output_key", "solution")
+    assert "row 'q2': column 'solution': None is no response" in message
+    assert "no column 'text'" in refusal(model, data, tmp_path / "out", "--data.output_key", "text")
+
+
 def test_bad_data_is_refused_in_one_sentence(model: Path, tmp_path: Path) -> None:
     good, out = jsonl(tmp_path / "good.jsonl", QUESTIONS), tmp_path / "out"
     assert "no file" in refusal(model, tmp_path / "gone.jsonl", out) and "gone.jsonl" in refusal(

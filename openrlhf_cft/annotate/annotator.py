@@ -2,6 +2,7 @@
 
     annotator = Annotator(generator, judge, decode, AnnotateSettings(top_k=3, max_new_tokens=64))
     outcome = await annotator.annotate(prompt_token_ids, gold_answer)
+    outcome = await annotator.annotate(prompt_token_ids, gold_answer, given_response_token_ids)
 
 Works over any `Generator`; positions are independent and run concurrently, the alternatives of one position one after
 the other, because the next is needed only while the token is undecided (the mask is that of trying them all).
@@ -88,12 +89,16 @@ class Annotator:
         self.decode = decode
         self.settings = settings
 
-    async def annotate(self, prompt_ids: Sequence[int], answer: str) -> Outcome:
-        """Annotate the model's own greedy response to a prompt.
+    async def annotate(
+        self, prompt_ids: Sequence[int], answer: str, given_ids: Sequence[int] | None = None
+    ) -> Outcome:
+        """Annotate the model's own greedy response to a prompt, or a given one.
 
         Args:
             prompt_ids: (P,) token ids, at least one.
             answer: the gold answer.
+            given_ids: (T,) token ids of a response, at least one, its stop token included. The budget is the same:
+                a longer one counts as cut off.
 
         Raises:
             GeneratorError, VerifierError: infrastructure failed; nothing was measured, try the row again.
@@ -103,9 +108,15 @@ class Annotator:
             return Outcome(Status.TOO_LONG)
         if (await self.judge.judge(gold_response(answer), answer)).verdict is not Verdict.CORRECT:
             return Outcome(Status.BAD_ANSWER)
-        response = await self.generator.generate(
-            prompt_ids, Sampling(budget, top_logprobs=self.settings.top_k + TIE_MARGIN)
-        )
+        top = self.settings.top_k + TIE_MARGIN
+        if given_ids is None:
+            response = await self.generator.generate(prompt_ids, Sampling(budget, top_logprobs=top))
+        elif len(prompt_ids) + len(given_ids) >= self.generator.max_model_len:
+            return Outcome(Status.TOO_LONG)
+        elif len(given_ids) > budget:
+            return Outcome(Status.CUT_OFF, list(given_ids), self.decode(given_ids))
+        else:
+            response = await self.generator.score([*prompt_ids, *given_ids], len(prompt_ids), top)
         text = self.decode(response.token_ids)
         judgement = await self.judge.judge(text, answer)
         status = _status(response, judgement)

@@ -122,6 +122,34 @@ class VllmGenerator:
 
     async def generate(self, token_ids: Sequence[int], sampling: Sampling) -> Generation:
         """See `Generator.generate`."""
+        return _to_generation(await self._request(token_ids, self._params(sampling)), sampling, self.stop_token_ids)
+
+    async def score(self, token_ids: Sequence[int], start: int, top_logprobs: int) -> Generation:
+        """See `Generator.score`."""
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        params = SamplingParams(
+            temperature=0.0,
+            max_tokens=1,
+            prompt_logprobs=top_logprobs,
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        reported = (await self._request(token_ids, params)).prompt_logprobs
+        given = list(token_ids[start:])
+        if reported is None or len(reported) != len(token_ids):
+            raise GeneratorError("the engine returned no log-probabilities of the given tokens")
+        positions = [entry or {} for entry in reported[start:]]
+        return Generation(
+            token_ids=given,
+            stopped=given[-1] in self.stop_token_ids,
+            logprobs=[entry[token_id].logprob for token_id, entry in zip(given, positions, strict=True)],
+            top_logprobs=[[(i, value.logprob) for i, value in entry.items()] for entry in positions],
+        )
+
+    async def _request(self, token_ids: Sequence[int], params: SamplingParams) -> RequestOutput:
+        """One request to its end."""
         from vllm.exceptions import VLLMError
         from vllm.inputs import TokensPrompt
 
@@ -129,13 +157,13 @@ class VllmGenerator:
         prompt = TokensPrompt(prompt_token_ids=list(token_ids))
         final: RequestOutput | None = None
         try:
-            async for output in self._llm.generate(prompt, self._params(sampling), f"cft-{self._requests}"):
+            async for output in self._llm.generate(prompt, params, f"cft-{self._requests}"):
                 final = output
         except VLLMError as error:
             raise GeneratorError(f"{type(error).__name__}: {error}") from error
         if final is None:
             raise GeneratorError("the engine returned no output")
-        return _to_generation(final, sampling, self.stop_token_ids)
+        return final
 
     @property
     def dead(self) -> bool:

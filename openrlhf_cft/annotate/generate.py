@@ -48,3 +48,16 @@ class Generator(Protocol):
             GeneratorError: the engine failed.
         """
         ...
+
+    async def score(self, token_ids: Sequence[int], start: int, top_logprobs: int) -> Generation:
+        """What the model would have said at each position of a given continuation, `token_ids[start:]`.
+
+        Needs room for one token more, `len(token_ids) < max_model_len`.
+
+        Returns:
+            The continuation as a `Generation`, with its logprobs and the top ones of each position.
+
+        Raises:
+            GeneratorError: the engine failed.
+        """
+        ...

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from openrlhf_cft.annotate.annotator import Status
 from openrlhf_cft.annotate.pipeline import PAYLOAD, STATUS, PoolSettings
-from openrlhf_cft.annotate.source import GOLD, SourceSettings
+from openrlhf_cft.annotate.source import GIVEN_IDS, GOLD, SourceSettings
 from openrlhf_cft.annotate.workdir import Workdir, progress, versions, write_json
 from openrlhf_cft.annotate.worker import AnnotateWorkerFactory, settings_record
-from openrlhf_cft.records import ID, METADATA_KEY, annotation_fields, read_rows
+from openrlhf_cft.records import ID, MASK, METADATA_KEY, RESPONSE_IDS, annotation_fields, read_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -56,6 +56,7 @@ def annotate(job: AnnotateJob) -> dict[str, Any]:
     work.run(config["rows"], job.factory, job.pool, _progress)
     summary = summarize(work, config)
     if summary["failed"] == 0:
+        summary |= _compare(work)
         _write_dataset(job.output_dir, work, config)
         write_json(finished, summary)
     return summary
@@ -121,6 +122,9 @@ def describe(summary: dict[str, Any]) -> str:
             f"rates               {summary['rollouts_per_second']:.1f} rollouts/s, "
             f"{summary['tokens_per_second']:.0f} decoded tokens/s, start of the engines included"
         )
+    if "mask_bits_compared" in summary:
+        changed, compared = summary["mask_bits_changed"], summary["mask_bits_compared"]
+        lines.append(f"mask bits changed   {changed} of {compared}   ({changed / compared:.2%}, against the source's)")
     if share < LOW_CRITICAL_SHARE:
         lines.append(
             f"hint: under {LOW_CRITICAL_SHARE:.0%} of the tokens are critical; the criterion may be too strict "
@@ -140,7 +144,19 @@ def _annotated(work: Workdir) -> Iterator[dict[str, Any]]:
         if payload:
             annotation = json.loads(payload)
             del annotation["counts"], source[GOLD]
+            source.pop(GIVEN_IDS, None)
             yield {**source, **annotation}
+
+
+def _compare(work: Workdir) -> dict[str, int]:
+    """Where the source had masks of the same responses: how many bits there were, and how many are others now."""
+    compared = changed = 0
+    for row in _annotated(work):
+        before = row.get(f"source_{MASK}")
+        if before is not None and row.get(f"source_{RESPONSE_IDS}") == row[RESPONSE_IDS]:
+            compared += len(before)
+            changed += sum((old > 0) != (new > 0) for old, new in zip(before, row[MASK], strict=True))
+    return {"mask_bits_compared": compared, "mask_bits_changed": changed} if compared else {}
 
 
 def _schema(work: Workdir, config: dict[str, Any]) -> pa.Schema:
@@ -150,7 +166,7 @@ def _schema(work: Workdir, config: dict[str, Any]) -> pa.Schema:
 
     added = annotation_fields()
     source = [field for field in pq.read_schema(work.prompts) if field.name not in added]
-    fields = [pa.field(ID, added[ID])] + [field for field in source if field.name != GOLD]
+    fields = [pa.field(ID, added[ID])] + [field for field in source if field.name not in (GOLD, GIVEN_IDS)]
     fields += [pa.field(name, kind) for name, kind in added.items() if name != ID]
     stored = json.dumps({**config, "versions": versions()}).encode()
     return pa.schema(fields, metadata={METADATA_KEY: stored})

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 GOLD = "_gold"  # the gold answer as text
+GIVEN_IDS = "_given_token_ids"  # of a response that is given; the column is there only with `output_key`
 FILE_TYPES = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet", ".arrow": "arrow"}
 
 
@@ -32,6 +33,7 @@ class SourceSettings:
     dataset_split: str = "train"
     input_key: str = "input"
     label_key: str = "label"
+    output_key: str | None = None  # of a given response to annotate; None: the model's own
     id_key: str | None = None  # None: the column `id` when there is one, else the row number
     apply_chat_template: bool = False
     input_template: str | None = None
@@ -65,8 +67,9 @@ def load_source(settings: SourceSettings) -> Dataset:
         data = data[settings.dataset_split]
     if len(data) == 0:
         raise ValueError(f"--data.dataset: {name!r} has no rows")
-    for flag, column in (("input_key", settings.input_key), ("label_key", settings.label_key)):
-        if column not in data.column_names:
+    for flag in ("input_key", "label_key", "output_key"):
+        column = getattr(settings, flag)
+        if column is not None and column not in data.column_names:
             raise ValueError(f"--data.{flag}: no column {column!r} in {name!r}, which has {data.column_names}")
     return data.select(range(min(settings.max_samples, len(data))))
 
@@ -105,18 +108,54 @@ def render_prompt(value: Any, tokenizer: PreTrainedTokenizerBase, settings: Sour
     return settings.input_template.format(value) if settings.input_template else value
 
 
+def response_ids(
+    value: Any, question: Any, prompt: str, tokenizer: PreTrainedTokenizerBase, settings: SourceSettings
+) -> list[int]:
+    """A given response as token ids that end with EOS: ids as they are, text as OpenRLHF's SFT data set renders it.
+
+    Source of the rendering: `preprocess_data` of openrlhf/datasets/sft_dataset.py. Prompt and response are tokenized
+    together, as there, unless that changes the prompt's own tokens: then apart.
+
+    Raises:
+        ValueError: the value is no text, no messages and no list of ids, or empty.
+    """
+    eos = tokenizer.eos_token_id
+    if isinstance(value, list) and value and all(isinstance(i, int) for i in value):
+        return value
+    if settings.apply_chat_template and value:
+        before = [{"role": "user", "content": question}] if isinstance(question, str) else question
+        after = [{"role": "assistant", "content": value}] if isinstance(value, str) else value
+        value = str(tokenizer.apply_chat_template(before + after, tokenize=False))[len(prompt) :]
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"{value!r:.80} is no response")
+    text = value.rstrip("\n").removesuffix(str(tokenizer.eos_token))
+    alone, both = (tokenizer(part, add_special_tokens=False)["input_ids"] for part in (prompt, prompt + text))
+    if both[: len(alone)] == alone:
+        return [*both[len(alone) :], eos]
+    return [*tokenizer(text, add_special_tokens=False)["input_ids"], eos]
+
+
 def _rendered(data: Dataset, tokenizer: PreTrainedTokenizerBase, settings: SourceSettings) -> Iterator[dict[str, Any]]:
     """The rows as the pipeline reads them; a source column whose name annotation needs becomes `source_NAME`."""
     renamed = {name: f"source_{name}" if name in ANNOTATION_COLUMNS else name for name in data.column_names}
     for row_id, row in zip(row_ids(data, settings), data, strict=False):
-        prompt = render_prompt(row[settings.input_key], tokenizer, settings)
-        prompt_ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+        question = row[settings.input_key]
+        if isinstance(question, list) and question and all(isinstance(i, int) for i in question):
+            prompt_ids, prompt = question, str(tokenizer.decode(question))  # of rows that were annotated before
+        else:
+            prompt = render_prompt(question, tokenizer, settings)
+            prompt_ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
         if not prompt_ids:
             raise ValueError(f"row {row_id!r}: the prompt in column {settings.input_key!r} is empty")
         if row[settings.label_key] is None:
             raise ValueError(f"row {row_id!r}: no gold answer in column {settings.label_key!r}")
         kept = {renamed[name]: value for name, value in row.items() if name != ID}
         added = {ID: row_id, GOLD: str(row[settings.label_key]), PROMPT: prompt, PROMPT_IDS: prompt_ids}
+        if settings.output_key is not None:
+            try:
+                added[GIVEN_IDS] = response_ids(row[settings.output_key], question, prompt, tokenizer, settings)
+            except ValueError as error:
+                raise ValueError(f"row {row_id!r}: column {settings.output_key!r}: {error}") from None
         yield {**kept, **added}
 
 
@@ -135,7 +174,7 @@ def write_prompts(data: Dataset, tokenizer: PreTrainedTokenizerBase, settings: S
     digest = hashlib.sha256()
     rows = list(_rendered(data, tokenizer, settings))
     for row in rows:
-        digest.update(repr((row[ID], row[PROMPT_IDS], row[GOLD])).encode())
+        digest.update(repr((row[ID], row[PROMPT_IDS], row[GOLD], row.get(GIVEN_IDS))).encode())
     partial = path.with_suffix(".partial")
     pq.write_table(pa.Table.from_pylist(rows), partial)
     os.replace(partial, path)

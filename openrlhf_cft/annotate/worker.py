@@ -8,7 +8,7 @@ from typing import Any
 from openrlhf_cft.annotate.annotator import AnnotateSettings, Annotator, Outcome
 from openrlhf_cft.annotate.engine import EngineSettings, VllmGenerator
 from openrlhf_cft.annotate.pipeline import Finished
-from openrlhf_cft.annotate.source import GOLD
+from openrlhf_cft.annotate.source import GIVEN_IDS, GOLD
 from openrlhf_cft.records import (
     ALTERNATIVES,
     ANSWER,
@@ -54,7 +54,9 @@ class AnnotateWorker:
 
     async def work(self, row: dict[str, Any]) -> Finished:
         """Annotate one row of the source file."""
-        outcome = await self.annotator.annotate([int(i) for i in row[PROMPT_IDS]], row[GOLD])
+        given = row.get(GIVEN_IDS)
+        given_ids = None if given is None else [int(i) for i in given]
+        outcome = await self.annotator.annotate([int(i) for i in row[PROMPT_IDS]], row[GOLD], given_ids)
         return Finished(outcome.status.value, to_payload(outcome), counters(outcome))
 
 

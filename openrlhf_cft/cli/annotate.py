@@ -27,6 +27,11 @@ def parser() -> argparse.ArgumentParser:
     flags = argparse.ArgumentParser(prog="annotate", description=__doc__, allow_abbrev=False)
     flags.add_argument("--model.model_name_or_path", required=True)
     data_flags(flags)
+    flags.add_argument(
+        "--data.output_key",
+        default=None,
+        help="column of a response to annotate (text, messages or token ids); default: the model's own greedy one",
+    )
     engine_flags(flags)
     flags.add_argument("--annotate.top_k", type=int, default=3, help="k of Strict-k: k - 1 alternatives are tried")
     flags.add_argument("--annotate.max_new_tokens", type=int, default=512, help="token budget of a response")

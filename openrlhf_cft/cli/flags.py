@@ -56,7 +56,8 @@ def absolute_output(flags: dict[str, object]) -> Path:
 def source_settings(flags: dict[str, object]) -> SourceSettings:
     """The `--data.*` flags."""
     names = SourceSettings.__dataclass_fields__
-    settings = SourceSettings(**{name: flags[f"data.{name}"] for name in names})  # type: ignore[arg-type]
+    given = {name: flags[f"data.{name}"] for name in names if f"data.{name}" in flags}
+    settings = SourceSettings(**given)  # type: ignore[arg-type]
     if settings.input_template is not None and "{}" not in settings.input_template:
         raise ValueError(f"--data.input_template: {settings.input_template!r} has no {{}} for the question")
     if settings.max_samples < 1:

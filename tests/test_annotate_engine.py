@@ -1,0 +1,119 @@
+"""On the real engine, in float32: every Strict-k from one exhaustive run, and worked solutions that are given."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from train_helpers import run_command, tail
+
+pytestmark = [pytest.mark.all, pytest.mark.slow, pytest.mark.timeout(3600)]
+REPOSITORY = Path(__file__).parents[1]
+HIGHEST_K, LENGTH = 4, 32
+
+
+@pytest.fixture(scope="module")
+def model() -> Path:
+    path = Path(sys.prefix) / "smollm2"
+    made = run_command([sys.executable, str(REPOSITORY / "examples" / "make_model.py"), "--output_dir", str(path)])
+    assert made.returncode == 0, tail(made)
+    return path
+
+
+@pytest.fixture(scope="module")
+def tokenizer(model: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(model)
+
+
+def prompt_ids(tokenizer: Any, question: str) -> list[int]:
+    messages = [{"role": "user", "content": question}]
+    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def sums(tokenizer: Any) -> list[list[Any]]:
+    import reasoning_gym
+
+    options = {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1}
+    items = reasoning_gym.create_dataset("chain_sum", size=40, seed=7, **options)
+    return [[prompt_ids(tokenizer, item["question"]), item["answer"], None] for item in items]
+
+
+def solutions(tokenizer: Any) -> list[list[Any]]:
+    """The two shortest of forty worked solutions, whose answer the verifier has to find in prose."""
+    import reasoning_gym
+
+    items = list(reasoning_gym.create_dataset("gsm_symbolic", size=40, seed=7))
+    rows = []
+    for item in items:
+        text = f"{item['metadata']['answer_cot']}\n#### {item['answer']}".rstrip()
+        given = [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+        rows.append([prompt_ids(tokenizer, item["question"]), item["answer"], given])
+    return sorted(rows, key=lambda row: len(row[2]))[:2]
+
+
+@pytest.fixture(scope="module")
+def found(model: Path, tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> list[list[dict[str, Any]]]:
+    folder = tmp_path_factory.mktemp("engine")
+    jobs: list[dict[str, Any]] = [
+        {"settings": {"top_k": k, "max_new_tokens": LENGTH, "exhaustive": exhaustive}, "rows": sums(tokenizer)}
+        for k, exhaustive in ((HIGHEST_K, True), (2, False), (3, False), (4, False), (HIGHEST_K, True))
+    ]
+    given = solutions(tokenizer)
+    longest = max(len(row[2]) for row in given)
+    jobs.append({"settings": {"top_k": 3, "max_new_tokens": longest}, "rows": given})
+    (folder / "jobs.json").write_text(json.dumps(jobs))
+    script, output = Path(__file__).with_name("annotate_script.py"), folder / "outcomes.json"
+    command = [sys.executable, str(script), "--model", str(model), "--jobs", str(folder / "jobs.json")]
+    result = run_command([*command, "--output", str(output)], timeout=2400)
+    assert result.returncode == 0, tail(result)
+    loaded: list[list[dict[str, Any]]] = json.loads(output.read_text())
+    return loaded
+
+
+def strict(alternatives: list[list[dict[str, Any]]], k: int) -> list[float]:
+    """The mask of Strict-k, read off outcomes in which every alternative was tried."""
+    return [float(all(a["verdict"] != "correct" for a in position[: k - 1])) for position in alternatives]
+
+
+def test_strict_k_masks_come_out_of_one_exhaustive_run(found: list[list[dict[str, Any]]]) -> None:
+    exhaustive = found[0]
+    annotated = [index for index, row in enumerate(exhaustive) if row["status"] == "annotated"]
+    assert len(annotated) >= 10
+    for k, separate in zip((2, 3, 4, HIGHEST_K), found[1:5], strict=True):
+        for index in annotated:
+            assert separate[index]["response_token_ids"] == exhaustive[index]["response_token_ids"]
+            assert separate[index]["critical_mask"] == strict(exhaustive[index]["alternatives"], k), (k, index)
+    tried = sum(not a["skipped"] for index in annotated for p in exhaustive[index]["alternatives"] for a in p)
+    positions = sum(len(exhaustive[index]["critical_mask"]) for index in annotated)
+    assert tried == (HIGHEST_K - 1) * positions
+    print(f"{len(annotated)} responses, {positions} positions: four runs agree with one exhaustive run")
+
+
+def test_given_solutions_are_annotated_as_they_are(
+    found: list[list[dict[str, Any]]], model: Path, tokenizer: Any
+) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    reference = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    other_choice = 0
+    for (prompt, _, given), row in zip(solutions(tokenizer), found[5], strict=True):
+        assert row["status"] == "annotated" and row["response_token_ids"] == given
+        with torch.no_grad():
+            logits = reference(torch.tensor([[*prompt, *given]])).logits[0, len(prompt) - 1 : -1].double()
+        for token, alternatives, values in zip(given, row["alternatives"], logits, strict=True):
+            order = torch.argsort(-values, stable=True).tolist()
+            best = [i for i in order[:4] if i != token][:2]
+            ranks = [order.index(a["token_id"]) + 1 for a in alternatives]
+            assert [a["token_id"] for a in alternatives] == best
+            assert [a["rank"] for a in alternatives] == ranks
+            other_choice += order[0] != token
+        assert 0 < sum(row["critical_mask"]) < len(given)
+    assert other_choice > 10  # where the model would have said something else, that is the first alternative
+    print(f"{other_choice} given tokens are not the model's first choice")
