@@ -5,7 +5,8 @@
 The same correct responses are annotated in turns, on one warm engine whose prefix cache is emptied before:
 
 - ours:        all responses in flight, the next alternative only while the token is undecided;
-- batched:     response after response, all alternatives of one as one batch (the paper's way);
+- batched:     response after response, all positions of one at a time, its alternatives one after the other. The paper
+               has them all in one batch, which is faster: this rival is still too weak, its ratio too good;
 - sequential:  transformers `generate`, one rollout after another, all alternatives; a sample, scaled by rollouts;
 - saturated:   the engine alone with all of our requests at once, three times over, nothing verified.
 
