@@ -231,17 +231,10 @@ def main() -> None:
     print(json.dumps(found), flush=True)
 
 
-def run(own: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Everything that is printed."""
-    import datasets
-    from transformers import AutoConfig
-
-    model = str(make_random(own.random, own.model, folder / "model")) if own.random else own.model
-    vocabulary = AutoConfig.from_pretrained(model).vocab_size
-    rows = {share: make_rows(own.rows, own.length, share, vocabulary) for share in own.shares}
-    first = own.shares[0]
+def stock_flags(own: argparse.Namespace, model: str, rows: list[dict[str, Any]], folder: Path) -> list[str]:
+    """The command line of both arms; the rows are written where it says."""
     records_file = folder / "rows.jsonl"
-    records_file.write_text("".join(json.dumps(row) + "\n" for row in rows[first]))
+    records_file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     values = {
         "--model.model_name_or_path": model,
         "--data.dataset": records_file,
@@ -255,7 +248,19 @@ def run(own: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "--adam.lr": 1e-6,
         "--ckpt.output_dir": folder / "out",
     }
-    flags = [str(part) for flag in values.items() for part in flag]
+    return [str(part) for flag in values.items() for part in flag]
+
+
+def run(own: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Everything that is printed."""
+    import datasets
+    from transformers import AutoConfig
+
+    model = str(make_random(own.random, own.model, folder / "model")) if own.random else own.model
+    vocabulary = AutoConfig.from_pretrained(model).vocab_size
+    rows = {share: make_rows(own.rows, own.length, share, vocabulary) for share in own.shares}
+    first = own.shares[0]
+    flags = stock_flags(own, model, rows[first], folder)
     errors = gradient_errors(model, rows, own.length)
     gc.collect()  # an actor and its hook refer to each other
     plain, cft = build(None, flags), build(Options(), flags)
