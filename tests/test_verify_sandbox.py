@@ -1,6 +1,7 @@
 """The sandbox: hostile answers cost a verdict and never the caller, and a broken pool is never a verdict."""
 
 import asyncio
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -9,6 +10,7 @@ import sys
 import time
 
 import pytest
+from pebble.pool.base_pool import PoolStatus
 
 from openrlhf_cft.records import Verdict
 from openrlhf_cft.verify import sandbox
@@ -120,6 +122,43 @@ def test_worker_killed_while_judging(pool):
         return await task, await pool.judge("5", "5")
 
     assert verdicts(asyncio.run(judge())) == [Verdict.TIMEOUT, Verdict.CORRECT]
+
+
+def test_workers_killed_again_and_again(pool):
+    """Whenever the kill comes, also while a task is queued, every task ends, and only one that ran is a `TIMEOUT`."""
+
+    async def judge(delay):
+        tasks = [asyncio.ensure_future(pool.judge(TOWER, "1/2")) for _ in range(1 + delay % 3)]
+        await asyncio.sleep(delay / 300)
+        for pid in workers():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return *await asyncio.gather(*tasks), await pool.judge("5", "5")
+
+    for delay in range(15):
+        *towers, five = verdicts(asyncio.run(asyncio.wait_for(judge(delay), timeout=60)))
+        assert set(towers) == {Verdict.TIMEOUT}
+        assert five is Verdict.CORRECT
+
+
+def test_task_queued_while_the_pool_breaks():
+    """Pebble aborts the tasks it knows of, and one that comes a moment later it neither runs nor refuses."""
+    with VerifierPool("math", workers=1, time_limit=1.0) as pool:
+        pool.judge_all([("1", "1")])
+        future = pool._submit("5", "5")
+        pool._pool._context.status = PoolStatus.ERROR
+        assert verdicts([pool._wait(future, "5", "5")]) == [Verdict.CORRECT]
+
+
+def test_worker_killed_with_the_lock_of_all(monkeypatch):
+    """Nobody can take a task then, and pebble waits for ever."""
+    monkeypatch.setattr(sandbox, "STALL", 1.0)
+    with VerifierPool("math", workers=2, time_limit=1.0) as pool:
+        pool.judge_all([("1", "1")])
+        stuck = pool._pool
+        assert stuck._pool_manager.worker_manager.workers_channel.mutex.acquire()
+        assert verdicts(pool.judge_all([("5", "5"), ("5", "6")])) == [Verdict.CORRECT, Verdict.WRONG]
+        assert pool._pool is not stuck
 
 
 def test_idle_workers_killed(pool):

@@ -5,6 +5,8 @@ Invariants:
 - What a model wrote never hangs, crashes or grows the calling process: a worker that exceeds its time or memory limit,
   or dies while judging, is replaced, and its task is judged `TIMEOUT`.
 - An infrastructure error is never a verdict: it raises `VerifierError`.
+- Every task ends: pebble loses one that is queued while its last worker dies, and waits for ever where a worker dies
+  holding the lock of all; a watching thread gives such a pool up, and its tasks run again on a fresh one.
 - Neither start-up nor queueing counts against the time limit: the clock starts when a ready worker takes the task. It
   is a timer of the kernel in that worker, so a caller that stalls (an engine that loads) makes no false `TIMEOUT`.
 - No worker outlives its parent, even one that is killed.
@@ -23,6 +25,7 @@ import asyncio
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Iterable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -41,7 +44,9 @@ logger = logging.getLogger(__name__)
 GRACE = 10.0  # seconds after the time limit, which the worker's own kernel timer keeps, until it is killed from here
 MAX_TASKS = 20_000  # of one worker, which is then replaced: sympy's caches grow
 MIN_MEMORY = 1 << 27  # below it honest answers would exceed the limit
-ATTEMPTS = 2  # of a task that a broken pool took with it
+WATCH = 0.2  # seconds between two looks at whether the pool is alive
+STALL = 60.0  # seconds after the time limit without any task done, until a pool is given up
+ATTEMPTS = 3  # of a task that a broken pool took with it
 
 
 class VerifierError(RuntimeError):
@@ -73,9 +78,10 @@ class VerifierPool:
         self._time_limit = time_limit
         self._workers = workers
         self._initargs = (verifier, memory_limit)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._pool: ProcessPool | None = None
         self._pending: set[Future[Judgement]] = set()  # submitted to `_pool` and not finished
+        self._progress = 0.0  # monotonic time at which a task was last done, or submitted to an idle pool
         self._closed = False
 
     async def judge(self, response: str, answer: str) -> Judgement:
@@ -146,6 +152,8 @@ class VerifierPool:
                 inner = pool.schedule(run_verifier, args=task, timeout=self._time_limit + GRACE)
             except (BrokenProcessPool, RuntimeError, OSError) as error:
                 raise VerifierError(f"cannot start the verifier's workers: {error}") from error
+            if not self._pending:
+                self._progress = time.monotonic()
             self._pending.add(future)
         inner.add_done_callback(lambda done: self._finish(pool, future, done))
         return future
@@ -153,10 +161,7 @@ class VerifierPool:
     def _running_pool(self) -> ProcessPool:
         """The pool, or a new one where it broke: pebble gives up when an idle worker dies. Called with the lock."""
         if self._pool is not None and not self._pool.active:
-            logger.warning("the verifier's workers died and are started again")
-            broken, pending = self._retire()
-            _fail(pending, BrokenProcessPool("the verifier's workers died"))
-            threading.Thread(target=_dispose, args=(broken,), daemon=True).start()
+            self._abandon(self._pool)
         if self._pool is None:
             self._pool = ProcessPool(
                 max_workers=self._workers,
@@ -165,7 +170,29 @@ class VerifierPool:
                 initargs=self._initargs,
                 context=clean_context(),
             )
+            threading.Thread(target=self._watch, args=(self._pool,), daemon=True).start()
         return self._pool
+
+    def _watch(self, pool: ProcessPool) -> None:
+        """Abandon the pool when it has died or does nothing any more. Runs on its own thread."""
+        while True:
+            time.sleep(WATCH)
+            with self._lock:
+                if self._pool is not pool:
+                    return
+                idle = time.monotonic() - self._progress if self._pending else 0.0
+                if not pool.active or idle > self._time_limit + STALL:
+                    self._abandon(pool)
+
+    def _abandon(self, pool: ProcessPool) -> None:
+        """Have the tasks of a broken pool raise `BrokenProcessPool`, unless that was done already."""
+        with self._lock:
+            if self._pool is not pool:
+                return
+            _, pending = self._retire()
+        logger.warning("the verifier's workers died and are started again")
+        threading.Thread(target=_dispose, args=(pool,), daemon=True).start()
+        _fail(pending, BrokenProcessPool("the verifier's workers died"))
 
     def _retire(self) -> tuple[ProcessPool | None, set[Future[Judgement]]]:
         """Take the pool and its unfinished tasks out of service. Called with the lock."""
@@ -177,16 +204,11 @@ class VerifierPool:
         """Pass the outcome of a task on. Called on a thread of pebble's."""
         error = None if done.cancelled() else done.exception()
         if isinstance(error, BrokenProcessPool):
-            # Pebble aborts what its workers had, and forgets what was still queued.
-            with self._lock:
-                lost: set[Future[Judgement]] = set()
-                if self._pool is pool:  # the first of its tasks to notice
-                    _, lost = self._retire()
-                    threading.Thread(target=_dispose, args=(pool,), daemon=True).start()
-            _fail(lost | {future}, error)
+            self._abandon(pool)  # which fails this future with all others of the pool
             return
         with self._lock:
             self._pending.discard(future)
+            self._progress = time.monotonic()
         with contextlib.suppress(Exception):  # the future was cancelled, or failed with its pool
             _settle(future, done, error)
 
