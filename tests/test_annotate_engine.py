@@ -10,7 +10,12 @@ from typing import Any
 import pytest
 from train_helpers import run_command, tail
 
+from openrlhf_cft.annotate.source import SourceSettings, render_prompt, response_ids
+from openrlhf_cft.records import Verdict
+from openrlhf_cft.verify.math import judge_math
+
 pytestmark = [pytest.mark.all, pytest.mark.slow, pytest.mark.timeout(3600)]
+CHAT = SourceSettings("x", apply_chat_template=True)
 REPOSITORY = Path(__file__).parents[1]
 HIGHEST_K, LENGTH = 4, 32
 
@@ -30,10 +35,9 @@ def tokenizer(model: Path) -> Any:
     return AutoTokenizer.from_pretrained(model)
 
 
-def prompt_ids(tokenizer: Any, question: str) -> list[int]:
-    messages = [{"role": "user", "content": question}]
-    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+def prompt_of(tokenizer: Any, question: str) -> tuple[str, list[int]]:
+    text = render_prompt(question, tokenizer, CHAT)
+    return text, list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def sums(tokenizer: Any) -> list[list[Any]]:
@@ -41,19 +45,21 @@ def sums(tokenizer: Any) -> list[list[Any]]:
 
     options = {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1}
     items = reasoning_gym.create_dataset("chain_sum", size=40, seed=7, **options)
-    return [[prompt_ids(tokenizer, item["question"]), item["answer"], None] for item in items]
+    return [[prompt_of(tokenizer, item["question"])[1], item["answer"], None] for item in items]
 
 
 def solutions(tokenizer: Any) -> list[list[Any]]:
-    """The two shortest of forty worked solutions, whose answer the verifier has to find in prose."""
+    """The two shortest of the worked solutions, as they are, that end in the answer."""
     import reasoning_gym
 
     items = list(reasoning_gym.create_dataset("gsm_symbolic", size=40, seed=7))
     rows = []
     for item in items:
-        text = f"{item['metadata']['answer_cot']}\n#### {item['answer']}".rstrip()
-        given = [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
-        rows.append([prompt_ids(tokenizer, item["question"]), item["answer"], given])
+        solution = item["metadata"]["answer_cot"]
+        if judge_math(solution, item["answer"]).verdict is Verdict.CORRECT:
+            prompt, ids = prompt_of(tokenizer, item["question"])
+            rows.append([ids, item["answer"], response_ids(solution, item["question"], prompt, tokenizer, CHAT)])
+    assert len(rows) > 10
     return sorted(rows, key=lambda row: len(row[2]))[:2]
 
 

@@ -101,6 +101,7 @@ def test_masks_of_given_responses_equal_the_literal_ones(k: int) -> None:
         assert (outcome.status, outcome.response_token_ids) == (Status.ANNOTATED, given)
         _, mask, _ = literal(model, answer, k, budget, given)
         assert outcome.critical_mask == mask
+        assert outcome.decoded_tokens == sum(a.rollout_length for p in outcome.alternatives for a in p)
         first_choices += sum(position[0].rank == 1 for position in outcome.alternatives)
     assert annotated > 30 and first_choices > 30
 

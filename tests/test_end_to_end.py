@@ -163,6 +163,23 @@ def test_masks_equal_those_of_the_literal_reference(annotated: Path, model: Path
     print(f"mask agreement: {len(rows)} rows, {positions} positions, all equal; closest decision {closest:.1e} apart")
 
 
+def test_annotated_again_it_says_how_many_bits_changed(annotated: Path, model: Path, tmp_path: Path) -> None:
+    """The responses are given this time; two bits of the first row were turned before, the second has no mask."""
+    rows = sorted(read_rows(annotated), key=lambda row: len(row[RESPONSE_IDS]))[:6]
+    known = sum(len(row[MASK]) for row in rows) - len(rows[1][MASK])
+    before = [row[MASK] for row in rows]
+    rows[0][MASK], rows[1][MASK] = [1 - bit for bit in before[0][:2]] + before[0][2:], None
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    keys = ["--data.input_key", PROMPT_IDS, "--data.output_key", RESPONSE_IDS, "--data.label_key", "answer"]
+    command = ["-m", "openrlhf_cft.cli.annotate", "--model.model_name_or_path", str(model), *keys]
+    command += ["--data.dataset", str(tmp_path / "rows.jsonl"), "--vllm.dtype", "float32"]
+    command += ["--annotate.max_new_tokens", str(LENGTH), "--ckpt.output_dir", str(tmp_path / "out")]
+    assert f"mask bits changed   2 of {known} " in finish(command, 900)
+    again = list(read_rows(tmp_path / "out"))
+    assert [row[RESPONSE_IDS] for row in again] == [row[RESPONSE_IDS] for row in rows]
+    assert [row[MASK] for row in again] == before
+
+
 def test_a_model_trains_on_it_and_is_evaluated(annotated: Path, model: Path, questions: Path, tmp_path: Path) -> None:
     flags = ["--critical_mask", "--model.model_name_or_path", str(model), "--data.dataset", str(annotated)]
     flags += ["--data.max_len", "256", "--train.batch_size", "8", "--train.micro_batch_size", "4"]

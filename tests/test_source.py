@@ -10,7 +10,14 @@ import pytest
 from train_helpers import make_model
 
 from openrlhf_cft.annotate.job import annotate
-from openrlhf_cft.annotate.source import SourceSettings, load_source, render_prompt, row_ids, write_prompts
+from openrlhf_cft.annotate.source import (
+    SourceSettings,
+    load_source,
+    render_prompt,
+    response_ids,
+    row_ids,
+    write_prompts,
+)
 from openrlhf_cft.cli.annotate import job_of
 from openrlhf_cft.cli.evaluate import checkpoints
 from openrlhf_cft.records import read_rows
@@ -88,7 +95,9 @@ def test_prompts_are_rendered_as_openrlhf_renders_them(model: Path) -> None:
         render_prompt(row["chat"], tokenizer, SourceSettings("x"))
 
 
-def test_given_responses_become_the_ids_that_sft_would_train(model: Path, tmp_path: Path) -> None:
+def test_given_responses_become_the_ids_that_sft_would_train_but_for_its_space_before_eos(
+    model: Path, tmp_path: Path
+) -> None:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(model)
@@ -127,6 +136,27 @@ def test_a_response_that_is_none(model: Path, tmp_path: Path) -> None:
     message = refusal(model, data, tmp_path / "out", "--data.output_key", "solution")
     assert "row 'q2': column 'solution': None is no response" in message
     assert "no column 'text'" in refusal(model, data, tmp_path / "out", "--data.output_key", "text")
+
+
+def test_given_responses_that_cannot_be_one(model: Path) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    eos, settings = tokenizer.eos_token_id, SourceSettings("x", apply_chat_template=True)
+
+    def refused(value: object, question: object = "q", prompt: str = "q") -> str:
+        with pytest.raises(ValueError) as caught:
+            response_ids(value, question, prompt, tokenizer, settings)
+        return str(caught.value)
+
+    assert f"token id {len(tokenizer)} at position 1" in refused([5, len(tokenizer), eos])
+    assert "token id -1 at position 0" in refused([-1])
+    assert "EOS is at position 1 of 4" in refused([5, eos, 6, eos])
+    assert "the response has to be one too" in refused("it is 3", [5, 6])
+    tokenizer.chat_template = "{% for m in messages %}[{{ messages | length }}{{ m['content'] }}]{% endfor %}"
+    assert "renders the prompt otherwise" in refused("it is 3", prompt="[1q]")
+    tokenizer.eos_token = None
+    assert "no EOS token" in refused("it is 3")
 
 
 def test_bad_data_is_refused_in_one_sentence(model: Path, tmp_path: Path) -> None:

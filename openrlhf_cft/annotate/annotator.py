@@ -61,6 +61,7 @@ class Outcome:
     judgement: Judgement | None = None
     critical_mask: list[float] = field(default_factory=list)  # (T,), empty unless annotated
     alternatives: list[list[Alternative]] = field(default_factory=list)  # (T, A), empty unless annotated
+    given: bool = False  # the response was given, not generated
 
     @property
     def rollouts(self) -> int:
@@ -69,9 +70,9 @@ class Outcome:
 
     @property
     def decoded_tokens(self) -> int:
-        """Tokens that the engine generated: the response and all rollouts."""
+        """Tokens that the engine generated: all rollouts, and the response unless it was given."""
         rolled = sum(alternative.rollout_length for position in self.alternatives for alternative in position)
-        return len(self.response_token_ids) + rolled
+        return rolled if self.given else len(self.response_token_ids) + rolled
 
 
 class Annotator:
@@ -114,17 +115,17 @@ class Annotator:
         elif len(prompt_ids) + len(given_ids) >= self.generator.max_model_len:
             return Outcome(Status.TOO_LONG)
         elif len(given_ids) > budget:
-            return Outcome(Status.CUT_OFF, list(given_ids), self.decode(given_ids))
+            return Outcome(Status.CUT_OFF, list(given_ids), self.decode(given_ids), given=True)
         else:
             response = await self.generator.score([*prompt_ids, *given_ids], len(prompt_ids), top)
         text = self.decode(response.token_ids)
         judgement = await self.judge.judge(text, answer)
         status = _status(response, judgement)
         if status is not Status.ANNOTATED:
-            return Outcome(status, response.token_ids, text, judgement)
+            return Outcome(status, response.token_ids, text, judgement, given=given_ids is not None)
         alternatives = await self._counterfactuals(prompt_ids, response, answer, budget)
         mask = [float(is_critical([a.verdict for a in position if a.verdict])) for position in alternatives]
-        return Outcome(status, response.token_ids, text, judgement, mask, alternatives)
+        return Outcome(status, response.token_ids, text, judgement, mask, alternatives, given_ids is not None)
 
     async def _counterfactuals(
         self, prompt_ids: Sequence[int], response: Generation, answer: str, budget: int

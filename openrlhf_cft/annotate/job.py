@@ -18,7 +18,7 @@ from openrlhf_cft.annotate.pipeline import PAYLOAD, STATUS, PoolSettings
 from openrlhf_cft.annotate.source import GIVEN_IDS, GOLD, SourceSettings
 from openrlhf_cft.annotate.workdir import Workdir, progress, versions, write_json
 from openrlhf_cft.annotate.worker import AnnotateWorkerFactory, settings_record
-from openrlhf_cft.records import ID, MASK, METADATA_KEY, RESPONSE_IDS, annotation_fields, read_rows
+from openrlhf_cft.records import ID, MASK, METADATA_KEY, PROMPT_IDS, RESPONSE_IDS, annotation_fields, read_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -149,11 +149,12 @@ def _annotated(work: Workdir) -> Iterator[dict[str, Any]]:
 
 
 def _compare(work: Workdir) -> dict[str, int]:
-    """Where the source had masks of the same responses: how many bits there were, and how many are others now."""
+    """Where the source had masks of the same tokens: how many bits there were, and how many are others now."""
     compared = changed = 0
     for row in _annotated(work):
         before = row.get(f"source_{MASK}")
-        if before is not None and row.get(f"source_{RESPONSE_IDS}") == row[RESPONSE_IDS]:
+        same = all(row.get(f"source_{name}") == row[name] for name in (PROMPT_IDS, RESPONSE_IDS))
+        if same and isinstance(before, list) and len(before) == len(row[MASK]) and None not in before:
             compared += len(before)
             changed += sum((old > 0) != (new > 0) for old, new in zip(before, row[MASK], strict=True))
     return {"mask_bits_compared": compared, "mask_bits_changed": changed} if compared else {}

@@ -108,31 +108,55 @@ def render_prompt(value: Any, tokenizer: PreTrainedTokenizerBase, settings: Sour
     return settings.input_template.format(value) if settings.input_template else value
 
 
+def is_token_ids(value: Any) -> bool:
+    """Whether a column's value is a list of token ids, as in rows that were annotated before."""
+    return isinstance(value, list) and bool(value) and all(isinstance(i, int) for i in value)
+
+
 def response_ids(
     value: Any, question: Any, prompt: str, tokenizer: PreTrainedTokenizerBase, settings: SourceSettings
 ) -> list[int]:
-    """A given response as token ids that end with EOS: ids as they are, text as OpenRLHF's SFT data set renders it.
+    """A given response as token ids: ids as they are, text as OpenRLHF's SFT data set renders it, with EOS behind it.
 
-    Source of the rendering: `preprocess_data` of openrlhf/datasets/sft_dataset.py. Prompt and response are tokenized
-    together, as there, unless that changes the prompt's own tokens: then apart.
+    Source of the rendering: `preprocess_data` of openrlhf/datasets/sft_dataset.py, less the space that it puts before
+    EOS where there is no chat template: models do not write it. Prompt and response are tokenized together, as there,
+    unless that changes the prompt's own tokens: then apart.
 
     Raises:
-        ValueError: the value is no text, no messages and no list of ids, or empty.
+        ValueError: the value is no text, no messages and no list of ids, or empty; an id that the tokenizer does not
+            have; something behind the first EOS; a text to a prompt of token ids.
     """
-    eos = tokenizer.eos_token_id
-    if isinstance(value, list) and value and all(isinstance(i, int) for i in value):
-        return value
+    ids = value if is_token_ids(value) else _text_ids(value, question, prompt, tokenizer, settings)
+    for position, token_id in enumerate(ids):
+        if not 0 <= token_id < len(tokenizer):
+            raise ValueError(f"token id {token_id} at position {position}: the tokenizer has {len(tokenizer)}")
+        if token_id == tokenizer.eos_token_id and position < len(ids) - 1:
+            raise ValueError(f"EOS is at position {position} of {len(ids)}, and a response ends with its first one")
+    return ids
+
+
+def _text_ids(
+    value: Any, question: Any, prompt: str, tokenizer: PreTrainedTokenizerBase, settings: SourceSettings
+) -> list[int]:
+    """A response that is given as text or messages, as token ids that end with EOS."""
+    if is_token_ids(question):
+        raise ValueError("the prompt is a list of token ids, so the response has to be one too")
+    if tokenizer.eos_token is None:
+        raise ValueError("the tokenizer has no EOS token, which ends a response: give token ids")
     if settings.apply_chat_template and value:
         before = [{"role": "user", "content": question}] if isinstance(question, str) else question
         after = [{"role": "assistant", "content": value}] if isinstance(value, str) else value
-        value = str(tokenizer.apply_chat_template(before + after, tokenize=False))[len(prompt) :]
+        whole = str(tokenizer.apply_chat_template(before + after, tokenize=False))
+        if not whole.startswith(prompt):
+            raise ValueError("the chat template renders the prompt otherwise when a response follows: give token ids")
+        value = whole[len(prompt) :]
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"{value!r:.80} is no response")
     text = value.rstrip("\n").removesuffix(str(tokenizer.eos_token))
     alone, both = (tokenizer(part, add_special_tokens=False)["input_ids"] for part in (prompt, prompt + text))
     if both[: len(alone)] == alone:
-        return [*both[len(alone) :], eos]
-    return [*tokenizer(text, add_special_tokens=False)["input_ids"], eos]
+        return [*both[len(alone) :], tokenizer.eos_token_id]
+    return [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
 
 
 def _rendered(data: Dataset, tokenizer: PreTrainedTokenizerBase, settings: SourceSettings) -> Iterator[dict[str, Any]]:
@@ -140,7 +164,7 @@ def _rendered(data: Dataset, tokenizer: PreTrainedTokenizerBase, settings: Sourc
     renamed = {name: f"source_{name}" if name in ANNOTATION_COLUMNS else name for name in data.column_names}
     for row_id, row in zip(row_ids(data, settings), data, strict=False):
         question = row[settings.input_key]
-        if isinstance(question, list) and question and all(isinstance(i, int) for i in question):
+        if is_token_ids(question):
             prompt_ids, prompt = question, str(tokenizer.decode(question))  # of rows that were annotated before
         else:
             prompt = render_prompt(question, tokenizer, settings)
@@ -174,7 +198,8 @@ def write_prompts(data: Dataset, tokenizer: PreTrainedTokenizerBase, settings: S
     digest = hashlib.sha256()
     rows = list(_rendered(data, tokenizer, settings))
     for row in rows:
-        digest.update(repr((row[ID], row[PROMPT_IDS], row[GOLD], row.get(GIVEN_IDS))).encode())
+        given = (row[GIVEN_IDS],) if GIVEN_IDS in row else ()
+        digest.update(repr((row[ID], row[PROMPT_IDS], row[GOLD], *given)).encode())
     partial = path.with_suffix(".partial")
     pq.write_table(pa.Table.from_pylist(rows), partial)
     os.replace(partial, path)

@@ -106,7 +106,8 @@ class Workdir:
         config = {
             **settings,
             "tokenizer_fingerprint": tokenizer_fingerprint(tokenizer),
-            "source": asdict(source),
+            # A setting of later versions that is not used leaves no trace, so that earlier runs go on.
+            "source": {k: v for k, v in asdict(source).items() if k != "output_key" or v is not None},
             "source_fingerprint": write_prompts(data, tokenizer, source, fresh),
             "rows": len(data),
         }
