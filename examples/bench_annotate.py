@@ -5,10 +5,9 @@
 The same correct responses are annotated in turns, on one warm engine whose prefix cache is emptied before:
 
 - ours:        all responses in flight, the next alternative only while the token is undecided;
-- batched:     response after response, all positions of one at a time, its alternatives one after the other. The paper
-               has them all in one batch, which is faster: this rival is still too weak, its ratio too good;
+- batched:     the paper's way: response after response, all alternatives of one response in one batch;
 - sequential:  transformers `generate`, one rollout after another, all alternatives; a sample, scaled by rollouts;
-- saturated:   the engine alone with all of our requests at once, three times over, nothing verified.
+- saturated:   the engine alone with all of our requests at once, every prefix cached, nothing waited for or verified.
 
 A second engine, in float32, compares masks with those of trying every alternative.
 """
@@ -18,20 +17,25 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import operator
 import random
 import statistics
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from make_questions import questions
 
 from openrlhf_cft.annotate.annotator import AnnotateSettings, Annotator, Outcome, Status
+from openrlhf_cft.annotate.criterion import candidates
 from openrlhf_cft.annotate.engine import EngineSettings, VllmGenerator
 from openrlhf_cft.annotate.generate import Generation, Sampling
+from openrlhf_cft.records import Alternative
 from openrlhf_cft.verify.sandbox import VerifierPool
 
+NEAR_TIE = 0.25  # nats: bfloat16 has 8 bits, so logits of 16 to 32 are 0.125 apart, and two may round one step each
 Row = tuple[list[int], str]  # prompt token ids, gold answer
 
 
@@ -46,16 +50,47 @@ class Recorder:
         self.generator = generator
         self.stop_token_ids, self.max_model_len = generator.stop_token_ids, generator.max_model_len
         self.requests: list[tuple[list[int], Sampling]] = []
+        self.found: dict[tuple[int, ...], list[int]] = {}  # continuation by what it continues
         self.tokens = 0
 
     async def generate(self, token_ids: Sequence[int], sampling: Sampling) -> Generation:
         self.requests.append((list(token_ids), sampling))
         generation = await self.generator.generate(token_ids, sampling)
         self.tokens += len(generation.token_ids)
+        self.found[tuple(token_ids)] = generation.token_ids
         return generation
 
     async def score(self, token_ids: Sequence[int], start: int, top_logprobs: int) -> Generation:
         return await self.generator.score(token_ids, start, top_logprobs)
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """One way of annotating all rows, done once."""
+
+    seconds: float
+    outcomes: list[Outcome]
+    recorder: Recorder
+
+    @property
+    def rate(self) -> float:
+        """Decoded tokens per second."""
+        return self.recorder.tokens / self.seconds
+
+
+class Batched(Annotator):
+    """The paper's way: all alternatives of a response at once, none left out because its token is decided."""
+
+    async def _position(
+        self, prompt_ids: Sequence[int], response: Generation, position: int, answer: str, budget: int
+    ) -> list[Alternative]:
+        tried = []
+        for candidate in candidates(
+            response.top_logprobs[position], response.token_ids[position], self.settings.top_k
+        ):
+            prefix = [*response.token_ids[:position], candidate.token_id]
+            tried.append(self._rollout(prompt_ids, prefix, candidate, answer, budget - len(prefix)))
+        return list(await asyncio.gather(*tried))
 
 
 class Bench:
@@ -70,8 +105,12 @@ class Bench:
         self.verifier.close()
         self.engine.close()
 
-    def annotator(self, generator: Any, exhaustive: bool) -> Annotator:
-        return Annotator(generator, self.verifier, self.engine.decode, AnnotateSettings(3, self.budget, exhaustive))
+    def annotator(self, kind: type[Annotator], generator: Any, exhaustive: bool) -> Annotator:
+        return kind(generator, self.verifier, self.engine.decode, AnnotateSettings(3, self.budget, exhaustive))
+
+    async def empty_cache(self) -> None:
+        if not await self.engine._llm.reset_prefix_cache():
+            raise RuntimeError("the engine did not empty its prefix cache: requests are still in flight")
 
     async def correct_rows(self, rows: list[Row], count: int) -> list[Row]:
         """The first rows that the model answers right and ends by itself; this also warms the engine."""
@@ -86,39 +125,45 @@ class Bench:
         say(f"{len(found)} of {len(rows)} responses are correct")
         return found[:count]
 
-    async def ours(self, rows: list[Row], exhaustive: bool = False) -> tuple[float, list[Outcome], Recorder]:
-        await self.engine._llm.reset_prefix_cache()
+    async def ours(self, rows: list[Row], exhaustive: bool = False) -> Annotation:
+        await self.empty_cache()
         recorder = Recorder(self.engine)
-        annotator = self.annotator(recorder, exhaustive)
+        annotator = self.annotator(Annotator, recorder, exhaustive)
         started = time.perf_counter()
         outcomes = await asyncio.gather(*(annotator.annotate(prompt, answer) for prompt, answer in rows))
-        return time.perf_counter() - started, outcomes, recorder
+        return Annotation(time.perf_counter() - started, outcomes, recorder)
 
-    async def batched(self, rows: list[Row]) -> tuple[float, list[Outcome], Recorder]:
-        await self.engine._llm.reset_prefix_cache()
+    async def batched(self, rows: list[Row]) -> Annotation:
+        await self.empty_cache()
         recorder = Recorder(self.engine)
-        annotator = self.annotator(recorder, exhaustive=True)
+        annotator = self.annotator(Batched, recorder, exhaustive=True)
         started = time.perf_counter()
         outcomes = [await annotator.annotate(prompt, answer) for prompt, answer in rows]
-        return time.perf_counter() - started, outcomes, recorder
+        return Annotation(time.perf_counter() - started, outcomes, recorder)
 
-    async def saturated(self, requests: list[tuple[list[int], Sampling]], times: int) -> float:
-        """Decoded tokens per second with everything submitted at once."""
-        await self.engine._llm.reset_prefix_cache()
-        recorder = Recorder(self.engine)
-        mix = requests * times
-        random.Random(0).shuffle(mix)
-        started = time.perf_counter()
-        await asyncio.gather(*(recorder.generate(*request) for request in mix))
+    async def gap(self, context: list[int], one: list[list[int]], other: list[list[int]]) -> float:
+        """Nats between the two tokens where the first pair of differing continuations of `context` parts."""
+        left, right = next(pair for pair in zip(one, other, strict=False) if pair[0] != pair[1])
+        at = next(i for i, pair in enumerate(zip(left, right, strict=False)) if pair[0] != pair[1])
+        seen = await self.engine.generate([*context, *left[:at]], Sampling(1, top_logprobs=32))
+        logprobs = dict(seen.top_logprobs[0])
+        return abs(logprobs[left[at]] - logprobs[right[at]])
+
+    async def saturated(self, requests: list[tuple[list[int], Sampling]]) -> float:
+        """Decoded tokens per second with everything submitted at once, when all was done once before."""
+        for _ in range(2):
+            recorder = Recorder(self.engine)
+            started = time.perf_counter()
+            await asyncio.gather(*(recorder.generate(*request) for request in requests))
         return recorder.tokens / (time.perf_counter() - started)
 
 
-def sequential(model: str, requests: list[tuple[list[int], Sampling]], stops: frozenset[int]) -> float:
+def sequential(model: str, requests: list[tuple[list[int], Sampling]], stops: frozenset[int], dtype: str) -> float:
     """Seconds of one greedy rollout with transformers, the mean over a sample."""
     import torch
     from transformers import AutoModelForCausalLM
 
-    loaded: Any = AutoModelForCausalLM.from_pretrained(model, dtype="auto").eval()
+    loaded: Any = AutoModelForCausalLM.from_pretrained(model, dtype=dtype).eval()
     started = 0.0
     for number, (ids, sampling) in enumerate([requests[0], *requests]):
         if number == 1:
@@ -132,17 +177,45 @@ def sequential(model: str, requests: list[tuple[list[int], Sampling]], stops: fr
             eos_token_id=sorted(stops),
             pad_token_id=min(stops),
         )
-    return (time.perf_counter() - started) / len(requests)
+    each = (time.perf_counter() - started) / len(requests)
+    say(f"transformers in {dtype}: {each:.2f} s a rollout")
+    return each
 
 
-def agreement(one: list[Outcome], other: list[Outcome]) -> float | None:
-    """Share of mask bits that are the same, over rows that both annotated with the same response."""
-    same = total = 0
-    for left, right in zip(one, other, strict=True):
-        if left.status is right.status is Status.ANNOTATED and left.response_token_ids == right.response_token_ids:
-            total += len(left.critical_mask)
-            same += sum(a == b for a, b in zip(left.critical_mask, right.critical_mask, strict=True))
-    return same / total if total else None
+async def compare(bench: Bench, rows: list[Row], one: Annotation, other: Annotation) -> dict[str, Any]:
+    """How many mask bits two annotations share, and why the others differ.
+
+    Returns:
+        `agreement`: share of equal bits among `bits` of `responses` rows; `other_responses`: rows left out because the
+        greedy responses differ already; `gaps`: for each bit that differs the gap in nats of the two tokens where its
+        rollouts part; `near_ties`: how many of these are no more than NEAR_TIE.
+    """
+    bits = responses = 0
+    gaps = []
+    for (prompt, _), left, right in zip(rows, one.outcomes, other.outcomes, strict=True):
+        if left.response_token_ids != right.response_token_ids:
+            continue
+        responses, bits = responses + 1, bits + len(left.critical_mask)
+        for position, (a, b) in enumerate(zip(left.critical_mask, right.critical_mask, strict=True)):
+            if a != b:
+                context = [*prompt, *left.response_token_ids[:position]]
+                ours = _trails(context, left.alternatives[position], one.recorder)
+                theirs = _trails(context, right.alternatives[position], other.recorder)
+                gaps.append(await bench.gap(context, ours, theirs))
+    return {
+        "agreement": (bits - len(gaps)) / bits if bits else None,
+        "bits": bits,
+        "responses": responses,
+        "other_responses": len(rows) - responses,
+        "gaps": [round(gap, 3) for gap in gaps],
+        "near_ties": sum(gap <= NEAR_TIE for gap in gaps),
+    }
+
+
+def _trails(context: list[int], alternatives: list[Alternative], recorder: Recorder) -> list[list[int]]:
+    """What was tried after `context`: each alternative with its rollout, in rank order."""
+    tried = [alternative.token_id for alternative in alternatives if not alternative.skipped]
+    return [[token_id, *recorder.found.get((*context, token_id), [])] for token_id in tried]
 
 
 def prompts(model: str, count: int) -> list[Row]:
@@ -161,38 +234,37 @@ def prompts(model: str, count: int) -> list[Row]:
 async def speed(own: argparse.Namespace, bench: Bench) -> tuple[dict[str, Any], list[Row]]:
     """Everything but the float32 comparison, and the rows that were used."""
     rows = await bench.correct_rows(prompts(own.model, own.questions), own.rows)
-    seconds: dict[str, list[float]] = {"ours": [], "batched": []}
-    rates: list[float] = []
+    ways = {"ours": bench.ours, "batched": bench.batched}
+    runs: dict[str, list[Annotation]] = {name: [] for name in ways}
+    limits = []
     for repetition in range(own.repetitions):
-        for name in ("ours", "batched") if repetition % 2 == 0 else ("batched", "ours"):
-            took, outcomes, recorder = await (bench.ours(rows) if name == "ours" else bench.batched(rows))
-            seconds[name].append(took)
-            say(f"{name} {took:.1f} s, {len(recorder.requests)} requests, {recorder.tokens / took:.0f} tokens/s")
+        for name in sorted(ways, reverse=repetition % 2 == 0):
+            done = await ways[name](rows)
+            runs[name].append(done)
+            say(f"{name} {done.seconds:.1f} s, {len(done.recorder.requests)} requests, {done.rate:.0f} tokens/s")
             if name == "ours":
-                ours, our_recorder = outcomes, recorder
-                rates.append(recorder.tokens / took)
-            else:
-                all_tried, all_recorder = outcomes, recorder
-    saturated = await bench.saturated(our_recorder.requests, 3)
-    say(f"saturated {saturated:.0f} tokens/s")
-    rollouts = [request for request in all_recorder.requests if not request[1].top_logprobs]
+                limits.append(await bench.saturated(done.recorder.requests))
+                say(f"saturated {limits[-1]:.0f} tokens/s")
+    ours, all_tried = runs["ours"][-1], runs["batched"][-1]
+    rollouts = [request for request in all_tried.recorder.requests if not request[1].top_logprobs]
     sample = random.Random(0).sample(rollouts, min(own.sample, len(rollouts)))
-    each = sequential(own.model, sample, bench.engine.stop_token_ids)
-    say(f"transformers {each:.2f} s a rollout")
-    positions = sum(len(outcome.critical_mask) for outcome in ours)
-    took = statistics.median(seconds["ours"])
+    each = min(sequential(own.model, sample, bench.engine.stop_token_ids, dtype) for dtype in ("bfloat16", "float32"))
+    medians = {name: statistics.median(done.seconds for done in found) for name, found in runs.items()}
+    rates = [done.rate for done in runs["ours"]]
+    positions = sum(len(outcome.critical_mask) for outcome in ours.outcomes)
     found = {
-        "speedup_vs_sequential": round(each * len(rollouts) / took, 2),
-        "speedup_vs_batched": round(statistics.median(seconds["batched"]) / took, 2),
-        "utilisation": round(statistics.median(rates) / saturated, 3),
-        "mask_agreement_bf16": agreement(ours, all_tried),
-        "rollouts_per_position": round(sum(outcome.rollouts for outcome in ours) / positions, 3),
-        "decoded_tokens_per_position": round(our_recorder.tokens / positions, 2),
-        "seconds_per_1000_positions": round(1000 * took / positions, 1),
-        "responses": len(rows),
+        "speedup_vs_sequential": round(each * len(rollouts) / medians["ours"], 2),
+        "speedup_vs_batched": round(medians["batched"] / medians["ours"], 2),
+        "utilisation": round(statistics.median(map(operator.truediv, rates, limits)), 3),
+        "rollouts_per_position": round(sum(outcome.rollouts for outcome in ours.outcomes) / positions, 3),
+        "decoded_tokens_per_position": round(ours.recorder.tokens / positions, 2),
+        "seconds_per_1000_positions": round(1000 * medians["ours"] / positions, 1),
+        "responses": sum(outcome.status is Status.ANNOTATED for outcome in ours.outcomes),
         "positions": positions,
-        "seconds": {name: [round(value, 1) for value in values] for name, values in seconds.items()},
-        "tokens_per_second": {"ours": round(statistics.median(rates)), "saturated": round(saturated)},
+        "seconds": {name: [round(done.seconds, 1) for done in found] for name, found in runs.items()},
+        "sequential_seconds_per_rollout": round(each, 3),
+        "tokens_per_second": {"ours": round(statistics.median(rates)), "saturated": round(statistics.median(limits))},
+        "bf16": await compare(bench, rows, ours, all_tried),
     }
     return found, rows
 
@@ -206,20 +278,19 @@ async def run(own: argparse.Namespace) -> dict[str, Any]:
         bench.close()
     steady = Bench(own.model, "float32", own.max_new_tokens)
     try:
-        _, ours, _ = await steady.ours(rows)
-        _, all_tried, _ = await steady.ours(rows, exhaustive=True)
+        exact = await compare(steady, rows, await steady.ours(rows), await steady.ours(rows, exhaustive=True))
     finally:
         steady.close()
-    return {**found, "mask_agreement": agreement(ours, all_tried)}
+    return {**found, "mask_agreement": exact["agreement"], "float32": exact}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", required=True)
     parser.add_argument("--questions", type=int, default=200)
-    parser.add_argument("--rows", type=int, default=64, help="correct responses that are annotated, at most")
+    parser.add_argument("--rows", type=int, default=48, help="correct responses that are annotated, at most")
     parser.add_argument("--max_new_tokens", type=int, default=48)
-    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--repetitions", type=int, default=1)
     parser.add_argument("--sample", type=int, default=24, help="rollouts that transformers does")
     own = parser.parse_args()
     print(json.dumps(asyncio.run(run(own))), flush=True)
