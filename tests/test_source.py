@@ -116,6 +116,23 @@ def test_given_responses_become_the_ids_that_sft_would_train_but_for_its_space_b
         assert row["prompt_token_ids"] + row["_given_token_ids"] == [*whole, tokenizer.eos_token_id]
 
 
+def test_several_data_sets_are_one(model: Path, tmp_path: Path) -> None:
+    first, second = (
+        jsonl(tmp_path / "a.jsonl", QUESTIONS),
+        jsonl(tmp_path / "b.jsonl", [{**QUESTIONS[0], "id": "new"}]),
+    )
+    keys: dict[str, Any] = {"input_key": "question", "label_key": "answer"}
+    both = load_source(SourceSettings(f"{first}, {second}", **keys))
+    assert both["id"][:] == [row["id"] for row in QUESTIONS] + ["new"]
+    assert len(load_source(SourceSettings(f"{first},{second}", max_samples=2, **keys))) == 2
+    more = jsonl(tmp_path / "more.jsonl", [{"id": "m", "question": "q", "answer": "1", "level": 3}])
+    assert load_source(SourceSettings(f"{first},{more}", **keys))["level"][:] == [None] * len(QUESTIONS) + [3]
+    assert "id 'q0' occurs more than once" in refusal(model, Path(f"{first},{first}"), tmp_path / "out")
+    other = jsonl(tmp_path / "other.jsonl", [{"id": "o", "question": "q", "answer": 3}])
+    assert "cannot be read as one" in refusal(model, Path(f"{first},{other}"), tmp_path / "out")
+    assert "no file" in refusal(model, Path(f"{first},{tmp_path / 'gone.jsonl'}"), tmp_path / "out")
+
+
 def test_an_annotated_data_set_can_be_annotated_again(model: Path, tmp_path: Path) -> None:
     from transformers import AutoTokenizer
 

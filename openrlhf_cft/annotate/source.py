@@ -29,7 +29,7 @@ FILE_TYPES = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "par
 class SourceSettings:
     """Where the rows are and how a prompt is made of one. Names as in OpenRLHF's `--data.*` flags."""
 
-    dataset: str
+    dataset: str  # one, or several separated by commas
     dataset_split: str = "train"
     input_key: str = "input"
     label_key: str = "label"
@@ -41,14 +41,28 @@ class SourceSettings:
 
 
 def load_source(settings: SourceSettings) -> Dataset:
-    """The source rows.
+    """The source rows; those of several data sets, `a,b`, one after the other, a column that one lacks being null.
 
     Raises:
-        ValueError: nothing to load at `settings.dataset`, no row, or a missing column; the message names it.
+        ValueError: nothing to load at `settings.dataset`, no row, a missing column, or data sets whose columns do not
+            fit together; the message names it.
     """
     import datasets
 
-    name, _, data_dir = settings.dataset.partition("@")  # as in OpenRLHF: name@directory
+    names = [name.strip() for name in settings.dataset.split(",")]
+    sources = [_load_one(name, settings) for name in names]
+    try:
+        data = sources[0] if len(sources) == 1 else datasets.concatenate_datasets(sources)
+    except Exception as error:  # a column has another type in each; datasets raises several types for it
+        raise ValueError(f"--data.dataset: {settings.dataset!r} cannot be read as one: {error}") from error
+    return data.select(range(min(settings.max_samples, len(data))))
+
+
+def _load_one(dataset: str, settings: SourceSettings) -> Dataset:
+    """The rows of one data set, which has the columns that the settings name."""
+    import datasets
+
+    name, _, data_dir = dataset.partition("@")  # as in OpenRLHF: name@directory
     extension = os.path.splitext(name)[-1].lower()
     if extension in FILE_TYPES and not os.path.exists(name):
         raise ValueError(f"--data.dataset: no file {name!r}")
@@ -71,7 +85,7 @@ def load_source(settings: SourceSettings) -> Dataset:
         column = getattr(settings, flag)
         if column is not None and column not in data.column_names:
             raise ValueError(f"--data.{flag}: no column {column!r} in {name!r}, which has {data.column_names}")
-    return data.select(range(min(settings.max_samples, len(data))))
+    return data
 
 
 def row_ids(data: Dataset, settings: SourceSettings) -> list[str]:

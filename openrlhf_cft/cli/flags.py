@@ -20,7 +20,8 @@ DTYPES = ("auto", "bfloat16", "float16", "float32")
 
 def data_flags(parser: argparse.ArgumentParser) -> None:
     """`--data.*`, as in OpenRLHF's prompt data sets."""
-    parser.add_argument("--data.dataset", required=True, help="hub name, directory, .json, .jsonl, .csv or .parquet")
+    kinds = "hub name, directory, .json, .jsonl, .csv or .parquet; several: a,b"
+    parser.add_argument("--data.dataset", required=True, help=kinds)
     parser.add_argument("--data.dataset_split", default="train")
     parser.add_argument("--data.input_key", default="input", help="column of the question, or of its chat messages")
     parser.add_argument("--data.label_key", default="label", help="column of the gold answer")
