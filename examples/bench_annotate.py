@@ -7,9 +7,8 @@ The same correct responses are annotated in turns, on one warm engine whose pref
 - ours:        all responses in flight, the next alternative only while the token is undecided;
 - batched:     the paper's way: response after response, all alternatives of one response in one batch;
 - sequential:  transformers `generate`, one rollout after another, all alternatives; a sample, scaled by rollouts;
-- saturated:   the engine alone with all of our requests at once, every prefix cached, nothing waited for or verified.
-
-A second engine, in float32, compares masks with those of trying every alternative.
+- saturated:   the engine alone with all of our requests at once, every prefix cached, nothing waited for or verified;
+- float32:     a second engine, whose masks are compared with those of trying every alternative.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ MAX_TASKS = 20_000  # of one worker, which is then replaced: sympy's caches grow
 MIN_MEMORY = 1 << 27  # below it honest answers would exceed the limit
 WATCH = 0.2  # seconds between two looks at whether the pool is alive
 STALL = 60.0  # seconds after the time limit without any task done, until a pool is given up
-ATTEMPTS = 3  # of a task that a broken pool took with it
+ATTEMPTS = 2  # of a task that a broken pool took with it
 
 
 class VerifierError(RuntimeError):
