@@ -25,7 +25,7 @@ STAMP := $(VENV)/.stamp
 PARTIAL := $(VENV)/.partial
 PIP := $(VENV)/bin/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help setup quickstart check test test-all bench-train bench-annotate clean
+.PHONY: help setup quickstart check test test-all bench-train bench-annotate bench-verify clean
 
 help:
 	echo "make quickstart   set up, then the whole pipeline on a small model"
@@ -34,6 +34,7 @@ help:
 	echo "make check        style and types only"
 	echo "make bench-train  a training step of CFT against stock SFT: time, memory, gradient"
 	echo "make bench-annotate  annotation against one rollout at a time and against batches"
+	echo "make bench-verify  verdicts per second, and what verifying costs decoding"
 	echo "make setup        the environment only, in $(VENV)"
 	echo "make clean        remove the environment and what tools have cached"
 
@@ -62,6 +63,11 @@ bench-annotate: $(STAMP)
 	python examples/make_model.py --output_dir $(VENV)/smollm2
 	eval "$$(python -m openrlhf_cft.platform)"
 	python examples/bench_annotate.py --model $(VENV)/smollm2
+
+bench-verify: $(STAMP)
+	python examples/make_model.py --output_dir $(VENV)/smollm2
+	eval "$$(python -m openrlhf_cft.platform)"
+	python examples/bench_verify.py --model $(VENV)/smollm2
 
 clean:
 	rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -24,6 +24,7 @@ setup(
         # Its names are relied on one by one (tests/ pins them), so a new minor version is a decision.
         "openrlhf>=0.11.2,<0.12",
         "datasets",
+        "math-verify[antlr4_13_2]>=0.9",
         "pebble>=5",
         "psutil",
         "pyarrow",

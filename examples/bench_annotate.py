@@ -27,7 +27,7 @@ from typing import Any
 
 from make_questions import questions
 
-from openrlhf_cft.annotate.annotator import AnnotateSettings, Annotator, Outcome, Status
+from openrlhf_cft.annotate.annotator import AnnotateSettings, Annotator, Outcome, Question, Status
 from openrlhf_cft.annotate.criterion import candidates
 from openrlhf_cft.annotate.engine import EngineSettings, VllmGenerator
 from openrlhf_cft.annotate.generate import Generation, Sampling
@@ -35,7 +35,6 @@ from openrlhf_cft.records import Alternative
 from openrlhf_cft.verify.sandbox import VerifierPool
 
 NEAR_TIE = 0.25  # nats: bfloat16 has 8 bits, so logits of 16 to 32 are 0.125 apart, and two may round one step each
-Row = tuple[list[int], str]  # prompt token ids, gold answer
 
 
 def say(text: str) -> None:
@@ -81,14 +80,14 @@ class Batched(Annotator):
     """The paper's way: all alternatives of a response at once, none left out because its token is decided."""
 
     async def _position(
-        self, prompt_ids: Sequence[int], response: Generation, position: int, answer: str, budget: int
+        self, question: Question, response: Generation, position: int, budget: int
     ) -> list[Alternative]:
         tried = []
         for candidate in candidates(
             response.top_logprobs[position], response.token_ids[position], self.settings.top_k
         ):
             prefix = [*response.token_ids[:position], candidate.token_id]
-            tried.append(self._rollout(prompt_ids, prefix, candidate, answer, budget - len(prefix)))
+            tried.append(self._rollout(question, prefix, candidate, budget - len(prefix)))
         return list(await asyncio.gather(*tried))
 
 
@@ -111,33 +110,33 @@ class Bench:
         if not await self.engine._llm.reset_prefix_cache():
             raise RuntimeError("the engine did not empty its prefix cache: requests are still in flight")
 
-    async def correct_rows(self, rows: list[Row], count: int) -> list[Row]:
+    async def correct_rows(self, rows: list[Question], count: int) -> list[Question]:
         """The first rows that the model answers right and ends by itself; this also warms the engine."""
         found = []
         generations = await asyncio.gather(
-            *(self.engine.generate(prompt, Sampling(self.budget, top_logprobs=11)) for prompt, _ in rows)
+            *(self.engine.generate(row.prompt_ids, Sampling(self.budget, top_logprobs=11)) for row in rows)
         )
         for row, generation in zip(rows, generations, strict=True):
-            judgement = await self.verifier.judge(self.engine.decode(generation.token_ids), row[1])
+            judgement = await self.verifier.judge(self.engine.decode(generation.token_ids), row.answer)
             if generation.stopped and judgement.verdict.value == "correct":
                 found.append(row)
         say(f"{len(found)} of {len(rows)} responses are correct")
         return found[:count]
 
-    async def ours(self, rows: list[Row], exhaustive: bool = False) -> Annotation:
+    async def ours(self, rows: list[Question], exhaustive: bool = False) -> Annotation:
         await self.empty_cache()
         recorder = Recorder(self.engine)
         annotator = self.annotator(Annotator, recorder, exhaustive)
         started = time.perf_counter()
-        outcomes = await asyncio.gather(*(annotator.annotate(prompt, answer) for prompt, answer in rows))
+        outcomes = await asyncio.gather(*(annotator.annotate(row) for row in rows))
         return Annotation(time.perf_counter() - started, outcomes, recorder)
 
-    async def batched(self, rows: list[Row]) -> Annotation:
+    async def batched(self, rows: list[Question]) -> Annotation:
         await self.empty_cache()
         recorder = Recorder(self.engine)
         annotator = self.annotator(Batched, recorder, exhaustive=True)
         started = time.perf_counter()
-        outcomes = [await annotator.annotate(prompt, answer) for prompt, answer in rows]
+        outcomes = [await annotator.annotate(row) for row in rows]
         return Annotation(time.perf_counter() - started, outcomes, recorder)
 
     async def gap(self, context: list[int], one: list[list[int]], other: list[list[int]]) -> float:
@@ -181,7 +180,7 @@ def sequential(model: str, requests: list[tuple[list[int], Sampling]], stops: fr
     return each
 
 
-async def compare(bench: Bench, rows: list[Row], one: Annotation, other: Annotation) -> dict[str, Any]:
+async def compare(bench: Bench, rows: list[Question], one: Annotation, other: Annotation) -> dict[str, Any]:
     """How many mask bits two annotations share, and why the others differ.
 
     Returns:
@@ -191,13 +190,13 @@ async def compare(bench: Bench, rows: list[Row], one: Annotation, other: Annotat
     """
     bits = responses = 0
     gaps = []
-    for (prompt, _), left, right in zip(rows, one.outcomes, other.outcomes, strict=True):
+    for row, left, right in zip(rows, one.outcomes, other.outcomes, strict=True):
         if left.response_token_ids != right.response_token_ids:
             continue
         responses, bits = responses + 1, bits + len(left.critical_mask)
         for position, (a, b) in enumerate(zip(left.critical_mask, right.critical_mask, strict=True)):
             if a != b:
-                context = [*prompt, *left.response_token_ids[:position]]
+                context = [*row.prompt_ids, *left.response_token_ids[:position]]
                 ours = _trails(context, left.alternatives[position], one.recorder)
                 theirs = _trails(context, right.alternatives[position], other.recorder)
                 gaps.append(await bench.gap(context, ours, theirs))
@@ -217,7 +216,7 @@ def _trails(context: list[int], alternatives: list[Alternative], recorder: Recor
     return [[token_id, *recorder.found.get((*context, token_id), [])] for token_id in tried]
 
 
-def prompts(model: str, count: int) -> list[Row]:
+def prompts(model: str, count: int) -> list[Question]:
     """Questions of the quickstart's mix, rendered."""
     from transformers import AutoTokenizer
 
@@ -226,11 +225,11 @@ def prompts(model: str, count: int) -> list[Row]:
     for row in questions(count, seed=42):
         messages = [{"role": "user", "content": row["question"]}]
         text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        rows.append((tokenizer(text, add_special_tokens=False)["input_ids"], row["answer"]))
+        rows.append(Question(tokenizer(text, add_special_tokens=False)["input_ids"], row["answer"]))
     return rows
 
 
-async def speed(own: argparse.Namespace, bench: Bench) -> tuple[dict[str, Any], list[Row]]:
+async def speed(own: argparse.Namespace, bench: Bench) -> tuple[dict[str, Any], list[Question]]:
     """Everything but the float32 comparison, and the rows that were used."""
     rows = await bench.correct_rows(prompts(own.model, own.questions), own.rows)
     ways = {"ours": bench.ours, "batched": bench.batched}

@@ -59,6 +59,7 @@ class Alternative:
     rollout_length: int  # tokens generated after the alternative; 0 where it is a stop token or was skipped
     truncated: bool  # the rollout ran out of the budget that the response had at this point
     skipped: bool  # an earlier alternative succeeded, so this one could not change the mask
+    score: float | None = None  # the verifier's, in [0, 1]; None where there was none
 
     @property
     def failed(self) -> bool:
@@ -148,6 +149,7 @@ def annotation_fields() -> dict[str, Any]:
             ("rollout_length", pa.int32()),
             ("truncated", pa.bool_()),
             ("skipped", pa.bool_()),
+            ("score", pa.float32()),
         ]
     )
     return {

@@ -12,7 +12,7 @@ import asyncio
 import json
 from typing import Any
 
-from openrlhf_cft.annotate.annotator import AnnotateSettings, Annotator
+from openrlhf_cft.annotate.annotator import AnnotateSettings, Annotator, Question
 from openrlhf_cft.annotate.engine import EngineSettings, VllmGenerator
 from openrlhf_cft.annotate.worker import to_payload
 from openrlhf_cft.verify.sandbox import VerifierPool
@@ -24,7 +24,9 @@ async def run(model: str, jobs: list[dict[str, Any]]) -> list[list[dict[str, Any
         found = []
         for job in jobs:
             annotator = Annotator(generator, verifier, generator.decode, AnnotateSettings(**job["settings"]))
-            outcomes = await asyncio.gather(*(annotator.annotate(*row) for row in job["rows"]))
+            outcomes = await asyncio.gather(
+                *(annotator.annotate(Question(ids, answer), given) for ids, answer, given in job["rows"])
+            )
             found.append([{"status": outcome.status, **to_payload(outcome)} for outcome in outcomes])
         return found
     finally:

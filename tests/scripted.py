@@ -53,15 +53,17 @@ class HashModel:
 class SumJudge:
     """Correct where the sum of the digits is the answer modulo 3; a last digit of 7 is unparsable, of 6 a timeout."""
 
-    async def judge(self, response: str, answer: str) -> Judgement:
+    async def judge(self, response: str, answer: str, prompt: str) -> Judgement:
         """See `VerifierPool.judge`."""
         return Judgement(sum_verdict(response, answer))
+
+    async def accepts_gold(self, answer: str, prompt: str) -> bool:
+        """Any."""
+        return True
 
 
 def sum_verdict(response: str, answer: str) -> Verdict:
     """What `SumJudge` says."""
-    if response.startswith("\\boxed"):
-        return Verdict.CORRECT
     if response.endswith("7"):
         return Verdict.UNPARSABLE
     if response.endswith("6"):

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pytest
 from scripted import EOS, VOCABULARY, HashModel, SumJudge, decode, sum_verdict
 
-from openrlhf_cft.annotate.annotator import AnnotateSettings, Annotator, Outcome, Status
+from openrlhf_cft.annotate.annotator import AnnotateSettings, Annotator, Outcome, Question, Status
 from openrlhf_cft.annotate.criterion import candidates, is_critical
 from openrlhf_cft.annotate.generate import Generation, GeneratorError, Sampling
 from openrlhf_cft.records import Verdict
@@ -19,7 +19,7 @@ PROMPT = [1, 2, 3]
 
 
 def annotate(model: HashModel, answer: str, settings: AnnotateSettings) -> Outcome:
-    return asyncio.run(Annotator(model, SumJudge(), decode, settings).annotate(PROMPT, answer))
+    return asyncio.run(Annotator(model, SumJudge(), decode, settings).annotate(Question(PROMPT, answer)))
 
 
 def greedy(model: HashModel, prefix: Sequence[int], budget: int) -> list[int]:
@@ -93,7 +93,7 @@ def test_masks_of_given_responses_equal_the_literal_ones(k: int) -> None:
         model, answer, budget = HashModel(seed), str(seed % 3), 5 + seed % 5
         given = [1 + (seed + 3 * i) % (VOCABULARY - 1) for i in range(1 + seed % 5)] + [EOS]
         annotator = Annotator(model, SumJudge(), decode, AnnotateSettings(k, budget))
-        outcome = asyncio.run(annotator.annotate(PROMPT, answer, given))
+        outcome = asyncio.run(annotator.annotate(Question(PROMPT, answer), given))
         if len(given) > budget or sum_verdict(decode(given), answer) is not Verdict.CORRECT:
             assert outcome.status is (Status.CUT_OFF if len(given) > budget else Status.WRONG)
             continue
@@ -108,7 +108,7 @@ def test_masks_of_given_responses_equal_the_literal_ones(k: int) -> None:
 
 def test_a_given_response_that_leaves_no_room() -> None:
     annotator = Annotator(HashModel(1, max_model_len=8), SumJudge(), decode, AnnotateSettings())
-    assert asyncio.run(annotator.annotate(PROMPT, "1", [1, 2, 3, 4, EOS])).status is Status.TOO_LONG
+    assert asyncio.run(annotator.annotate(Question(PROMPT, "1"), [1, 2, 3, 4, EOS])).status is Status.TOO_LONG
 
 
 class Planted:
@@ -132,13 +132,16 @@ class Planted:
 class LastThree:
     """Correct where the response ends with 3."""
 
-    async def judge(self, response: str, answer: str) -> Judgement:
-        return Judgement(Verdict.CORRECT if response.endswith("3") or "boxed" in response else Verdict.WRONG)
+    async def judge(self, response: str, answer: str, prompt: str) -> Judgement:
+        return Judgement(Verdict.CORRECT if response.endswith("3") else Verdict.WRONG)
+
+    async def accepts_gold(self, answer: str, prompt: str) -> bool:
+        return True
 
 
 def test_planted_critical_tokens_and_what_is_recorded_of_each_alternative() -> None:
     settings = AnnotateSettings(top_k=3, max_new_tokens=5)
-    outcome = asyncio.run(Annotator(Planted(), LastThree(), decode, settings).annotate(PROMPT, "3"))
+    outcome = asyncio.run(Annotator(Planted(), LastThree(), decode, settings).annotate(Question(PROMPT, "3")))
     assert outcome.status is Status.ANNOTATED
     assert outcome.critical_mask == [0.0, 1.0, 0.0, 1.0]
     first, second, third, fourth = outcome.alternatives
@@ -160,7 +163,7 @@ def test_a_cut_off_rollout_is_verified_as_it_stands() -> None:
             return got if got.stopped else Generation([3] * len(got.token_ids), False, [], [])
 
     settings = AnnotateSettings(top_k=2, max_new_tokens=6)
-    outcome = asyncio.run(Annotator(RightButEndless(), LastThree(), decode, settings).annotate(PROMPT, "3"))
+    outcome = asyncio.run(Annotator(RightButEndless(), LastThree(), decode, settings).annotate(Question(PROMPT, "3")))
     last = outcome.alternatives[-1][0]
     assert (last.verdict, last.truncated) == (Verdict.CORRECT, True) and outcome.critical_mask[-1] == 0.0
 
@@ -173,20 +176,21 @@ def test_a_failing_engine_is_never_a_verdict() -> None:
             return await super().generate(token_ids, sampling)
 
     with pytest.raises(GeneratorError, match="out of memory"):
-        asyncio.run(Annotator(Failing(), LastThree(), decode, AnnotateSettings()).annotate(PROMPT, "3"))
+        asyncio.run(Annotator(Failing(), LastThree(), decode, AnnotateSettings()).annotate(Question(PROMPT, "3")))
 
 
 def test_rows_that_cannot_be_annotated_say_why() -> None:
     class RefusesGold(LastThree):
-        async def judge(self, response: str, answer: str) -> Judgement:
-            return Judgement(Verdict.UNPARSABLE)
+        async def accepts_gold(self, answer: str, prompt: str) -> bool:
+            return False
 
     long = [1] * Planted.max_model_len
     settings = AnnotateSettings()
     assert (
-        asyncio.run(Annotator(Planted(), LastThree(), decode, settings).annotate(long, "3")).status is Status.TOO_LONG
+        asyncio.run(Annotator(Planted(), LastThree(), decode, settings).annotate(Question(long, "3"))).status
+        is Status.TOO_LONG
     )
-    refused = asyncio.run(Annotator(Planted(), RefusesGold(), decode, settings).annotate(PROMPT, "?"))
+    refused = asyncio.run(Annotator(Planted(), RefusesGold(), decode, settings).annotate(Question(PROMPT, "?")))
     assert refused.status is Status.BAD_ANSWER
 
 

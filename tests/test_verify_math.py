@@ -5,12 +5,14 @@ import subprocess
 import sys
 import time
 
+import math_verify
 import pytest
 
 from openrlhf_cft.records import Verdict
 from openrlhf_cft.verify import VERIFIERS, load_verifier
 from openrlhf_cft.verify.extract import extract_answer, gold_response
-from openrlhf_cft.verify.math import check_expression, judge_math, load_grader, load_stock_grader
+from openrlhf_cft.verify.grader import check_expression, load_grader, load_stock_grader
+from openrlhf_cft.verify.math import judge_math
 
 
 @pytest.mark.parametrize(
@@ -102,10 +104,11 @@ stock_grader = functools.cache(load_stock_grader)
 
 
 @pytest.mark.parametrize("pair", HONEST)
-def test_grades_as_openrlhf(pair):
+def test_grades_as_openrlhf_or_math_verify(pair):
     given, gold = pair.split("|")
     expected = stock_grader().grade_answer(given, gold)
     assert load_grader().grade_answer(given, gold) == expected
+    expected = expected or math_verify.verify(*(math_verify.parse(f"\\boxed{{{text}}}") for text in (gold, given)))
     assert judge_math(f"\\boxed{{{given}}}", gold).verdict == (Verdict.CORRECT if expected else Verdict.WRONG)
 
 
@@ -177,9 +180,16 @@ def test_answers_are_not_evaluated(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("answer", ["id(1)*0+1/2", "[1/2][0]"])
 def test_code_that_openrlhf_evaluates_is_refused(answer):
-    """The one place where the verdicts differ, on purpose: the stock grader calls a builtin, and is satisfied."""
+    """The one place where the graders differ, on purpose: the stock one calls a builtin, and is satisfied."""
     assert stock_grader().grade_answer(answer, "1/2")
-    assert judge_math(f"\\boxed{{{answer}}}", "1/2").verdict is Verdict.WRONG
+    assert not load_grader().grade_answer(answer, "1/2")
+
+
+def test_code_is_read_as_mathematics():
+    """`id(1)*0 + 1/2` is i d 1 0 + 1/2 to Math-Verify, which calls nothing."""
+    assert judge_math("\\boxed{id(1)*0+1/2}", "1/2").verdict is Verdict.CORRECT
+    assert judge_math("\\boxed{id(1)*0+1/2}", "1/3").verdict is Verdict.WRONG
+    assert judge_math("\\boxed{[1/2][0]}", "1/2").verdict is Verdict.WRONG
 
 
 def test_unknown_verifier_is_named():

@@ -13,10 +13,10 @@ import pytest
 from pebble.pool.base_pool import PoolStatus
 
 from openrlhf_cft.records import Verdict
-from openrlhf_cft.verify import sandbox
+from openrlhf_cft.verify import sandbox, worker
 from openrlhf_cft.verify.sandbox import VerifierError, VerifierPool
 
-TOWER = r"\boxed{9**9**9**9}"  # computing it never ends, in C, holding the interpreter's lock
+TOWER = r"\boxed{(9+0)**(9+0)**(9+0)**9}"  # computing it never ends, in C, holding the interpreter's lock
 
 
 @pytest.fixture(scope="module")
@@ -145,9 +145,10 @@ def test_task_queued_while_the_pool_breaks():
     """Pebble aborts the tasks it knows of, and one that comes a moment later it neither runs nor refuses."""
     with VerifierPool("math", workers=1, time_limit=1.0) as pool:
         pool.judge_all([("1", "1")])
-        future = pool._submit("5", "5")
+        task = ("5", "5", "")
+        future = pool._submit(task)
         pool._pool._context.status = PoolStatus.ERROR
-        assert verdicts([pool._wait(future, "5", "5")]) == [Verdict.CORRECT]
+        assert verdicts([pool._wait(future, task)]) == [Verdict.CORRECT]
 
 
 def test_worker_killed_with_the_lock_of_all(monkeypatch):
@@ -181,7 +182,7 @@ def test_gold_answers(pool):
 def test_failing_worker_is_no_verdict():
     """A worker that cannot get its verifier ready says nothing about the response."""
     with VerifierPool(workers=1) as pool:
-        pool._initargs = ("missing", 1 << 29)
+        pool._initargs = ("missing", 0.5, 1 << 29)
         with pytest.raises(VerifierError, match="unknown verifier 'missing'"):
             pool.judge_all([("5", "5")])
 
@@ -241,3 +242,13 @@ def alive(pid):
             return stat.read().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+@pytest.mark.parametrize(
+    ("event", "arguments"),
+    [("os.system", (b"true",)), ("subprocess.Popen", ("true", [], None, None)), ("open", ("x", "w", os.O_WRONLY))],
+)
+def test_the_worker_refuses_what_no_judgement_does(event, arguments):
+    with pytest.raises(PermissionError, match=event):
+        worker._refuse(event, arguments)
+    worker._refuse("open", ("x", "r", os.O_RDONLY))

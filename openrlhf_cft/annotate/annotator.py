@@ -1,8 +1,8 @@
 """One prompt to one outcome: greedy response, verdict, and the counterfactuals of every response token.
 
     annotator = Annotator(generator, judge, decode, AnnotateSettings(top_k=3, max_new_tokens=64))
-    outcome = await annotator.annotate(prompt_token_ids, gold_answer)
-    outcome = await annotator.annotate(prompt_token_ids, gold_answer, given_response_token_ids)
+    outcome = await annotator.annotate(Question(prompt_token_ids, gold_answer))
+    outcome = await annotator.annotate(Question(prompt_token_ids, gold_answer), given_response_token_ids)
 
 Works over any `Generator`; positions are independent and run concurrently, the alternatives of one position one after
 the other, because the next is needed only while the token is undecided (the mask is that of trying them all).
@@ -20,13 +20,14 @@ from openrlhf_cft.annotate.criterion import TIE_MARGIN, Candidate, candidates, d
 from openrlhf_cft.annotate.generate import Generation, Generator, Sampling
 from openrlhf_cft.records import Alternative, Verdict
 from openrlhf_cft.verify import Judgement
-from openrlhf_cft.verify.extract import gold_response
 
 
 class Judge(Protocol):
     """Text and gold answer to a judgement (`verify.sandbox.VerifierPool` is one)."""
 
-    async def judge(self, response: str, answer: str) -> Judgement: ...
+    async def judge(self, response: str, answer: str, prompt: str) -> Judgement: ...
+
+    async def accepts_gold(self, answer: str, prompt: str) -> bool: ...
 
 
 class Status(str, enum.Enum):
@@ -49,6 +50,15 @@ class AnnotateSettings:
     top_k: int = 3  # k of Strict-k
     max_new_tokens: int = 512  # budget of the response; a rollout has what was left of it at its position
     exhaustive: bool = False  # try every alternative, also of tokens that are decided
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a row asks."""
+
+    prompt_ids: Sequence[int]  # (P,) at least one
+    answer: str  # the gold answer
+    prompt: str = ""  # text of the prompt, which only reward files look at
 
 
 @dataclass(frozen=True)
@@ -90,24 +100,22 @@ class Annotator:
         self.decode = decode
         self.settings = settings
 
-    async def annotate(
-        self, prompt_ids: Sequence[int], answer: str, given_ids: Sequence[int] | None = None
-    ) -> Outcome:
+    async def annotate(self, question: Question, given_ids: Sequence[int] | None = None) -> Outcome:
         """Annotate the model's own greedy response to a prompt, or a given one.
 
         Args:
-            prompt_ids: (P,) token ids, at least one.
-            answer: the gold answer.
+            question: the prompt and its gold answer.
             given_ids: (T,) token ids of a response, at least one, its stop token included. The budget is the same:
                 a longer one counts as cut off.
 
         Raises:
             GeneratorError, VerifierError: infrastructure failed; nothing was measured, try the row again.
         """
+        prompt_ids = question.prompt_ids
         budget = min(self.settings.max_new_tokens, self.generator.max_model_len - len(prompt_ids))
         if budget < 1:
             return Outcome(Status.TOO_LONG)
-        if (await self.judge.judge(gold_response(answer), answer)).verdict is not Verdict.CORRECT:
+        if not await self.judge.accepts_gold(question.answer, question.prompt):
             return Outcome(Status.BAD_ANSWER)
         top = self.settings.top_k + TIE_MARGIN
         if given_ids is None:
@@ -119,20 +127,18 @@ class Annotator:
         else:
             response = await self.generator.score([*prompt_ids, *given_ids], len(prompt_ids), top)
         text = self.decode(response.token_ids)
-        judgement = await self.judge.judge(text, answer)
+        judgement = await self.judge.judge(text, question.answer, question.prompt)
         status = _status(response, judgement)
         if status is not Status.ANNOTATED:
             return Outcome(status, response.token_ids, text, judgement, given=given_ids is not None)
-        alternatives = await self._counterfactuals(prompt_ids, response, answer, budget)
+        alternatives = await self._counterfactuals(question, response, budget)
         mask = [float(is_critical([a.verdict for a in position if a.verdict])) for position in alternatives]
         return Outcome(status, response.token_ids, text, judgement, mask, alternatives, given_ids is not None)
 
-    async def _counterfactuals(
-        self, prompt_ids: Sequence[int], response: Generation, answer: str, budget: int
-    ) -> list[list[Alternative]]:
+    async def _counterfactuals(self, question: Question, response: Generation, budget: int) -> list[list[Alternative]]:
         """The alternatives of every position, (T, A). The longest rollouts, those of early positions, start first."""
         tasks = [
-            asyncio.ensure_future(self._position(prompt_ids, response, position, answer, budget))
+            asyncio.ensure_future(self._position(question, response, position, budget))
             for position in range(len(response.token_ids))
         ]
         try:
@@ -144,7 +150,7 @@ class Annotator:
             raise
 
     async def _position(
-        self, prompt_ids: Sequence[int], response: Generation, position: int, answer: str, budget: int
+        self, question: Question, response: Generation, position: int, budget: int
     ) -> list[Alternative]:
         """Try the alternatives of one position in rank order until the token is decided."""
         chosen = response.token_ids[position]
@@ -154,19 +160,18 @@ class Annotator:
                 tried.append(_skipped(candidate))
                 continue
             prefix = [*response.token_ids[:position], candidate.token_id]
-            tried.append(await self._rollout(prompt_ids, prefix, candidate, answer, budget - len(prefix)))
+            tried.append(await self._rollout(question, prefix, candidate, budget - len(prefix)))
         return tried
 
-    async def _rollout(
-        self, prompt_ids: Sequence[int], prefix: list[int], candidate: Candidate, answer: str, budget: int
-    ) -> Alternative:
+    async def _rollout(self, question: Question, prefix: list[int], candidate: Candidate, budget: int) -> Alternative:
         """Finish greedily after `prefix`, which ends with the candidate, and verify. `budget` may be 0."""
         suffix: list[int] = []
         ended = candidate.token_id in self.generator.stop_token_ids
         if not ended and budget > 0:
-            generation = await self.generator.generate([*prompt_ids, *prefix], Sampling(budget))
+            generation = await self.generator.generate([*question.prompt_ids, *prefix], Sampling(budget))
             suffix, ended = generation.token_ids, generation.stopped
-        judgement = await self.judge.judge(self.decode([*prefix, *suffix]), answer)
+        text = self.decode([*prefix, *suffix])
+        judgement = await self.judge.judge(text, question.answer, question.prompt)
         verdict = judgement.verdict
         if not ended and verdict in (Verdict.WRONG, Verdict.UNPARSABLE):
             verdict = Verdict.TRUNCATED
@@ -178,6 +183,7 @@ class Annotator:
             len(suffix),
             truncated=not ended,
             skipped=False,
+            score=judgement.score,
         )
 
 

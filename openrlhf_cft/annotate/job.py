@@ -53,6 +53,7 @@ def annotate(job: AnnotateJob) -> dict[str, Any]:
     if finished.exists():
         print(f"annotate: {job.output_dir} is complete; delete it to annotate anew")
         return dict(json.loads(finished.read_text()))
+    work.try_verifier(job.factory.verifier)
     work.run(config["rows"], job.factory, job.pool, _progress)
     summary = summarize(work, config)
     if summary["failed"] == 0:

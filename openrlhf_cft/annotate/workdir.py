@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import openrlhf_cft
 from openrlhf_cft.annotate.pipeline import PoolSettings, RowWorker, run
-from openrlhf_cft.annotate.source import SourceSettings, load_source, write_prompts
-from openrlhf_cft.records import ID, read_rows, tokenizer_fingerprint
+from openrlhf_cft.annotate.source import GOLD, SourceSettings, load_source, write_prompts
+from openrlhf_cft.records import ID, PROMPT, read_rows, tokenizer_fingerprint
+from openrlhf_cft.verify.settings import VerifierSettings, try_reward_file
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -130,6 +131,15 @@ class Workdir:
                 f"--ckpt.output_dir: {str(self.root)!r} holds another run ({'; '.join(changed)}); "
                 "give another directory, or delete this one"
             )
+
+    def try_verifier(self, settings: VerifierSettings) -> None:
+        """Have a user's reward file judge an empty response to the first row, before an engine starts.
+
+        Raises:
+            ValueError: it fails, or takes longer than its limit; with what it said.
+        """
+        first = next(iter(read_rows(self.prompts, [GOLD, PROMPT])))
+        try_reward_file(settings, first[GOLD], first[PROMPT])
 
     def run(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from openrlhf_cft.annotate.annotator import AnnotateSettings, Annotator, Outcome
+from openrlhf_cft.annotate.annotator import AnnotateSettings, Annotator, Outcome, Question
 from openrlhf_cft.annotate.engine import EngineSettings, VllmGenerator
 from openrlhf_cft.annotate.pipeline import Finished
 from openrlhf_cft.annotate.source import GIVEN_IDS, GOLD
@@ -13,6 +13,7 @@ from openrlhf_cft.records import (
     ALTERNATIVES,
     ANSWER,
     MASK,
+    PROMPT,
     PROMPT_IDS,
     RESPONSE,
     RESPONSE_IDS,
@@ -20,6 +21,7 @@ from openrlhf_cft.records import (
     alternative_to_dict,
 )
 from openrlhf_cft.verify.sandbox import VerifierPool
+from openrlhf_cft.verify.settings import VerifierSettings
 
 
 @dataclass(frozen=True)
@@ -28,10 +30,10 @@ class AnnotateWorkerFactory:
 
     engine: EngineSettings
     settings: AnnotateSettings
-    verifier: str
+    verifier: VerifierSettings
 
     def __call__(self) -> AnnotateWorker:
-        return AnnotateWorker(VllmGenerator(self.engine), VerifierPool(self.verifier), self.settings)
+        return AnnotateWorker(VllmGenerator(self.engine), VerifierPool(**vars(self.verifier)), self.settings)
 
 
 class AnnotateWorker:
@@ -56,7 +58,8 @@ class AnnotateWorker:
         """Annotate one row of the source file."""
         given = row.get(GIVEN_IDS)
         given_ids = None if given is None else [int(i) for i in given]
-        outcome = await self.annotator.annotate([int(i) for i in row[PROMPT_IDS]], row[GOLD], given_ids)
+        question = Question([int(i) for i in row[PROMPT_IDS]], row[GOLD], row[PROMPT])
+        outcome = await self.annotator.annotate(question, given_ids)
         return Finished(outcome.status.value, to_payload(outcome), counters(outcome))
 
 
@@ -97,5 +100,5 @@ def settings_record(factory: AnnotateWorkerFactory) -> dict[str, Any]:
         "engine_args": engine.engine_args,
         "criterion": f"strict-{factory.settings.top_k}",
         "decoding": asdict(factory.settings),
-        "verifier": factory.verifier,
+        **factory.verifier.record(),
     }

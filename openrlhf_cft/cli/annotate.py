@@ -16,8 +16,9 @@ from openrlhf_cft.cli.flags import (
     pool_settings,
     run_command,
     source_settings,
+    verifier_flags,
+    verifier_settings,
 )
-from openrlhf_cft.verify import load_verifier
 
 HIGHEST_K = MAX_LOGPROBS - 8
 
@@ -35,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
     engine_flags(flags)
     flags.add_argument("--annotate.top_k", type=int, default=3, help="k of Strict-k: k - 1 alternatives are tried")
     flags.add_argument("--annotate.max_new_tokens", type=int, default=512, help="token budget of a response")
-    flags.add_argument("--annotate.verifier", default="math")
+    verifier_flags(flags, "annotate")
     flags.add_argument("--annotate.exhaustive", action="store_true", help="try alternatives of decided tokens too")
     return flags
 
@@ -52,11 +53,10 @@ def job_of(arguments: list[str] | None = None) -> AnnotateJob:
         raise ValueError(f"--annotate.top_k: {top_k} is not between 2 and {HIGHEST_K}")
     if budget < 1:
         raise ValueError(f"--annotate.max_new_tokens: {budget} is not at least 1")
-    load_verifier(flags["annotate.verifier"])
     factory = AnnotateWorkerFactory(
         engine_settings(flags, flags["model.model_name_or_path"]),
         AnnotateSettings(top_k, budget, flags["annotate.exhaustive"]),
-        flags["annotate.verifier"],
+        verifier_settings(flags, "annotate"),
     )
     return AnnotateJob(source_settings(flags), factory, pool_settings(flags), absolute_output(flags))
 

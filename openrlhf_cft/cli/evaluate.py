@@ -12,10 +12,11 @@ from openrlhf_cft.cli.flags import (
     pool_settings,
     run_command,
     source_settings,
+    verifier_flags,
+    verifier_settings,
 )
 from openrlhf_cft.evaluate.job import EvaluateJob, evaluate, table
 from openrlhf_cft.evaluate.worker import EvaluateSettings
-from openrlhf_cft.verify import load_verifier
 
 
 def parser() -> argparse.ArgumentParser:
@@ -28,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
     engine_flags(flags)
     flags.add_argument("--eval.n_samples", type=int, default=8, help="samples a question, at temperature 1")
     flags.add_argument("--eval.max_new_tokens", type=int, default=512)
-    flags.add_argument("--eval.verifier", default="math")
+    verifier_flags(flags, "eval")
     return flags
 
 
@@ -61,12 +62,11 @@ def job_of(arguments: list[str] | None = None) -> EvaluateJob:
         raise ValueError(f"--eval.n_samples: {samples} is negative")
     if budget < 1:
         raise ValueError(f"--eval.max_new_tokens: {budget} is not at least 1")
-    load_verifier(flags["eval.verifier"])
     return EvaluateJob(
         {name: engine_settings(flags, path) for name, path in checkpoints(flags["compare"]).items()},
         source_settings(flags),
         EvaluateSettings(samples, budget, flags["train.seed"]),
-        flags["eval.verifier"],
+        verifier_settings(flags, "eval"),
         pool_settings(flags),
         absolute_output(flags),
     )

@@ -14,6 +14,9 @@ from pathlib import Path
 from openrlhf_cft.annotate.engine import EngineSettings, parse_engine_args
 from openrlhf_cft.annotate.pipeline import PoolSettings
 from openrlhf_cft.annotate.source import SourceSettings
+from openrlhf_cft.verify import VERIFIERS, is_reward_file
+from openrlhf_cft.verify.sandbox import VerifierPool
+from openrlhf_cft.verify.settings import VerifierSettings
 
 DTYPES = ("auto", "bfloat16", "float16", "float32")
 
@@ -47,6 +50,45 @@ def engine_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--train.seed", type=int, default=42)
     parser.add_argument("--ckpt.output_dir", type=Path, required=True)
+
+
+def verifier_flags(parser: argparse.ArgumentParser, group: str) -> None:
+    """`--GROUP.verifier`, its threshold and limits."""
+    known = ", ".join(sorted(VERIFIERS))
+    parser.add_argument(
+        f"--{group}.verifier", default="math", help=f"{known}, or a Python file with OpenRLHF's reward_func"
+    )
+    parser.add_argument(
+        f"--{group}.threshold", type=float, default=0.5, help="smallest score of such a file that counts as correct"
+    )
+    parser.add_argument(f"--{group}.verifier_workers", type=int, default=2, help="processes beside each engine")
+    parser.add_argument(
+        f"--{group}.verifier_time_limit", type=float, default=None, help="seconds a response; default 5, a file's 60"
+    )
+    parser.add_argument(
+        f"--{group}.verifier_memory", type=float, default=None, help="GiB a process; default 1, a file's 16"
+    )
+
+
+def verifier_settings(flags: dict[str, object], group: str) -> VerifierSettings:
+    """The `--GROUP.verifier…` flags.
+
+    Raises:
+        ValueError: names what is wrong with one of them.
+    """
+    name, gib = str(flags[f"{group}.verifier"]), flags[f"{group}.verifier_memory"]
+    settings = VerifierSettings(
+        os.path.abspath(name) if is_reward_file(name) else name,
+        threshold=flags[f"{group}.threshold"],  # type: ignore[arg-type]
+        workers=flags[f"{group}.verifier_workers"],  # type: ignore[arg-type]
+        time_limit=flags[f"{group}.verifier_time_limit"],  # type: ignore[arg-type]
+        memory_limit=None if gib is None else int(gib * 2**30),  # type: ignore[operator]
+    )
+    try:
+        VerifierPool(**vars(settings)).close()  # checks its arguments, starts nothing
+    except ValueError as error:
+        raise ValueError(f"--{group}.verifier: {error}") from None
+    return settings
 
 
 def absolute_output(flags: dict[str, object]) -> Path:

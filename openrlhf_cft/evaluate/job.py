@@ -13,6 +13,7 @@ from openrlhf_cft.annotate.source import SourceSettings
 from openrlhf_cft.annotate.workdir import Workdir, progress, versions, write_json
 from openrlhf_cft.evaluate.metrics import metrics
 from openrlhf_cft.evaluate.worker import EvaluateSettings, EvaluateWorkerFactory
+from openrlhf_cft.verify.settings import VerifierSettings
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class EvaluateJob:
     engines: dict[str, EngineSettings]  # by the name that the table gives a checkpoint
     source: SourceSettings
     settings: EvaluateSettings
-    verifier: str
+    verifier: VerifierSettings
     pool: PoolSettings
     output_dir: Path
 
@@ -38,6 +39,7 @@ def evaluate(job: EvaluateJob) -> dict[str, Any]:
     """
     prepared = [(name, *_prepare(job, name)) for name in job.engines]
     found: dict[str, Any] = {}
+    prepared[0][1].try_verifier(job.verifier)
     for name, work, config in prepared:
         factory = EvaluateWorkerFactory(job.engines[name], job.settings, job.verifier)
         work.run(config["rows"], factory, job.pool, _progress)
@@ -60,7 +62,7 @@ def _prepare(job: EvaluateJob, name: str) -> tuple[Workdir, dict[str, Any]]:
         "max_model_len": engine.max_model_len,
         "engine_args": engine.engine_args,
         "sampling": asdict(job.settings),
-        "verifier": job.verifier,
+        **job.verifier.record(),
     }
     return work, work.prepare(job.source, engine.model, record)
 

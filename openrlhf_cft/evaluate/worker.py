@@ -11,8 +11,9 @@ from openrlhf_cft.annotate.engine import EngineSettings, VllmGenerator
 from openrlhf_cft.annotate.generate import Sampling
 from openrlhf_cft.annotate.pipeline import Finished
 from openrlhf_cft.annotate.source import GOLD
-from openrlhf_cft.records import ID, PROMPT_IDS, Verdict
+from openrlhf_cft.records import ID, PROMPT, PROMPT_IDS, Verdict
 from openrlhf_cft.verify.sandbox import VerifierPool
+from openrlhf_cft.verify.settings import VerifierSettings
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,10 @@ class EvaluateWorkerFactory:
 
     engine: EngineSettings
     settings: EvaluateSettings
-    verifier: str
+    verifier: VerifierSettings
 
     def __call__(self) -> EvaluateWorker:
-        return EvaluateWorker(VllmGenerator(self.engine), VerifierPool(self.verifier), self.settings)
+        return EvaluateWorker(VllmGenerator(self.engine), VerifierPool(**vars(self.verifier)), self.settings)
 
 
 class EvaluateWorker:
@@ -56,28 +57,28 @@ class EvaluateWorker:
 
     async def work(self, row: dict[str, Any]) -> Finished:
         """One question: the greedy response, then the samples together, which find its prompt in the prefix cache."""
-        prompt_ids = [int(i) for i in row[PROMPT_IDS]]
-        budget = min(self.settings.max_new_tokens, self.generator.max_model_len - len(prompt_ids))
+        budget = min(self.settings.max_new_tokens, self.generator.max_model_len - len(row[PROMPT_IDS]))
         if budget < 1:
             return Finished("too_long", {}, {"rows": 1})
         samplings = [
             Sampling(budget, temperature=1.0, seed=request_seed(self.settings.seed, row[ID], number))
             for number in range(self.settings.n_samples)
         ]
-        greedy = await self._respond(prompt_ids, Sampling(budget), row[GOLD])
-        samples = await asyncio.gather(*(self._respond(prompt_ids, sampling, row[GOLD]) for sampling in samplings))
+        greedy = await self._respond(row, Sampling(budget))
+        samples = await asyncio.gather(*(self._respond(row, sampling) for sampling in samplings))
         tokens = greedy["length"] + sum(sample["length"] for sample in samples)
         payload = {"greedy": greedy, "samples": list(samples)}
         return Finished("evaluated", payload, {"rows": 1, "decoded_tokens": tokens})
 
-    async def _respond(self, prompt_ids: list[int], sampling: Sampling, answer: str) -> dict[str, Any]:
+    async def _respond(self, row: dict[str, Any], sampling: Sampling) -> dict[str, Any]:
         """One response, verified, as `metrics.metrics` reads it."""
-        generation = await self.generator.generate(prompt_ids, sampling)
+        generation = await self.generator.generate([int(i) for i in row[PROMPT_IDS]], sampling)
         text = self.generator.decode(generation.token_ids)
-        judgement = await self.verifier.judge(text, answer)
+        judgement = await self.verifier.judge(text, row[GOLD], row[PROMPT])
         return {
             "correct": judgement.verdict is Verdict.CORRECT,
             "verdict": judgement.verdict.value,
+            "score": judgement.score,
             "response": text,
             "length": len(generation.token_ids),
             "stopped": generation.stopped,

@@ -8,20 +8,53 @@ Importing this package is light: what a verifier needs (sympy) is imported by th
 
 from __future__ import annotations
 
+import os
+
+from openrlhf_cft.verify.choice import gold_choice, judge_choice
+from openrlhf_cft.verify.exact import judge_exact
+from openrlhf_cft.verify.extract import gold_response
 from openrlhf_cft.verify.judgement import Judgement, Verifier
 from openrlhf_cft.verify.math import judge_math
+from openrlhf_cft.verify.reward_file import load_reward_file
 
-VERIFIERS: dict[str, Verifier] = {"math": judge_math}
+VERIFIERS: dict[str, Verifier] = {
+    "math": Verifier(judge_math, gold_response),
+    "choice": Verifier(judge_choice, gold_choice),
+    "exact": Verifier(judge_exact, lambda answer: answer),
+}
 
-__all__ = ["VERIFIERS", "Judgement", "Verifier", "load_verifier"]
+__all__ = ["VERIFIERS", "Judgement", "Verifier", "check_verifier", "is_reward_file", "load_verifier"]
 
 
-def load_verifier(name: str) -> Verifier:
-    """The verifier of this name.
+def is_reward_file(name: str) -> bool:
+    """Whether this names a user's Python file, as OpenRLHF tells it too."""
+    return name.endswith(".py")
+
+
+def check_verifier(name: str) -> None:
+    """Refuse a verifier that does not exist, without running a user's file.
 
     Raises:
-        ValueError: there is none; the message lists those that there are.
+        ValueError: names it; the message lists those that there are.
     """
-    if name not in VERIFIERS:
-        raise ValueError(f"unknown verifier {name!r}; known: {', '.join(sorted(VERIFIERS))}")
-    return VERIFIERS[name]
+    if is_reward_file(name):
+        if not os.path.isfile(name):
+            raise ValueError(f"no verifier file {name!r}")
+    elif name not in VERIFIERS:
+        known = ", ".join(sorted(VERIFIERS))
+        raise ValueError(f"unknown verifier {name!r}; known: {known}, or a Python file with a reward_func")
+
+
+def load_verifier(name: str, threshold: float = 0.5) -> Verifier:
+    """The verifier of this name, or of this file, which is run.
+
+    Args:
+        name: one of `VERIFIERS`, or the path of a Python file with OpenRLHF's `reward_func`.
+        threshold: the smallest score of such a file that counts as correct; the others score 0 or 1.
+
+    Raises:
+        ValueError: there is none.
+        Exception: whatever the file raises.
+    """
+    check_verifier(name)
+    return load_reward_file(name, threshold) if is_reward_file(name) else VERIFIERS[name]

@@ -57,7 +57,7 @@ def gold_response(answer: str) -> str:
     return f"\\boxed{{{gold_answer(answer)}}}"
 
 
-def _boxed(text: str) -> str | None:
+def last_boxed(text: str) -> str | None:
     r"""The content of the `\boxed{}` that opens last, among those that are closed and not empty (`{}` is a quoted
     instruction, not an answer)."""
     start = text.find("\\boxed")
@@ -78,7 +78,7 @@ def _boxed(text: str) -> str | None:
     return text[best[0] : best[1]].strip() if best[0] >= 0 else None
 
 
-def _hashes(text: str) -> str | None:
+def last_hashes(text: str) -> str | None:
     """What follows the last `####` on its line, the form of GSM8K's solutions."""
     start = text.rfind("####")
     return _tidy(text[start + 4 :].partition("\n")[0]) if start >= 0 else None
@@ -122,4 +122,4 @@ def _tidy_number(number: str) -> str:
     return number.replace("−", "-").replace("$", "").replace("\\%", "%")
 
 
-_FINDERS = (("boxed", _boxed), ("hashes", _hashes), ("phrase", _phrase), ("last_number", _last_number))
+_FINDERS = (("boxed", last_boxed), ("hashes", last_hashes), ("phrase", _phrase), ("last_number", _last_number))

@@ -35,8 +35,8 @@ from types import TracebackType
 from pebble import ProcessExpired, ProcessPool
 
 from openrlhf_cft.records import Verdict
-from openrlhf_cft.verify import Judgement, load_verifier
-from openrlhf_cft.verify.extract import MAX_CHARS, gold_response
+from openrlhf_cft.verify import Judgement, check_verifier, is_reward_file
+from openrlhf_cft.verify.extract import MAX_CHARS
 from openrlhf_cft.verify.worker import clean_context, run_verifier, start_worker
 
 logger = logging.getLogger(__name__)
@@ -44,8 +44,12 @@ logger = logging.getLogger(__name__)
 GRACE = 10.0  # seconds after the time limit, which the worker's own kernel timer keeps, until it is killed from here
 MAX_TASKS = 20_000  # of one worker, which is then replaced: sympy's caches grow
 MIN_MEMORY = 1 << 27  # below it honest answers would exceed the limit
+TIME_LIMITS = (5.0, 60.0)  # seconds a judgement; of our verifiers, and of a user's file, which may ask a server
+MEMORY_LIMITS = (1 << 30, 1 << 34)  # bytes of address space; a user's file may import torch, which maps many GiB
 WATCH = 0.2  # seconds between two looks at whether the pool is alive
 STALL = 60.0  # seconds after the time limit without any task done, until a pool is given up
+Task = tuple[str | None, str, str]  # response (None: one that gives the gold answer), gold answer, prompt
+
 ATTEMPTS = 2  # of a task that a broken pool took with it
 
 
@@ -57,44 +61,61 @@ class VerifierPool:
     """Judges responses in worker processes. Safe to use from several threads and event loops at once."""
 
     def __init__(
-        self, verifier: str = "math", workers: int = 2, time_limit: float = 5.0, memory_limit: int = 1 << 30
+        self,
+        verifier: str = "math",
+        workers: int = 2,
+        time_limit: float | None = None,
+        memory_limit: int | None = None,
+        threshold: float = 0.5,
     ) -> None:
         """
         Args:
-            verifier: its name, see `verify.VERIFIERS`.
+            verifier: its name, see `verify.VERIFIERS`, or the path of a user's reward file.
             workers: number of processes, each about 60 MiB; they start with the first task.
-            time_limit: wall time of one judgement in seconds.
-            memory_limit: address space of one worker in bytes.
+            time_limit: wall time of one judgement in seconds; by default `TIME_LIMITS`.
+            memory_limit: address space of one worker in bytes; by default `MEMORY_LIMITS`.
+            threshold: the smallest score of a reward file that counts as correct, above 0 and at most 1.
 
         Raises:
             ValueError: an unknown verifier, or a number or limit that is too small.
         """
-        load_verifier(verifier)
+        check_verifier(verifier)
+        time_limit = TIME_LIMITS[is_reward_file(verifier)] if time_limit is None else time_limit
+        memory_limit = MEMORY_LIMITS[is_reward_file(verifier)] if memory_limit is None else memory_limit
         for name, value in (("workers", workers), ("time_limit", time_limit)):
             if value <= 0:
                 raise ValueError(f"{name} is {value}, and has to be positive")
+        if not 0 < threshold <= 1:
+            raise ValueError(f"threshold is {threshold}, and has to be above 0 and at most 1")
         if memory_limit < MIN_MEMORY:
             raise ValueError(f"memory_limit is {memory_limit}, and a worker needs {MIN_MEMORY} bytes for sympy alone")
         self._time_limit = time_limit
         self._workers = workers
-        self._initargs = (verifier, memory_limit)
+        self._initargs = (verifier, threshold, memory_limit)
         self._lock = threading.RLock()
         self._pool: ProcessPool | None = None
         self._pending: set[Future[Judgement]] = set()  # submitted to `_pool` and not finished
         self._progress = 0.0  # monotonic time at which a task was last done, or submitted to an idle pool
         self._closed = False
 
-    async def judge(self, response: str, answer: str) -> Judgement:
-        """The verdict on one response.
+    async def judge(self, response: str, answer: str, prompt: str = "") -> Judgement:
+        """The verdict on one response. The prompt is of use to reward files only.
 
         Cancelling the caller lets the worker finish: killing it would cost more than what it has left to do.
 
         Raises:
             VerifierError: the workers cannot run, or the pool is closed.
         """
+        return await self._judge((response[-MAX_CHARS:], answer, prompt))
+
+    async def accepts_gold(self, answer: str, prompt: str = "") -> bool:
+        """Whether the verifier calls the gold answer itself correct. A row where it does not cannot be annotated."""
+        return (await self._judge((None, answer, prompt))).verdict is Verdict.CORRECT
+
+    async def _judge(self, task: Task) -> Judgement:
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                return await asyncio.wrap_future(self._submit(response, answer))
+                return await asyncio.wrap_future(self._submit(task))
             except BrokenProcessPool as error:
                 _give_up_after(attempt, error)
         raise AssertionError("unreachable")
@@ -105,13 +126,9 @@ class VerifierPool:
         Raises:
             VerifierError: the workers cannot run, or the pool is closed.
         """
-        pairs = list(pairs)
-        futures = [self._submit(*pair) for pair in pairs]
-        return [self._wait(future, *pair) for future, pair in zip(futures, pairs, strict=True)]
-
-    async def accepts_gold(self, answer: str) -> bool:
-        """Whether the verifier calls the gold answer itself correct. A row where it does not cannot be annotated."""
-        return (await self.judge(gold_response(answer), answer)).verdict is Verdict.CORRECT
+        tasks: list[Task] = [(response[-MAX_CHARS:], answer, "") for response, answer in pairs]
+        futures = [self._submit(task) for task in tasks]
+        return [self._wait(future, task) for future, task in zip(futures, tasks, strict=True)]
 
     def close(self) -> None:
         """Stop the workers. Judgements still awaited raise `VerifierError`; closing twice is fine."""
@@ -130,17 +147,17 @@ class VerifierPool:
     ) -> None:
         self.close()
 
-    def _wait(self, future: Future[Judgement], response: str, answer: str) -> Judgement:
+    def _wait(self, future: Future[Judgement], task: Task) -> Judgement:
         """The result of a submitted task, submitted again where a broken pool took it."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 return future.result()
             except BrokenProcessPool as error:
                 _give_up_after(attempt, error)
-                future = self._submit(response, answer)
+                future = self._submit(task)
         raise AssertionError("unreachable")
 
-    def _submit(self, response: str, answer: str) -> Future[Judgement]:
+    def _submit(self, task: Task) -> Future[Judgement]:
         """Queue one task. The future raises `BrokenProcessPool` where the pool broke, else at most `VerifierError`."""
         future: Future[Judgement] = Future()
         with self._lock:
@@ -148,8 +165,8 @@ class VerifierPool:
                 raise VerifierError("the verifier pool is closed")
             try:
                 pool = self._running_pool()
-                task = (response[-MAX_CHARS:], answer, self._time_limit)
-                inner = pool.schedule(run_verifier, args=task, timeout=self._time_limit + GRACE)
+                call = (*task, self._time_limit)
+                inner = pool.schedule(run_verifier, args=call, timeout=self._time_limit + GRACE)
             except (BrokenProcessPool, RuntimeError, OSError) as error:
                 raise VerifierError(f"cannot start the verifier's workers: {error}") from error
             if not self._pending:

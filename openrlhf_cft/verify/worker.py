@@ -16,24 +16,43 @@ import types
 from multiprocessing import context, forkserver, popen_forkserver, process, spawn
 from typing import Any
 
+from openrlhf_cft.records import Verdict
 from openrlhf_cft.verify import load_verifier
 from openrlhf_cft.verify.judgement import Judgement, Verifier
 
 OUT_OF_MEMORY = 77  # exit status of a worker that met its memory limit
 _PR_SET_PDEATHSIG = 1
-_PRELOAD = ["sympy", "sympy.parsing.sympy_parser", "pylatexenc.latex2text", __name__]
+_PRELOAD = ["sympy", "sympy.parsing.sympy_parser", "pylatexenc.latex2text", "math_verify", __name__]
+# Audit events that no judgement of ours causes. Nothing that a model wrote is evaluated, and if it were, it could not
+# start a process, open a connection, or change a file.
+_FORBIDDEN = (
+    *(
+        "os.system",
+        "os.exec",
+        "os.fork",
+        "os.posix_spawn",
+        "os.spawn",
+        "subprocess.Popen",
+        "pty.spawn",
+        "ctypes.dlopen",
+    ),
+    *("socket.", "shutil.", "os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate"),
+    *("os.chmod", "os.chown", "os.kill", "os.putenv"),
+)
+_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 _verifier: Verifier | None = None
 _failure: BaseException | None = None
 
 
-def start_worker(verifier: str, memory_limit: int) -> None:
+def start_worker(verifier: str, threshold: float, memory_limit: int) -> None:
     """Set the limits of this process and make the verifier ready. The initializer of every worker.
 
     A failure is kept and raised by each task: pebble would replace a worker that fails to start, for ever.
 
     Args:
-        verifier: name of a verifier.
+        verifier: name of a verifier, or path of a reward file.
+        threshold: the smallest score of a reward file that counts as correct.
         memory_limit: address space of this process in bytes.
     """
     global _verifier, _failure
@@ -42,14 +61,24 @@ def start_worker(verifier: str, memory_limit: int) -> None:
     try:
         resource.setrlimit(resource.RLIMIT_AS, (memory_limit, memory_limit))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        _verifier = load_verifier(verifier)
-        _verifier("\\boxed{x + 1}", "1+x")  # imports what it needs now, and not at the expense of the first task
+        _verifier = load_verifier(verifier, threshold)
+        if not _verifier.trusted:
+            # Imports what it needs, and fills the parsers' tables, now and not at the expense of the first task.
+            _verifier.judge("\\boxed{x + \\frac{1}{2}}", "\\{1,x\\}", "")
+            sys.addaudithook(_refuse)
     except Exception as error:
         _failure = error
 
 
-def run_verifier(response: str, answer: str, time_limit: float) -> Judgement:
+def run_verifier(response: str | None, answer: str, prompt: str, time_limit: float) -> Judgement:
     """Judge one response in a worker, which the kernel kills after `time_limit` seconds of wall time.
+
+    Args:
+        response: text of a model; None for a response that gives the gold answer, which is correct where the verifier
+            knows none.
+        answer: the gold answer.
+        prompt: text of the prompt.
+        time_limit: in seconds.
 
     Raises:
         Exception: whatever kept the worker from becoming ready, or an error of the verifier itself.
@@ -60,11 +89,22 @@ def run_verifier(response: str, answer: str, time_limit: float) -> Judgement:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # no Python handler: it would wait for the interpreter's lock
     signal.setitimer(signal.ITIMER_REAL, time_limit)
     try:
-        return _verifier(response, answer)
+        if response is None:
+            response = _verifier.gold_response(answer)
+            if response is None:
+                return Judgement(Verdict.CORRECT)
+        return _verifier.judge(response, answer, prompt)
     except MemoryError:
         os._exit(OUT_OF_MEMORY)  # what is left of the address space is unknown: a fresh worker takes over
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)  # before the result is sent, which holds a lock of all workers
+
+
+def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
+    """An audit hook that refuses what has no place in a judgement."""
+    writes = event == "open" and isinstance(arguments[2], int) and arguments[2] & _WRITING
+    if writes or event.startswith(_FORBIDDEN):
+        raise PermissionError(f"a verifier's worker may not do this: {event}")
 
 
 def _die_with_parent() -> None:

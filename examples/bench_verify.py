@@ -1,0 +1,114 @@
+"""Verdicts per second, and what verifying costs decoding. `make bench-verify`; the last line is JSON.
+
+    python examples/bench_verify.py --model PATH
+
+- numbers: plain numbers, each another one, so no cache helps; as annotation asks, many at once over an event loop;
+- latex: the honest pairs of the tests, each once;
+- decoding: the same greedy responses from a warm engine, with and without a verdict on each, in turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+
+from make_questions import questions
+
+from openrlhf_cft.annotate.engine import EngineSettings, VllmGenerator
+from openrlhf_cft.annotate.generate import Sampling
+from openrlhf_cft.verify.sandbox import VerifierPool
+
+PAIRS = Path(__file__).parent.parent / "tests" / "honest_pairs.tsv"
+
+
+def say(text: str) -> None:
+    print(f"bench: {text}", file=sys.stderr, flush=True)
+
+
+async def rate(pool: VerifierPool, pairs: list[tuple[str, str]]) -> float:
+    """Verdicts per second."""
+    started = time.perf_counter()
+    await asyncio.gather(*(pool.judge(*pair) for pair in pairs))
+    return len(pairs) / (time.perf_counter() - started)
+
+
+async def verdicts(count: int, repetitions: int) -> dict[str, float]:
+    """Rates of one warm pool of two workers, the median over the repetitions."""
+    found: dict[str, list[float]] = {"numbers": [], "latex": []}
+    for repetition in range(repetitions):
+        first = repetition * count
+        numbers = [(f"First 7, then 12, so the answer is {i}.", str(i + i % 2)) for i in range(first, first + count)]
+        lines = [line.split("\t") for line in PAIRS.read_text().splitlines() if not line.startswith("#")]
+        latex = [(f"Therefore it is $\\boxed{{{answer}}}$.", gold) for _, gold, answer, _ in lines]
+        with VerifierPool("math") as pool:
+            await rate(pool, numbers[:100] * 2)
+            found["numbers"].append(await rate(pool, numbers))
+            found["latex"].append(await rate(pool, latex))
+        say(f"numbers {found['numbers'][-1]:.0f}/s, latex {found['latex'][-1]:.0f}/s")
+    return {f"{name}_per_second": round(statistics.median(rates), 1) for name, rates in found.items()}
+
+
+async def decode(engine: VllmGenerator, rows: list[tuple[list[int], str]], pool: VerifierPool | None) -> float:
+    """Seconds until all responses are there, and verified when there is a pool."""
+
+    async def respond(prompt: list[int], answer: str) -> None:
+        generation = await engine.generate(prompt, Sampling(48))
+        text = engine.decode(generation.token_ids)
+        if pool is not None:
+            await pool.judge(text, answer)
+
+    started = time.perf_counter()
+    await asyncio.gather(*(respond(*row) for row in rows))
+    return time.perf_counter() - started
+
+
+async def latency(model: str, count: int, repetitions: int) -> dict[str, float]:
+    """What verifying adds to decoding, as a share: the median of neighbours' ratios, less 1."""
+    engine, pool = VllmGenerator(EngineSettings(model)), VerifierPool("math")
+    tokenizer = engine.tokenizer
+    rows = []
+    for row in questions(count, seed=7):
+        messages = [{"role": "user", "content": row["question"]}]
+        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        rows.append((tokenizer(text, add_special_tokens=False)["input_ids"], row["answer"]))
+    try:
+        await decode(engine, rows, pool)
+        ratios, seconds = [], {"without": [], "with": []}
+        for turn in range(repetitions):
+            order = ("without", "with") if turn % 2 else ("with", "without")
+            now = {name: await decode(engine, rows, pool if name == "with" else None) for name in order}
+            for name, value in now.items():
+                seconds[name].append(value)
+            ratios.append(now["with"] / now["without"])
+            say(f"{len(rows)} responses in {now['without']:.2f} s, verified in {now['with']:.2f} s")
+    finally:
+        pool.close()
+        engine.close()
+    medians = {f"decoding_seconds_{name}": round(statistics.median(values), 3) for name, values in seconds.items()}
+    return {"added_latency": round(statistics.median(ratios) - 1, 4), **medians, "responses": len(rows)}
+
+
+async def run(own: argparse.Namespace) -> dict[str, float]:
+    return {
+        **await verdicts(own.verdicts, own.repetitions),
+        **await latency(own.model, own.responses, own.turns),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--verdicts", type=int, default=20_000, help="plain numbers a repetition")
+    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--responses", type=int, default=200, help="decoded in each turn")
+    parser.add_argument("--turns", type=int, default=9)
+    print(json.dumps(asyncio.run(run(parser.parse_args()))))
+
+
+if __name__ == "__main__":
+    main()

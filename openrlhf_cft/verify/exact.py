@@ -1,0 +1,31 @@
+r"""Exact text: the marked answer of a response, or all of it, equals the gold answer, white space around it aside.
+
+judge_exact(r"\boxed{Paris}", "Paris")      # Judgement(CORRECT, "Paris", "boxed", 1.0)
+judge_exact("Paris", "paris").verdict       # WRONG
+"""
+
+from __future__ import annotations
+
+from openrlhf_cft.records import Verdict
+from openrlhf_cft.verify.extract import MAX_CHARS, last_boxed, last_hashes
+from openrlhf_cft.verify.judgement import Judgement
+
+
+def judge_exact(response: str, answer: str, prompt: str = "") -> Judgement:
+    r"""Compare the last `\boxed{}` of a response, else what follows its last `####`, else all of it, with the answer.
+
+    Args:
+        response: text of a model; only its last `MAX_CHARS` characters are read.
+        answer: the gold answer.
+        prompt: not used.
+
+    Returns:
+        `CORRECT` or `WRONG`, or `UNPARSABLE` where the response is blank; the score is 1 or 0.
+    """
+    text = response[-MAX_CHARS:]
+    for found_by, find in (("boxed", last_boxed), ("hashes", last_hashes), ("response", str.strip)):
+        found = find(text)
+        if found:
+            correct = found == answer.strip()
+            return Judgement(Verdict.CORRECT if correct else Verdict.WRONG, found, found_by, float(correct))
+    return Judgement(Verdict.UNPARSABLE, score=0.0)

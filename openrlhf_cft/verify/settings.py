@@ -1,0 +1,62 @@
+"""Which verifier judges, and under which limits: what travels from the command line to the actors.
+
+settings = VerifierSettings("choice")
+with VerifierPool(**vars(settings)) as pool: ...
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from openrlhf_cft.records import Verdict
+from openrlhf_cft.verify import is_reward_file
+from openrlhf_cft.verify.sandbox import VerifierError, VerifierPool
+
+
+@dataclass(frozen=True)
+class VerifierSettings:
+    """The arguments of `VerifierPool`; None stands for its defaults."""
+
+    verifier: str = "math"
+    threshold: float = 0.5
+    workers: int = 2
+    time_limit: float | None = None
+    memory_limit: int | None = None
+
+    def record(self) -> dict[str, Any]:
+        """What of them decides a verdict, as JSON; of a user's file also its content's hash.
+
+        Raises:
+            ValueError: the file is gone.
+        """
+        given = {k: v for k, v in asdict(self).items() if k in ("time_limit", "memory_limit") and v is not None}
+        record = {"verifier": self.verifier, **{f"verifier_{name}": value for name, value in given.items()}}
+        if not is_reward_file(self.verifier):
+            return record
+        try:
+            content = Path(self.verifier).read_bytes()
+        except OSError as error:
+            raise ValueError(f"cannot read the verifier's file {self.verifier!r}: {error}") from error
+        digest = hashlib.sha256(content).hexdigest()[:16]
+        return {**record, "verifier_sha256": digest, "threshold": self.threshold}
+
+
+def try_reward_file(settings: VerifierSettings, answer: str, prompt: str) -> None:
+    """Have a user's reward file judge an empty response, to learn of its mistakes now. Other verifiers are not tried.
+
+    Raises:
+        ValueError: it fails, or takes longer than its limit; with what it said.
+    """
+    if not is_reward_file(settings.verifier):
+        return
+    with VerifierPool(**{**vars(settings), "workers": 1}) as pool:
+        try:
+            judgement = asyncio.run(pool.judge("", answer, prompt))
+        except VerifierError as error:
+            raise ValueError(f"{settings.verifier}, asked to judge an empty response: {error}") from error
+    if judgement.verdict is Verdict.TIMEOUT:
+        raise ValueError(f"{settings.verifier} exceeded its limit of time or memory on an empty response")

@@ -1,0 +1,98 @@
+"""Two corpora: hostile responses cost a verdict and nothing else, and honest answers are judged right.
+
+The honest pairs are graded here by three real libraries; `examples/verifier_table.py` makes the README's table.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hostile import GOLD, corpus
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
+from verifier_table import GRADERS, grade_all, honest_pairs, table
+
+from openrlhf_cft.records import Verdict
+from openrlhf_cft.verify import VERIFIERS
+from openrlhf_cft.verify.sandbox import VerifierPool
+
+REPOSITORY = Path(__file__).parent.parent
+GIB = 1 << 30
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(VERIFIERS))
+def test_hostile_responses(name: str, tmp_path: Path) -> None:
+    """Nothing is executed, nothing hangs, and the workers go on; the limits are the defaults."""
+    canary = tmp_path / "canary"
+    kinds = corpus(canary)
+    responses = [response for kind in kinds.values() for response in kind]
+    assert len(responses) >= 150
+    gold = {"math": GOLD, "choice": "C", "exact": "none of these"}[name]
+    with VerifierPool(name, workers=2, memory_limit=GIB) as pool:
+        pool.judge_all([("5", "5")])
+        started = time.monotonic()
+        judgements = pool.judge_all([(response, gold) for response in responses])
+        seconds = time.monotonic() - started
+        judgements += pool.judge_all([(VERIFIERS[name].gold_response(gold), gold)])
+    assert not canary.exists()
+    assert judgements.pop().verdict is Verdict.CORRECT
+    right = [r[-60:] for r, j in zip(responses, judgements, strict=True) if j.verdict is Verdict.CORRECT]
+    assert all("1/2" in r or "1\u20442" in r or "½" in r or "（1/2）" in r for r in right), right
+    assert seconds < 60, f"{seconds:.0f} s for {len(responses)} responses"
+
+
+def test_a_hostile_gold_answer_is_refused(tmp_path: Path) -> None:
+    """Data sets are not ours either."""
+    golds = corpus(tmp_path / "canary")["code"][::5]
+    with VerifierPool("math", workers=2, memory_limit=GIB) as pool:
+        pool.judge_all([("\\boxed{1/2}", gold) for gold in golds])
+    assert not (tmp_path / "canary").exists()
+
+
+@pytest.fixture(scope="module")
+def graded() -> Iterator[list[tuple[Any, dict[str, bool]]]]:
+    yield grade_all(honest_pairs())
+
+
+def test_honest_pairs(graded: list[tuple[Any, dict[str, bool]]]) -> None:
+    assert len(graded) >= 300
+    assert {pair.right for pair, _ in graded} == {True, False}
+    misjudged = [
+        (pair, verdicts)
+        for pair, verdicts in graded
+        if verdicts["ours"] is not pair.right and any(verdicts[name] is pair.right for name in GRADERS)
+    ]
+    assert not misjudged, misjudged
+
+
+def test_honest_pairs_need_no_limit(graded: list[tuple[Any, dict[str, bool]]]) -> None:
+    """In the sandbox, with a gibibyte and five seconds, all verdicts are the same as without limits."""
+    with VerifierPool("math", workers=2, memory_limit=GIB) as pool:
+        judgements = pool.judge_all([(f"\\boxed{{{pair.answer}}}", pair.gold) for pair, _ in graded])
+    assert [judgement.verdict is Verdict.CORRECT for judgement in judgements] == [v["ours"] for _, v in graded]
+    assert {judgement.verdict for judgement in judgements} == {Verdict.CORRECT, Verdict.WRONG}
+
+
+def test_the_table_of_the_readme(graded: list[tuple[Any, dict[str, bool]]]) -> None:
+    assert table(graded) in (REPOSITORY / "README.md").read_text()
+
+
+def test_what_is_evaluated_is_arithmetic(tmp_path: Path) -> None:
+    """Not even without the sandbox: an audit hook sees no name but those that sympy's parser writes itself."""
+    script = Path(__file__).with_name("verify_audit_script.py")
+    command = [sys.executable, str(script), str(tmp_path / "canary")]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    names, others = map(ast.literal_eval, result.stdout.splitlines()[-2:])
+    own = {name for name in names if not name.startswith("monomial_")}  # sympy's own templates for polynomials
+    assert own <= {"Integer", "Float", "Symbol", "Mul", "Pow", "E", "sympy", "factorial", "factorial2"}, names
+    assert set(others) <= {"os.listdir"}, others  # of an import that sympy puts off
+    assert not (tmp_path / "canary").exists()
