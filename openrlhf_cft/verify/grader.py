@@ -49,7 +49,7 @@ def load_grader() -> ModuleType:
     grader = load_stock_grader()
     # The LaTeX reader logs every malformed answer; malformed answers are everyday input here.
     logging.getLogger("pylatexenc").setLevel(logging.ERROR)
-    grader._sympy_parse = _guarded(grader._sympy_parse)  # type: ignore[attr-defined]
+    grader._sympy_parse = guarded(grader._sympy_parse)  # type: ignore[attr-defined]
     grader.sympy = SimpleNamespace(simplify=exhausting(grader.sympy.simplify))  # type: ignore[attr-defined]
     # On the main thread the grader sets an alarm of its own, in place of the sandbox's. Make it believe otherwise.
     grader.threading = SimpleNamespace(current_thread=object, main_thread=object)  # type: ignore[attr-defined]
@@ -79,7 +79,7 @@ def load_stock_grader() -> ModuleType:
     return module
 
 
-def _guarded(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+def guarded(parse: Callable[[str], Any]) -> Callable[[str], Any]:
     """`parse`, for expressions of mathematics only."""
     checked = exhausting(parse)
 

@@ -14,7 +14,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from openrlhf_cft.verify.grader import check_expression, exhausting
+from openrlhf_cft.verify.grader import exhausting, guarded
 
 
 def math_verify_equal(answer: str, gold: str) -> bool:
@@ -39,19 +39,9 @@ def _load() -> tuple[Callable[[str], list[Any]], Callable[[Any, Any], bool]]:
     for name in ("math_verify", "latex2sympy2_extended"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # each malformed answer, and that there is no time limit
     parser.latex2sympy = exhausting(parser.latex2sympy)
-    parser.parse_expr_cached = _guarded(parser.parse_expr_cached)
+    parser.parse_expr_cached = guarded(parser.parse_expr_cached)
     grader.sympy_expr_eq = exhausting(grader.sympy_expr_eq)
     return (
         functools.partial(parser.parse, parsing_timeout=None),
         functools.partial(grader.verify, timeout_seconds=None),
     )
-
-
-def _guarded(parse: Callable[[str], Any]) -> Callable[[str], Any]:
-    checked = exhausting(parse)
-
-    def parse_mathematics(expression: str) -> Any:
-        check_expression(expression)
-        return checked(expression)
-
-    return parse_mathematics
