@@ -14,6 +14,7 @@ from typing import Any
 from openrlhf_cft.annotate.workdir import versions, write_json
 from openrlhf_cft.evaluate.job import table
 from openrlhf_cft.records import ANNOTATION_COLUMNS, MASK, RESPONSE_IDS, read_rows
+from openrlhf_cft.storage import place
 
 RED, PLAIN = "\x1b[1;31m", "\x1b[0m"
 
@@ -52,7 +53,7 @@ def main() -> None:
     print(table(checkpoints))
     print("(mean_entropy: nats a token at temperature 1; one seed and few questions: no evidence, only a first look)")
     report = {"annotation": summary, "checkpoints": checkpoints, "seconds": args.seconds, "versions": versions()}
-    write_json(args.run_dir / "report.json", report)
+    write_json(place(args.run_dir / "report.json"), report)
     print(f"\nall of it is in {args.run_dir}: annotated/ sft/ cft/ evaluation/ tensorboard/ report.json")
 
 

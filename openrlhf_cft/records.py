@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from openrlhf_cft.storage import Place, place
+
 METADATA_KEY = b"openrlhf_cft"
 
 ID = "id"
@@ -191,17 +193,23 @@ def read_metadata(path: str | Path) -> dict[str, Any] | None:
     """What the annotator recorded in the first Parquet file of `path`; None where there is none (not annotated)."""
     import pyarrow.parquet as pq
 
-    files = parquet_files(path)
+    files = _files(path)
     if not files:
         return None
-    stored = (pq.read_schema(files[0]).metadata or {}).get(METADATA_KEY)
+    with files[0].open_input() as file:
+        stored = (pq.read_schema(file).metadata or {}).get(METADATA_KEY)
     return json.loads(stored) if stored else None
 
 
 def read_rows(path: str | Path, columns: list[str] | None = None) -> Iterable[dict[str, Any]]:
-    """The rows of a Parquet data set as dictionaries, one record batch in memory at a time."""
-    import pyarrow.parquet as pq
+    """The rows of a Parquet data set, a local path or a URI, one record batch in memory at a time."""
+    for file in _files(path):
+        yield from file.rows(columns)
 
-    for file in parquet_files(path):
-        for batch in pq.ParquetFile(file).iter_batches(batch_size=256, columns=columns):
-            yield from batch.to_pylist()
+
+def _files(path: str | Path) -> list[Place]:
+    """As `parquet_files`, on any filesystem."""
+    target = place(path)
+    if not target.is_dir():
+        return [target] if target.exists() else []
+    return [file for file in target.files(".parquet") if not file.name.startswith(".")]

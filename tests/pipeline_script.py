@@ -1,9 +1,17 @@
-"""The real Ray Data pipeline with a scripted worker: `python pipeline_script.py DIRECTORY ROWS [FAILING_ID ...]`."""
+"""A real pipeline run with a scripted worker, started by `test_pipeline.py` and `test_faults.py`.
+
+    python pipeline_script.py DIRECTORY ROWS [FAULT=ID,ID... ...]
+
+Faults, of the rows that follow: `fails` (an engine that does not answer, after it died once), `kills` (the process
+ends each time), `dies` (the engine does, and says why), `wrong` (an error that nobody thought of); of all rows, with
+no ids: `starts` (the engine does not start), `all_die`, `slow`. `at=URI` puts the work directory there.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,18 +19,26 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from openrlhf_cft.annotate.engine_actor import Finished
 from openrlhf_cft.annotate.generate import GeneratorError
-from openrlhf_cft.annotate.pipeline import Finished, PoolSettings
-from openrlhf_cft.annotate.workdir import Workdir, progress
+from openrlhf_cft.annotate.pipeline import PoolSettings
+from openrlhf_cft.annotate.progress import line
+from openrlhf_cft.annotate.workdir import Workdir
+from openrlhf_cft.cli.flags import run_command
+from openrlhf_cft.storage import place
 
 
 class Factory:
     """Makes the worker in the actor's process."""
 
-    def __init__(self, directory: Path, failing: set[str]) -> None:
-        self.directory, self.failing = directory, failing
+    def __init__(self, directory: Path, faults: dict[str, set[str]]) -> None:
+        self.directory, self.faults = directory, faults
 
     def __call__(self) -> Factory:
+        with open(self.directory / "started.txt", "a") as log:
+            log.write(f"{os.getpid()}\n")
+        if "starts" in self.faults:
+            raise GeneratorError("planted: no such device")
         self.dead = False
         return self
 
@@ -30,26 +46,48 @@ class Factory:
         """Note that the worker was told to end."""
         (self.directory / "closed").touch()
 
+    def has(self, fault: str, row_id: str) -> bool:
+        return row_id in self.faults.get(fault, set())
+
     async def work(self, row: dict[str, Any]) -> Finished:
         """Note that the row was begun, wait a little, finish."""
+        row_id = row["id"]
         with open(self.directory / "begun.txt", "a") as log:
-            log.write(row["id"] + "\n")
-        if row["id"] in self.failing:
+            log.write(row_id + "\n")
+        if self.has("fails", row_id):
             self.dead = not (self.directory / "died").exists()
             (self.directory / "died").touch()
             raise GeneratorError("planted")
-        await asyncio.sleep(0.5)
-        return Finished("done", {"square": row["number"] ** 2, "pid": os.getpid()}, {"rows": 1})
+        await asyncio.sleep(0.1)
+        if self.has("kills", row_id):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.has("dies", row_id) or "all_die" in self.faults:
+            self.dead = True
+            raise GeneratorError(f"planted death of {row_id}")
+        if self.has("wrong", row_id):
+            raise KeyError("planted")
+        await asyncio.sleep(120 if "slow" in self.faults else 0.4)
+        if self.dead:  # as on an engine: when it dies, it does so for all rows
+            raise GeneratorError("planted death of another row")
+        return Finished("done", {"square": row["_number"] ** 2, "pid": os.getpid()}, {"rows": 1})
 
 
-def main() -> None:
-    directory, rows, failing = Path(sys.argv[1]), int(sys.argv[2]), set(sys.argv[3:])
-    work = Workdir(directory, "script")
+def main() -> int:
+    directory, rows = Path(sys.argv[1]), int(sys.argv[2])
+    faults = {name: set(ids.split(",")) for name, _, ids in (fault.partition("=") for fault in sys.argv[3:])}
+    (root,) = faults.pop("at", {str(directory)})
+    work = Workdir(place(root), "script")
     if not work.prompts.exists():
-        pq.write_table(pa.table({"id": [f"r{i}" for i in range(rows)], "number": list(range(rows))}), work.prompts)
-    pool = PoolSettings(rows_in_flight=32)
-    work.run(rows, Factory(directory, failing), pool, lambda c, s, n: progress(c, s, n, "scripted"))
+        table = pa.table({"id": [f"r{i}" for i in range(rows)], "_number": list(range(rows))})
+        pq.write_table(table, work.prompts.path, filesystem=work.prompts.filesystem)
+    with work.claimed():
+        work.run(rows, Factory(directory, faults), PoolSettings(rows_in_flight=32), report)
+    return 0
+
+
+def report(counts: dict[str, float], seconds: float, total: int) -> str:
+    return line(counts, seconds, total, "scripted")
 
 
 if __name__ == "__main__":
-    main()
+    run_command("script", main)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 
 from openrlhf_cft.annotate.generate import Generation, Sampling
 from openrlhf_cft.records import Verdict
@@ -69,3 +70,41 @@ def sum_verdict(response: str, answer: str) -> Verdict:
     if response.endswith("6"):
         return Verdict.TIMEOUT
     return Verdict.CORRECT if sum(map(int, response.split())) % 3 == int(answer) else Verdict.WRONG
+
+
+def literal_greedy(model: HashModel, prefix: Sequence[int], budget: int) -> list[int]:
+    """The literal reference: one step at a time."""
+    out: list[int] = []
+    while len(out) < budget and (not out or out[-1] != EOS):
+        ranked = sorted(model.logprobs([*prefix, *out]), key=lambda pair: (-pair[1], pair[0]))
+        out.append(ranked[0][0])
+    return out
+
+
+def literal_mask(
+    model: HashModel,
+    prompt: Sequence[int],
+    k: int,
+    budget: int,
+    correct: Callable[[str], bool],
+    given: list[int] | None = None,
+) -> tuple[list[int], list[float], Counter[str]]:
+    """Response, mask, and how often each special case occurred; every alternative is tried."""
+    response = given or literal_greedy(model, prompt, budget)
+    seen: Counter[str] = Counter()
+    mask = []
+    for t, chosen in enumerate(response):
+        top = sorted(model.logprobs([*prompt, *response[:t]]), key=lambda pair: (-pair[1], pair[0]))
+        others = [pair for pair in top if pair[0] != chosen][: k - 1]
+        seen["tie"] += top[k - 1][1] == top[k][1]
+        fails = 0
+        for token, _ in others:
+            changed = [*response[:t], token]
+            seen["eos"] += token == EOS
+            if token != EOS:
+                changed += literal_greedy(model, [*prompt, *changed], budget - len(changed))
+            seen["budget"] += changed[-1] != EOS
+            seen["no budget at all"] += len(changed) == budget == t + 1 and token != EOS
+            fails += not correct(decode(changed))
+        mask.append(float(fails == len(others)))
+    return response, mask, seen

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import pytest
-from scripted import EOS, VOCABULARY, HashModel, SumJudge, decode, sum_verdict
+from scripted import EOS, VOCABULARY, HashModel, SumJudge, decode, literal_greedy, literal_mask, sum_verdict
 
 from openrlhf_cft.annotate.annotator import AnnotateSettings, Annotator, Outcome, Question, Status
 from openrlhf_cft.annotate.criterion import candidates, is_critical
@@ -22,37 +22,11 @@ def annotate(model: HashModel, answer: str, settings: AnnotateSettings) -> Outco
     return asyncio.run(Annotator(model, SumJudge(), decode, settings).annotate(Question(PROMPT, answer)))
 
 
-def greedy(model: HashModel, prefix: Sequence[int], budget: int) -> list[int]:
-    """The literal reference: one step at a time."""
-    out: list[int] = []
-    while len(out) < budget and (not out or out[-1] != EOS):
-        ranked = sorted(model.logprobs([*prefix, *out]), key=lambda pair: (-pair[1], pair[0]))
-        out.append(ranked[0][0])
-    return out
-
-
 def literal(
     model: HashModel, answer: str, k: int, budget: int, given: list[int] | None = None
 ) -> tuple[list[int], list[float], Counter[str]]:
-    """Response, mask, and how often each special case occurred; every alternative is tried."""
-    response = given or greedy(model, PROMPT, budget)
-    seen: Counter[str] = Counter()
-    mask = []
-    for t, chosen in enumerate(response):
-        top = sorted(model.logprobs([*PROMPT, *response[:t]]), key=lambda pair: (-pair[1], pair[0]))
-        others = [pair for pair in top if pair[0] != chosen][: k - 1]
-        seen["tie"] += top[k - 1][1] == top[k][1]
-        fails = 0
-        for token, _ in others:
-            changed = [*response[:t], token]
-            seen["eos"] += token == EOS
-            if token != EOS:
-                changed += greedy(model, [*PROMPT, *changed], budget - len(changed))
-            seen["budget"] += changed[-1] != EOS
-            seen["no budget at all"] += len(changed) == budget == t + 1 and token != EOS
-            fails += sum_verdict(decode(changed), answer) is not Verdict.CORRECT
-        mask.append(float(fails == len(others)))
-    return response, mask, seen
+    """The slow reference, judged as `SumJudge` does."""
+    return literal_mask(model, PROMPT, k, budget, lambda text: sum_verdict(text, answer) is Verdict.CORRECT, given)
 
 
 @pytest.mark.parametrize("k", [2, 3, 4])
@@ -62,7 +36,7 @@ def test_masks_equal_the_literal_ones_whatever_is_skipped(k: int) -> None:
     for seed in range(300):
         model, answer, budget = HashModel(seed), str(seed % 3), 4 + seed % 9
         outcome = annotate(model, answer, AnnotateSettings(k, budget))
-        response = greedy(model, PROMPT, budget)
+        response = literal_greedy(model, PROMPT, budget)
         assert outcome.response_token_ids == response
         correct = sum_verdict(decode(response), answer) is Verdict.CORRECT
         if response[-1] != EOS or not correct:

@@ -1,6 +1,7 @@
 """The main job on a handful of rows, all parts real: SmolLM2-135M, vLLM, Ray Data, DeepSpeed, OpenRLHF.
 
-The driver of the annotation is killed midway; masks are then compared with the literal reference of `literal.py`.
+vLLM's core and then the driver of the annotation are killed midway, in the middle of rollouts; masks are compared with
+the literal reference of `literal.py`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from literal import Literal, LiteralRow
 from train_helpers import launch, tail
@@ -89,24 +91,50 @@ def questions(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def annotated(model: Path, questions: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An annotated data set in float32, whose driver was killed with SIGKILL after the first rows were written."""
+    """An annotated data set in float32. Its engine's core was killed after the first rows, its driver after others."""
     out = tmp_path_factory.mktemp("annotated") / "out"
     command = ["-m", "openrlhf_cft.cli.annotate", "--model.model_name_or_path", str(model), *FLAGS]
     command += ["--data.dataset", str(questions), "--vllm.dtype", "float32", "--vllm.rows_in_flight", "16"]
     command += ["--annotate.max_new_tokens", str(LENGTH), "--ckpt.output_dir", str(out)]
-    checkpoint = out / ".annotate" / "checkpoint"
     first = start(command)
-    deadline = time.monotonic() + 900
-    while not [file for file in checkpoint.glob("*.parquet") if "pending" not in file.name]:
-        assert first.poll() is None and time.monotonic() < deadline, "no row was written"
-        time.sleep(0.2)
+    before = await_rows(out, first, more_than=0)
+    (core,) = [
+        process for process in psutil.Process(first.pid).children(recursive=True) if "EngineCore" in name(process)
+    ]
+    core.kill()
+    await_rows(out, first, more_than=before)  # the rows that it was at, by another engine
+    members = psutil.Process(first.pid).children(recursive=True)
+    agents = [process for process in members if name(process).startswith("ray::") and "Agent" in name(process)]
     os.kill(first.pid, signal.SIGKILL)  # the driver alone; Ray and the engine have to end by themselves
-    first.wait()
-    time.sleep(5)
+    assert first.communicate()[0].count("engines died 1 times") > 0
+    workers = [process for process in members if process not in agents]
+    assert not psutil.wait_procs(workers, timeout=30)[1], "they go on without their driver"
     assert not list(out.glob("*.parquet")), "an unfinished data set must not look finished"
     output = finish(command, 900)
     assert f"{QUESTIONS} rows, 0 done before" not in output and "done before" in output, "the second run began anew"
+    # To report the raylet's end, Ray's agents look for its GCS for a minute; the second run took longer.
+    assert not psutil.wait_procs(agents, timeout=30)[1], "Ray's agents go on without their driver"
     return out
+
+
+def name(process: psutil.Process) -> str:
+    """The command line, which engines set; empty where the process has just ended."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+def await_rows(out: Path, job: subprocess.Popen[str], more_than: int) -> int:
+    """Wait for more checkpoints, then until the engine is at other rows; the number of checkpoints."""
+    deadline, found = time.monotonic() + 900, 0
+    while found <= more_than:
+        assert job.poll() is None and time.monotonic() < deadline, "no row was written"
+        time.sleep(0.2)
+        files = (out / ".annotate" / "checkpoint").glob("*.parquet")
+        found = len([file for file in files if "pending" not in file.name])
+    time.sleep(1)
+    return found
 
 
 def load_literal(model: str) -> None:

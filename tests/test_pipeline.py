@@ -14,17 +14,24 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from openrlhf_cft.annotate.pipeline import rows_per_block
 from openrlhf_cft.annotate.workdir import Workdir
+from openrlhf_cft.storage import place
 
 SCRIPT = Path(__file__).with_name("pipeline_script.py")
 ROWS = 96
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
-def start(directory: Path, *failing: str) -> subprocess.Popen[str]:
-    command = [sys.executable, str(SCRIPT), str(directory), str(ROWS), *failing]
+def start(directory: Path, *faults: str) -> subprocess.Popen[str]:
+    command = [sys.executable, str(SCRIPT), str(directory), str(ROWS), *faults]
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # as from a terminal
     )
 
 
@@ -41,7 +48,7 @@ def finish(process: subprocess.Popen[str]) -> str:
 
 def done(directory: Path) -> Counter[str]:
     """How often each row is in the output; each with the right payload."""
-    rows = list(Workdir(directory, "test").outcomes(["id", "payload"]))
+    rows = list(Workdir(place(directory), "test").outcomes.rows(["id", "payload"]))
     assert all(json.loads(row["payload"])["square"] == int(row["id"][1:]) ** 2 for row in rows)
     return Counter(row["id"] for row in rows)
 
@@ -56,6 +63,11 @@ def anything_done(directory: Path) -> bool:
 
 def begun(directory: Path) -> list[str]:
     return (directory / "begun.txt").read_text().split()
+
+
+@pytest.mark.parametrize(("total", "rows"), [(1, 16), (32_000, 16), (32_001, 17), (100_000, 50), (10**8, 64)])
+def test_blocks_grow_with_the_job(total: int, rows: int) -> None:
+    assert rows_per_block(total) == rows
 
 
 def test_a_driver_killed_midway_loses_nothing_and_repeats_nothing(tmp_path: Path) -> None:
@@ -88,7 +100,7 @@ def ids(file: Path) -> list[str]:
 
 
 def test_a_dead_engine_is_replaced_and_an_unfinished_row_left_for_the_next_run(tmp_path: Path) -> None:
-    output = finish(start(tmp_path, "r5"))
+    output = finish(start(tmp_path, "fails=r5"))
     assert "not finished, left for the next run: row 'r5': planted" in output
     assert done(tmp_path) == Counter({f"r{i}": 1 for i in range(ROWS) if i != 5})
     assert begun(tmp_path).count("r5") >= 5, "the actor that died, then one try and three more"

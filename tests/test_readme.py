@@ -57,6 +57,11 @@ def commands(start: str) -> list[list[str]]:
 def test_its_commands_parse() -> None:
     (words,) = commands("python -m openrlhf_cft.cli.annotate")
     assert annotate.job_of(words).factory.settings.top_k == 3
+    (words,) = commands("ray job submit")
+    here = [
+        word.replace("s3://", "file:///") for word in words[words.index("--") + 4 :]
+    ]  # parsing asks S3 for a region
+    assert annotate.job_of(here).pool.num_engines == 64
     (words,) = commands("python -m openrlhf_cft.cli.evaluate")
     assert list(evaluate.job_of(words).engines) == ["base", "cft"]
     (words,) = commands("deepspeed --module openrlhf_cft.cli.train_sft")

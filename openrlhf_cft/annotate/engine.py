@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
@@ -102,6 +103,11 @@ class VllmGenerator:
     """A `Generator` over one vLLM engine, which runs in processes of its own."""
 
     def __init__(self, settings: EngineSettings) -> None:
+        """Start the engine.
+
+        Raises:
+            GeneratorError: it does not start; says what its processes said.
+        """
         for name, value in environment().items():
             os.environ.setdefault(name, value)
         from transformers import AutoTokenizer
@@ -111,8 +117,13 @@ class VllmGenerator:
         self.tokenizer = AutoTokenizer.from_pretrained(settings.model)
         self.stop_token_ids = stop_token_ids(self.tokenizer, settings.model)
         others = set(multiprocessing.active_children())
-        self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**settings.resolved()))
+        told = _told()
+        try:
+            self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**settings.resolved()))
+        except Exception as error:  # vLLM raises any type, which often only says that its process ended
+            raise GeneratorError(_first_error(_told()[len(told) :]) or f"{type(error).__name__}: {error}") from error
         self._processes = set(multiprocessing.active_children()) - others
+        _unname_shared_memory(self._processes)
         self.max_model_len = int(self._llm.model_config.max_model_len)
         self._requests = 0
 
@@ -171,14 +182,11 @@ class VllmGenerator:
         return bool(self._llm.errored)
 
     def close(self) -> None:
-        """End the engine's processes and give back their shared memory, which vLLM in a Ray actor leaves behind."""
-        segments = _shared_memory(self._processes)
+        """End the engine's processes."""
         self._llm.shutdown()
         deadline = time.monotonic() + CLOSING_SECONDS
         for process in self._processes:
             process.join(max(0.0, deadline - time.monotonic()))
-        for segment in segments:
-            segment.unlink(missing_ok=True)
 
     def _params(self, sampling: Sampling) -> SamplingParams:
         from vllm import SamplingParams
@@ -197,20 +205,37 @@ class VllmGenerator:
         )
 
 
-def _shared_memory(processes: set[BaseProcess]) -> set[Path]:
-    """The named shared memory (`multiprocessing`'s psm_*) that these processes and their children have mapped."""
+def _told() -> str:
+    """What this process and its children wrote to the error output so far, where that is a file, as under Ray."""
+    try:
+        path = os.readlink("/proc/self/fd/2")
+        return Path(path).read_text(errors="replace") if os.path.isfile(path) else ""
+    except OSError:  # no Linux, or a file that is gone
+        return ""
+
+
+def _first_error(text: str) -> str | None:
+    """The first exception that a process of vLLM told of; later ones are its consequences."""
+    found = re.search(r"^\((?:EngineCore|Worker)[^)]*\) (\w*(?:Error|Exception): .*)$", text, re.MULTILINE)
+    return found and found[1]
+
+
+def _unname_shared_memory(processes: set[BaseProcess]) -> None:
+    """Take the names from the shared memory (psm_*) of these processes, all of which have it mapped by now.
+
+    It goes with the last of them then. vLLM in a Ray actor would leave it behind, 160 MiB for each that is killed.
+    """
     import psutil
 
-    found: set[Path] = set()
     for process in processes:
         try:
             root = psutil.Process(process.pid)
             for member in [root, *root.children(recursive=True)]:
-                maps = Path(f"/proc/{member.pid}/maps").read_text().splitlines()
-                found |= {Path(line.split()[-1]) for line in maps if "/dev/shm/psm_" in line}
+                for line in Path(f"/proc/{member.pid}/maps").read_text().splitlines():
+                    if "/dev/shm/psm_" in line and not line.endswith(" (deleted)"):
+                        Path(line.split()[-1]).unlink(missing_ok=True)
         except (psutil.Error, OSError):  # ended meanwhile, or no Linux
             continue
-    return {path for path in found if path.exists()}
 
 
 def _to_generation(output: RequestOutput, sampling: Sampling, stops: frozenset[int]) -> Generation:

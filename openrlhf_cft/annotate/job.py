@@ -1,31 +1,27 @@
 """The annotation job: the Ray pipeline over a work directory, the finished data set, the summary.
 
-An output directory holds the Parquet files of the annotated data set, and in `.annotate/` the state of the job (see
-`workdir.py`) with `summary.json`, written last: its presence means done.
+An output directory holds the Parquet files of the annotated data set (`dataset.py`), and in `.annotate/` the state of
+the job (`workdir.py`) with `summary.json`, written last: its presence means that every row is done.
 """
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from openrlhf_cft.annotate.annotator import Status
-from openrlhf_cft.annotate.pipeline import PAYLOAD, STATUS, PoolSettings
-from openrlhf_cft.annotate.source import GIVEN_IDS, GOLD, SourceSettings
-from openrlhf_cft.annotate.workdir import Workdir, progress, versions, write_json
+from openrlhf_cft.annotate.dataset import write_dataset
+from openrlhf_cft.annotate.engine_actor import PipelineError
+from openrlhf_cft.annotate.pipeline import PoolSettings
+from openrlhf_cft.annotate.progress import annotation_line
+from openrlhf_cft.annotate.source import SourceSettings
+from openrlhf_cft.annotate.workdir import Workdir, versions, write_json
 from openrlhf_cft.annotate.worker import AnnotateWorkerFactory, settings_record
-from openrlhf_cft.records import ID, MASK, METADATA_KEY, PROMPT_IDS, RESPONSE_IDS, annotation_fields, read_rows
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from openrlhf_cft.storage import Place
 
 STATE = ".annotate"
 LOW_CRITICAL_SHARE = 0.05  # the paper's hint: under this the criterion is too strict for the model
-ROWS_PER_FILE = 50_000
 
 
 @dataclass(frozen=True)
@@ -35,56 +31,47 @@ class AnnotateJob:
     source: SourceSettings
     factory: AnnotateWorkerFactory
     pool: PoolSettings
-    output_dir: Path
+    output_dir: Place
 
 
 def annotate(job: AnnotateJob) -> dict[str, Any]:
-    """Run or resume the job.
+    """Run or resume the job, then write the data set of the rows that are annotated.
 
     Returns:
-        The summary, as in `summary.json`; `failed` counts the rows that this call could not finish.
+        The summary, as in `summary.json`; `failed` counts the rows that this call could not finish, and the summary is
+        stored only when there are none.
 
     Raises:
         ValueError: bad input, before any engine starts; the message names the value.
+        PipelineError: the job cannot go on; what is finished stays.
     """
     work = Workdir(job.output_dir / STATE, "annotate")
-    config = work.prepare(job.source, job.factory.engine.model, settings_record(job.factory))
-    finished = work.root / "summary.json"
-    if finished.exists():
-        print(f"annotate: {job.output_dir} is complete; delete it to annotate anew")
-        return dict(json.loads(finished.read_text()))
-    work.try_verifier(job.factory.verifier)
-    work.run(config["rows"], job.factory, job.pool, _progress)
-    summary = summarize(work, config)
-    if summary["failed"] == 0:
-        summary |= _compare(work)
-        _write_dataset(job.output_dir, work, config)
-        write_json(finished, summary)
-    return summary
+    with work.claimed():
+        config = work.prepare(job.source, job.factory.engine.model, settings_record(job.factory))
+        finished = work.root / "summary.json"
+        if finished.exists():
+            print(f"annotate: {job.output_dir} is complete; delete it to annotate anew")
+            return dict(json.loads(finished.read_text()))
+        work.try_verifier(job.factory.verifier)
+        try:
+            work.run(config["rows"], job.factory, job.pool, annotation_line)
+        except PipelineError as error:
+            if error.failures:  # the rows that are left may be those that never will be done
+                write_dataset(job.output_dir, work, config)
+            raise
+        summary = summarize(config, write_dataset(job.output_dir, work, config), work.seconds)
+        if summary["failed"] == 0:
+            write_json(finished, summary)
+        return summary
 
 
-def _progress(counts: dict[str, float], seconds: float, total: int) -> str:
-    """The progress line of annotation."""
-    positions = counts.get("positions", 0)
-    share = f"{counts.get('critical', 0) / positions:.1%} critical" if positions else "none critical yet"
-    detail = (
-        f"{counts.get(Status.ANNOTATED.value, 0):.0f} annotated, {positions:.0f} positions, {share}, "
-        f"{counts.get('rollouts', 0) / seconds:.1f} rollouts/s"
-    )
-    return progress(counts, seconds, total, detail)
-
-
-def summarize(work: Workdir, config: dict[str, Any]) -> dict[str, Any]:
-    """Totals over all runs into this directory, from what is on disk: rows by status, positions, rollouts, rates."""
-    totals: dict[str, float] = {name: 0 for name in ("rows", *(status.value for status in Status))}
-    for row in work.outcomes([PAYLOAD]):
-        for name, value in json.loads(row[PAYLOAD])["counts"].items():
-            totals[name] = totals.get(name, 0) + value
-    positions, seconds = totals.get("positions", 0), work.seconds
-    return {
+def summarize(config: dict[str, Any], totals: dict[str, float], seconds: float) -> dict[str, Any]:
+    """Totals over all runs into this directory: rows by status, positions, rollouts, rates."""
+    positions, compared = totals.get("positions", 0), int(totals.get("mask_bits_compared", 0))
+    found: dict[str, Any] = {
         "rows_read": config["rows"],
-        **{status.value: int(totals[status.value]) for status in Status},
-        "failed": config["rows"] - int(totals["rows"]),
+        **{status.value: int(totals.get(status.value, 0)) for status in Status},
+        "failed": config["rows"] - int(totals.get("rows", 0)),
         "positions": int(positions),
         "critical_tokens": int(totals.get("critical", 0)),
         "critical_share": totals.get("critical", 0) / positions if positions else None,
@@ -97,6 +84,9 @@ def summarize(work: Workdir, config: dict[str, Any]) -> dict[str, Any]:
         "config": config,
         "versions": versions(),
     }
+    if compared:
+        found |= {"mask_bits_compared": compared, "mask_bits_changed": int(totals.get("mask_bits_changed", 0))}
+    return found
 
 
 def describe(summary: dict[str, Any]) -> str:
@@ -132,57 +122,3 @@ def describe(summary: dict[str, Any]) -> str:
             "for this model, try --annotate.top_k 2"
         )
     return "\n".join(lines)
-
-
-def _annotated(work: Workdir) -> Iterator[dict[str, Any]]:
-    """The annotated rows in the order of the source, each exactly once."""
-    payloads: dict[str, str] = {}
-    for row in work.outcomes([ID, STATUS, PAYLOAD]):
-        assert row[ID] not in payloads, f"row {row[ID]!r} was written twice"
-        payloads[row[ID]] = row[PAYLOAD] if row[STATUS] == Status.ANNOTATED.value else ""
-    for source in read_rows(work.prompts):
-        payload = payloads[source[ID]]
-        if payload:
-            annotation = json.loads(payload)
-            del annotation["counts"], source[GOLD]
-            source.pop(GIVEN_IDS, None)
-            yield {**source, **annotation}
-
-
-def _compare(work: Workdir) -> dict[str, int]:
-    """Where the source had masks of the same tokens: how many bits there were, and how many are others now."""
-    compared = changed = 0
-    for row in _annotated(work):
-        before = row.get(f"source_{MASK}")
-        same = all(row.get(f"source_{name}") == row[name] for name in (PROMPT_IDS, RESPONSE_IDS))
-        if same and isinstance(before, list) and len(before) == len(row[MASK]) and None not in before:
-            compared += len(before)
-            changed += sum((old > 0) != (new > 0) for old, new in zip(before, row[MASK], strict=True))
-    return {"mask_bits_compared": compared, "mask_bits_changed": changed} if compared else {}
-
-
-def _schema(work: Workdir, config: dict[str, Any]) -> pa.Schema:
-    """The source's own columns, then the annotation's, with the configuration as file metadata."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    added = annotation_fields()
-    source = [field for field in pq.read_schema(work.prompts) if field.name not in added]
-    fields = [pa.field(ID, added[ID])] + [field for field in source if field.name not in (GOLD, GIVEN_IDS)]
-    fields += [pa.field(name, kind) for name, kind in added.items() if name != ID]
-    stored = json.dumps({**config, "versions": versions()}).encode()
-    return pa.schema(fields, metadata={METADATA_KEY: stored})
-
-
-def _write_dataset(output_dir: Path, work: Workdir, config: dict[str, Any]) -> None:
-    """Write the annotated rows beside the state directory: files appear whole, and writing again changes nothing."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    schema = _schema(work, config)
-    rows = list(_annotated(work))
-    for number, start in enumerate(range(0, max(len(rows), 1), ROWS_PER_FILE)):
-        table = pa.Table.from_pylist(rows[start : start + ROWS_PER_FILE], schema=schema)
-        partial = work.root / "part.partial"
-        pq.write_table(table, partial)
-        os.replace(partial, output_dir / f"part-{number:05d}.parquet")

@@ -7,21 +7,25 @@ near vLLM must not.
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import os
-from collections.abc import Iterator
+import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openrlhf_cft.records import ANNOTATION_COLUMNS, ID, PROMPT, PROMPT_IDS
+from openrlhf_cft.storage import Place, hidden, place
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
 GOLD = "_gold"  # the gold answer as text
+NUMBER = "_number"  # of the row in the source, from 0
 GIVEN_IDS = "_given_token_ids"  # of a response that is given; the column is there only with `output_key`
+TAKEN = (*ANNOTATION_COLUMNS, GOLD, NUMBER, GIVEN_IDS)
+GROUP_ROWS = 1_000  # rows that are rendered, and written, at a time
 FILE_TYPES = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet", ".arrow": "arrow"}
 
 
@@ -62,17 +66,22 @@ def _load_one(dataset: str, settings: SourceSettings) -> Dataset:
     """The rows of one data set, which has the columns that the settings name."""
     import datasets
 
+    cache = None
+    if "://" in dataset:
+        cache = tempfile.TemporaryDirectory(prefix="openrlhf_cft.")
+        atexit.register(cache.cleanup)  # the data set is mapped from there
+        dataset = _fetch(dataset, cache.name)
     name, _, data_dir = dataset.partition("@")  # as in OpenRLHF: name@directory
     extension = os.path.splitext(name)[-1].lower()
     if extension in FILE_TYPES and not os.path.exists(name):
         raise ValueError(f"--data.dataset: no file {name!r}")
     try:
         if extension in FILE_TYPES:
-            data = datasets.load_dataset(FILE_TYPES[extension], data_files=name)
+            data = datasets.load_dataset(FILE_TYPES[extension], data_files=name, cache_dir=cache and cache.name)
         elif os.path.isdir(name) and os.path.exists(os.path.join(name, "state.json")):
             data = datasets.load_from_disk(name)
         else:
-            data = datasets.load_dataset(name, data_dir=data_dir or None)
+            data = datasets.load_dataset(name, data_dir=data_dir or None, cache_dir=cache and cache.name)
     except Exception as error:  # datasets raises many types for a bad path, a bad file, an unreachable hub
         raise ValueError(f"--data.dataset: cannot load {name!r}: {error}") from error
     if isinstance(data, dict):
@@ -88,13 +97,32 @@ def _load_one(dataset: str, settings: SourceSettings) -> Dataset:
     return data
 
 
+def _fetch(uri: str, folder: str) -> str:
+    """Copy a file or directory from any filesystem that pyarrow knows into `folder`; the path of the copy."""
+    from pyarrow.fs import copy_files
+
+    try:
+        origin = place(uri)
+        copy = os.path.join(folder, "data", origin.name)
+        os.makedirs(copy if origin.is_dir() else os.path.dirname(copy))
+        copy_files(origin.path, copy, source_filesystem=origin.filesystem)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"--data.dataset: cannot read {hidden(uri)!r}: {error}") from error
+    return copy
+
+
+def _id_key(data: Dataset, settings: SourceSettings) -> str | None:
+    """The column of the ids, None where rows are numbered."""
+    return settings.id_key or (ID if ID in data.column_names else None)
+
+
 def row_ids(data: Dataset, settings: SourceSettings) -> list[str]:
     """One id a row, as text.
 
     Raises:
         ValueError: a duplicate id, or a missing id column; the message names it.
     """
-    key = settings.id_key or (ID if ID in data.column_names else None)
+    key = _id_key(data, settings)
     if key is None:
         return [str(number) for number in range(len(data))]
     if key not in data.column_names:
@@ -173,32 +201,58 @@ def _text_ids(
     return [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
 
 
-def _rendered(data: Dataset, tokenizer: PreTrainedTokenizerBase, settings: SourceSettings) -> Iterator[dict[str, Any]]:
-    """The rows as the pipeline reads them; a source column whose name annotation needs becomes `source_NAME`."""
-    renamed = {name: f"source_{name}" if name in ANNOTATION_COLUMNS else name for name in data.column_names}
-    for row_id, row in zip(row_ids(data, settings), data, strict=False):
-        question = row[settings.input_key]
-        if is_token_ids(question):
-            prompt_ids, prompt = question, str(tokenizer.decode(question))  # of rows that were annotated before
-        else:
-            prompt = render_prompt(question, tokenizer, settings)
-            prompt_ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
-        if not prompt_ids:
-            raise ValueError(f"row {row_id!r}: the prompt in column {settings.input_key!r} is empty")
-        if row[settings.label_key] is None:
-            raise ValueError(f"row {row_id!r}: no gold answer in column {settings.label_key!r}")
-        kept = {renamed[name]: value for name, value in row.items() if name != ID}
-        added = {ID: row_id, GOLD: str(row[settings.label_key]), PROMPT: prompt, PROMPT_IDS: prompt_ids}
-        if settings.output_key is not None:
-            try:
-                added[GIVEN_IDS] = response_ids(row[settings.output_key], question, prompt, tokenizer, settings)
-            except ValueError as error:
-                raise ValueError(f"row {row_id!r}: column {settings.output_key!r}: {error}") from None
-        yield {**kept, **added}
+def _types() -> dict[str, Any]:
+    """The Arrow types of the columns that rendering adds, by name."""
+    import pyarrow as pa
+
+    ids, text = pa.list_(pa.int32()), pa.string()
+    return {ID: text, NUMBER: pa.int64(), GOLD: text, PROMPT: text, PROMPT_IDS: ids, GIVEN_IDS: ids}
 
 
-def write_prompts(data: Dataset, tokenizer: PreTrainedTokenizerBase, settings: SourceSettings, path: Path) -> str:
-    """Render all rows into one Parquet file, replaced atomically.
+def _rendered(
+    data: Dataset, first: int, last: int, tokenizer: PreTrainedTokenizerBase, settings: SourceSettings, ids: list[str]
+) -> dict[str, list[Any]]:
+    """The columns that are added to the rows from `first` to before `last`."""
+    keys = [settings.input_key, settings.label_key, settings.output_key]
+    needed = data.select_columns(sorted({key for key in keys if key is not None}))[first:last]
+    added: dict[str, list[Any]] = {name: [] for name in (ID, NUMBER, GOLD, PROMPT, PROMPT_IDS)}
+    if settings.output_key is not None:
+        added[GIVEN_IDS] = []
+    for number in range(first, last):
+        row = {key: values[number - first] for key, values in needed.items()}
+        for name, value in _rendered_row(row, number, ids[number], tokenizer, settings).items():
+            added[name].append(value)
+    return added
+
+
+def _rendered_row(
+    row: dict[str, Any], number: int, row_id: str, tokenizer: PreTrainedTokenizerBase, settings: SourceSettings
+) -> dict[str, Any]:
+    """What is added to one row."""
+    question = row[settings.input_key]
+    if is_token_ids(question):
+        prompt_ids, prompt = question, str(tokenizer.decode(question))  # of rows that were annotated before
+    else:
+        prompt = render_prompt(question, tokenizer, settings)
+        prompt_ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    if not prompt_ids:
+        raise ValueError(f"row {row_id!r}: the prompt in column {settings.input_key!r} is empty")
+    if row[settings.label_key] is None:
+        raise ValueError(f"row {row_id!r}: no gold answer in column {settings.label_key!r}")
+    gold = str(row[settings.label_key])
+    added = {ID: row_id, NUMBER: number, GOLD: gold, PROMPT: prompt, PROMPT_IDS: prompt_ids}
+    if settings.output_key is not None:
+        try:
+            added[GIVEN_IDS] = response_ids(row[settings.output_key], question, prompt, tokenizer, settings)
+        except ValueError as error:
+            raise ValueError(f"row {row_id!r}: column {settings.output_key!r}: {error}") from None
+    return added
+
+
+def write_prompts(data: Dataset, tokenizer: PreTrainedTokenizerBase, settings: SourceSettings, path: Place) -> str:
+    """Render all rows into one Parquet file: whole or absent, a row group of `GROUP_ROWS` rows in memory at a time.
+
+    The source's own columns come first, as they are; one whose name annotation needs becomes `source_NAME`.
 
     Returns:
         A fingerprint of ids, prompts and gold answers: equal for equal work.
@@ -210,11 +264,30 @@ def write_prompts(data: Dataset, tokenizer: PreTrainedTokenizerBase, settings: S
     import pyarrow.parquet as pq
 
     digest = hashlib.sha256()
-    rows = list(_rendered(data, tokenizer, settings))
-    for row in rows:
-        given = (row[GIVEN_IDS],) if GIVEN_IDS in row else ()
-        digest.update(repr((row[ID], row[PROMPT_IDS], row[GOLD], *given)).encode())
-    partial = path.with_suffix(".partial")
-    pq.write_table(pa.Table.from_pylist(rows), partial)
-    os.replace(partial, path)
+    ids = row_ids(data, settings)
+    own = data.remove_columns([ID]) if _id_key(data, settings) == ID else data
+    # Of rows that were annotated twice before there is a source_NAME already, which gives way to the newer one.
+    own = own.remove_columns(
+        [f"source_{n}" for n in own.column_names if n in TAKEN and f"source_{n}" in own.column_names]
+    )
+    names = [f"source_{name}" if name in TAKEN else name for name in own.column_names]
+    source, types = own.with_format("arrow"), _types()
+    partial = path.partial()
+    writer: pq.ParquetWriter | None = None
+    try:
+        for first in range(0, len(data), GROUP_ROWS):
+            last = min(first + GROUP_ROWS, len(data))
+            added = _rendered(data, first, last, tokenizer, settings, ids)
+            table = source[first:last].rename_columns(names).replace_schema_metadata(None)
+            for name, values in added.items():
+                table = table.append_column(name, pa.array(values, types[name]))
+            given = [added[GIVEN_IDS]] if GIVEN_IDS in added else []
+            for row in zip(added[ID], added[PROMPT_IDS], added[GOLD], *given, strict=True):
+                digest.update(repr(row).encode())
+            writer = writer or pq.ParquetWriter(partial.path, table.schema, filesystem=partial.filesystem)
+            writer.write_table(table)
+    finally:
+        if writer is not None:
+            writer.close()
+    partial.move(path)
     return digest.hexdigest()[:16]

@@ -1,7 +1,9 @@
 """The state of a resumable job: what was asked, the rendered prompts, what is done. Annotation and evaluation use it.
 
-A work directory holds `config.json` (written last of the preparation), `prompts.parquet`, `outcomes/` and
-`checkpoint/` (Ray Data's) and `seconds.json`. The same configuration goes on where it stopped, another one is refused.
+A work directory, on any filesystem that pyarrow knows, holds `config.json` (written last of the preparation),
+`prompts.parquet`, `outcomes/` and `checkpoint/` (Ray Data's), `seconds.json`, `failed.jsonl` (rows that the last run
+could not finish) and on a local filesystem `lock`. The same configuration goes on where it stopped, another one is
+refused.
 """
 
 from __future__ import annotations
@@ -9,21 +11,27 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib import metadata
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import openrlhf_cft
-from openrlhf_cft.annotate.pipeline import PoolSettings, RowWorker, run
-from openrlhf_cft.annotate.source import GOLD, SourceSettings, load_source, write_prompts
-from openrlhf_cft.records import ID, PROMPT, read_rows, tokenizer_fingerprint
+from openrlhf_cft.annotate.engine_actor import PipelineError, RowWorker
+from openrlhf_cft.annotate.outcomes import Outcomes
+from openrlhf_cft.annotate.pipeline import PoolSettings, run
+from openrlhf_cft.annotate.source import GOLD, NUMBER, SourceSettings, load_source, write_prompts
+from openrlhf_cft.records import PROMPT, tokenizer_fingerprint
+from openrlhf_cft.storage import Place, hidden, lock
 from openrlhf_cft.verify.settings import VerifierSettings, try_reward_file
 
 if TYPE_CHECKING:
+    from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
+FORMAT = 2  # of the directory; rows have numbers since 2
+SHOWN_FAILURES = 10  # rows that could not be finished and are printed
 WEIGHTS = (".safetensors", ".bin", ".pt", ".gguf")
 PACKAGES = (
     "openrlhf",
@@ -67,24 +75,27 @@ def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
         raise ValueError(f"--model.model_name_or_path: cannot load {model!r}: {str(error).splitlines()[0]}") from error
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Place, value: Any) -> None:
     """Write JSON so that the file is whole or absent."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(value, indent=2) + "\n")
-    os.replace(partial, path)
+    path.write_text(json.dumps(value, indent=2) + "\n")
 
 
 @dataclass(frozen=True)
 class Workdir:
     """Paths and steps of one job's state."""
 
-    root: Path
+    root: Place
     name: str  # of the command, for what it prints
 
     @property
-    def prompts(self) -> Path:
+    def prompts(self) -> Place:
         """The rendered rows, in the order of the source."""
         return self.root / "prompts.parquet"
+
+    @property
+    def outcomes(self) -> Outcomes:
+        """The rows that are done so far."""
+        return Outcomes(self.root / "outcomes", self.root / "checkpoint")
 
     @property
     def seconds(self) -> float:
@@ -92,18 +103,31 @@ class Workdir:
         path = self.root / "seconds.json"
         return float(json.loads(path.read_text())) if path.exists() else 0.0
 
-    def outcomes(self, columns: list[str]) -> Iterable[dict[str, Any]]:
-        """The rows that are done so far, in no order; none before the first run."""
-        directory = self.root / "outcomes"
-        return read_rows(directory, columns) if directory.is_dir() else []
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Only one process at a time works on a directory.
 
-    def prepare(self, source: SourceSettings, model: str, settings: dict[str, Any]) -> dict[str, Any]:
+        Raises:
+            ValueError: another one does.
+        """
+        self.root.make_dir()
+        held = lock(self.root)
+        try:
+            yield
+        finally:
+            if held is not None:
+                held.close()
+
+    def prepare(
+        self, source: SourceSettings, model: str, settings: dict[str, Any], rows: Dataset | None = None
+    ) -> dict[str, Any]:
         """Check all input, render the prompts once, and claim the directory for this configuration.
 
         Args:
             source: the rows.
             model: path or hub name; only its tokenizer and configuration are loaded here.
             settings: everything else that decides the outcome, as JSON.
+            rows: those of the source to take; None for all of them.
 
         Returns:
             The configuration: `settings`, the source, fingerprints of tokenizer and prompts, the number of rows.
@@ -112,23 +136,25 @@ class Workdir:
             ValueError: names the value that is wrong, or what differs from the run that the directory holds.
         """
         tokenizer = load_tokenizer(model)
-        data = load_source(source)
-        self.root.mkdir(parents=True, exist_ok=True)
+        data = load_source(source) if rows is None else rows
+        self.root.make_dir()
         fresh = self.root / "prompts.new.parquet"
         config = {
+            "format": FORMAT,
             **settings,
             "tokenizer_fingerprint": tokenizer_fingerprint(tokenizer),
             # A setting of later versions that is not used leaves no trace, so that earlier runs go on.
-            "source": {k: v for k, v in asdict(source).items() if k != "output_key" or v is not None},
+            "source": {k: v for k, v in asdict(source).items() if k != "output_key" or v is not None}
+            | {"dataset": ",".join(hidden(name) for name in source.dataset.split(","))},
             "source_fingerprint": write_prompts(data, tokenizer, source, fresh),
             "rows": len(data),
         }
         path = self.root / "config.json"
         if path.exists():
-            fresh.unlink()
+            fresh.delete()
             self._refuse_other(json.loads(path.read_text()), json.loads(json.dumps(config)))
         else:
-            os.replace(fresh, self.prompts)
+            fresh.move(self.prompts)
             write_json(path, config)
         return config
 
@@ -149,7 +175,7 @@ class Workdir:
         Raises:
             ValueError: it fails, or takes longer than its limit; with what it said.
         """
-        first = next(iter(read_rows(self.prompts, [GOLD, PROMPT])))
+        first = next(self.prompts.rows([GOLD, PROMPT]))
         try_reward_file(settings, first[GOLD], first[PROMPT])
 
     def run(
@@ -166,28 +192,38 @@ class Workdir:
             factory: makes the worker inside each actor.
             pool: engines and rows in flight.
             report: counters, seconds and rows of this run to a progress line.
+
+        Raises:
+            PipelineError: the job cannot go on; what is finished stays.
         """
-        left = rows - sum(1 for _ in self.outcomes([ID]))
-        if not left:
+        finished, cut = self.outcomes.repair()
+        for name in cut:
+            print(f"{self.name}: {name} in {self.outcomes.data} is cut; its rows are done again", flush=True)
+        if finished >= rows:  # unless some are there twice
+            finished = len({row[NUMBER] for row in self.outcomes.rows([NUMBER])})
+        left = rows - finished
+        if left <= 0:
             return
-        print(f"{self.name}: {rows} rows, {rows - left} done before, {left} to do", flush=True)
-        started = time.monotonic()
-        errors = run(
-            self.prompts,
-            self.root / "outcomes",
-            self.root / "checkpoint",
-            factory,
-            pool,
-            lambda counts, seconds: f"{self.name}: {report(counts, seconds, left)}",
-            left,
-        )
-        write_json(self.root / "seconds.json", self.seconds + time.monotonic() - started)
-        for error in errors:
-            print(f"{self.name}: not finished, left for the next run: {error}")
+        print(f"{self.name}: {rows} rows, {finished} done before, {left} to do", flush=True)
+        started, before = time.monotonic(), self.seconds
 
+        def tick(counts: dict[str, float], seconds: float) -> str:
+            write_json(self.root / "seconds.json", before + time.monotonic() - started)
+            return f"{self.name}: {report(counts, seconds, left)}"
 
-def progress(counts: dict[str, float], seconds: float, total: int, detail: str) -> str:
-    """`12/400 rows, DETAIL, 380 tokens/s, ETA 90 s`."""
-    rows = counts.get("rows", 0)
-    eta = f"{seconds / rows * (total - rows):.0f} s" if rows else "?"
-    return f"{rows:.0f}/{total} rows, {detail}, {counts.get('decoded_tokens', 0) / seconds:.0f} tokens/s, ETA {eta}"
+        try:
+            failures = run(self.prompts, self.outcomes, factory, pool, tick, left)
+        except PipelineError as error:
+            self._report(error.failures)
+            raise
+        write_json(self.root / "seconds.json", before + time.monotonic() - started)
+        self._report(failures)
+
+    def _report(self, failures: list[tuple[str, str]]) -> None:
+        """Print and keep what could not be finished."""
+        lines = [json.dumps({"id": row_id, "error": error}) + "\n" for row_id, error in failures]
+        (self.root / "failed.jsonl").write_text("".join(lines))
+        for row_id, error in failures[:SHOWN_FAILURES]:
+            print(f"{self.name}: not finished, left for the next run: row {row_id!r}: {error}")
+        if len(failures) > SHOWN_FAILURES:
+            print(f"{self.name}: all {len(failures)} such rows are in {self.root / 'failed.jsonl'}")

@@ -7,7 +7,7 @@ from typing import Any
 
 from openrlhf_cft.annotate.annotator import AnnotateSettings, Annotator, Outcome, Question
 from openrlhf_cft.annotate.engine import EngineSettings, VllmGenerator
-from openrlhf_cft.annotate.pipeline import Finished
+from openrlhf_cft.annotate.engine_actor import Finished
 from openrlhf_cft.annotate.source import GIVEN_IDS, GOLD
 from openrlhf_cft.records import (
     ALTERNATIVES,

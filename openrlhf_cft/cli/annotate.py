@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from openrlhf_cft.annotate.annotator import AnnotateSettings
+from openrlhf_cft.annotate.dry_run import describe_estimate, dry_run
 from openrlhf_cft.annotate.engine import MAX_LOGPROBS
 from openrlhf_cft.annotate.job import AnnotateJob, annotate, describe
 from openrlhf_cft.annotate.worker import AnnotateWorkerFactory
 from openrlhf_cft.cli.flags import (
-    absolute_output,
     data_flags,
     engine_flags,
     engine_settings,
+    output_place,
     pool_settings,
     run_command,
     source_settings,
@@ -21,6 +23,7 @@ from openrlhf_cft.cli.flags import (
 )
 
 HIGHEST_K = MAX_LOGPROBS - 8
+DRY_RUN_ROWS = 256
 
 
 def parser() -> argparse.ArgumentParser:
@@ -38,6 +41,15 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--annotate.max_new_tokens", type=int, default=512, help="token budget of a response")
     verifier_flags(flags, "annotate")
     flags.add_argument("--annotate.exhaustive", action="store_true", help="try alternatives of decided tokens too")
+    flags.add_argument(
+        "--annotate.dry_run",
+        type=int,
+        nargs="?",
+        const=DRY_RUN_ROWS,
+        default=None,
+        help="estimate rollouts, tokens, hours and money from so many random rows (256), and annotate nothing",
+    )
+    flags.add_argument("--annotate.gpu_hour_cost", type=float, default=None, help="for the money of a dry run")
     return flags
 
 
@@ -47,24 +59,37 @@ def job_of(arguments: list[str] | None = None) -> AnnotateJob:
     Raises:
         ValueError: names a flag and its value.
     """
-    flags = vars(parser().parse_args(arguments))
+    return _job(vars(parser().parse_args(arguments)))
+
+
+def _job(flags: dict[str, Any]) -> AnnotateJob:
+    """See `job_of`."""
     top_k, budget = flags["annotate.top_k"], flags["annotate.max_new_tokens"]
     if not 2 <= top_k <= HIGHEST_K:
         raise ValueError(f"--annotate.top_k: {top_k} is not between 2 and {HIGHEST_K}")
     if budget < 1:
         raise ValueError(f"--annotate.max_new_tokens: {budget} is not at least 1")
+    sample, cost = flags["annotate.dry_run"], flags["annotate.gpu_hour_cost"]
+    if sample is not None and sample < 2:
+        raise ValueError(f"--annotate.dry_run: {sample} is not at least 2")
+    if sample is None and cost is not None:
+        raise ValueError("--annotate.gpu_hour_cost: add --annotate.dry_run, which estimates")
     factory = AnnotateWorkerFactory(
         engine_settings(flags, flags["model.model_name_or_path"]),
         AnnotateSettings(top_k, budget, flags["annotate.exhaustive"]),
         verifier_settings(flags, "annotate"),
     )
-    return AnnotateJob(source_settings(flags), factory, pool_settings(flags), absolute_output(flags))
+    return AnnotateJob(source_settings(flags), factory, pool_settings(flags), output_place(flags))
 
 
 def main() -> int:
-    """Annotate, print the summary; 1 when rows are left for the next run."""
-    job = job_of()
+    """Annotate, print the summary; 1 when rows are left for the next run. Or estimate what that would cost."""
+    flags = vars(parser().parse_args())
+    job = _job(flags)
     print(f"annotate: engine {job.factory.engine.resolved()}", flush=True)
+    if flags["annotate.dry_run"] is not None:
+        print(describe_estimate(dry_run(job, flags["annotate.dry_run"], flags["annotate.gpu_hour_cost"])))
+        return 0
     summary = annotate(job)
     print(describe(summary))
     return 1 if summary["failed"] else 0

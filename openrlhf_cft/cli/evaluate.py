@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 
 from openrlhf_cft.cli.flags import (
-    absolute_output,
     data_flags,
     engine_flags,
     engine_settings,
+    output_place,
     pool_settings,
     run_command,
     source_settings,
@@ -68,7 +68,7 @@ def job_of(arguments: list[str] | None = None) -> EvaluateJob:
         EvaluateSettings(samples, budget, flags["train.seed"]),
         verifier_settings(flags, "eval"),
         pool_settings(flags),
-        absolute_output(flags),
+        output_place(flags),
     )
 
 

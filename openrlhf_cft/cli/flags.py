@@ -9,11 +9,12 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 from openrlhf_cft.annotate.engine import EngineSettings, parse_engine_args
+from openrlhf_cft.annotate.engine_actor import PipelineError
 from openrlhf_cft.annotate.pipeline import PoolSettings
 from openrlhf_cft.annotate.source import SourceSettings
+from openrlhf_cft.storage import Place, place
 from openrlhf_cft.verify import VERIFIERS, is_reward_file
 from openrlhf_cft.verify.sandbox import VerifierPool
 from openrlhf_cft.verify.settings import VerifierSettings
@@ -49,7 +50,7 @@ def engine_flags(parser: argparse.ArgumentParser) -> None:
         "--ray.address", default=None, help="a running cluster; default: RAY_ADDRESS, else a local Ray"
     )
     parser.add_argument("--train.seed", type=int, default=42)
-    parser.add_argument("--ckpt.output_dir", type=Path, required=True)
+    parser.add_argument("--ckpt.output_dir", required=True, help="a path, or a URI such as s3://bucket/annotated")
 
 
 def verifier_flags(parser: argparse.ArgumentParser, group: str) -> None:
@@ -91,9 +92,16 @@ def verifier_settings(flags: dict[str, object], group: str) -> VerifierSettings:
     return settings
 
 
-def absolute_output(flags: dict[str, object]) -> Path:
-    """`--ckpt.output_dir`, absolute, because a cluster's workers have other current directories."""
-    return Path(str(flags["ckpt.output_dir"])).absolute()
+def output_place(flags: dict[str, object]) -> Place:
+    """`--ckpt.output_dir`, absolute, because a cluster's workers have other current directories.
+
+    Raises:
+        ValueError: a URI that pyarrow cannot reach.
+    """
+    try:
+        return place(str(flags["ckpt.output_dir"]))
+    except ValueError as error:
+        raise ValueError(f"--ckpt.output_dir: {error}") from None
 
 
 def source_settings(flags: dict[str, object]) -> SourceSettings:
@@ -132,12 +140,15 @@ def pool_settings(flags: dict[str, object]) -> PoolSettings:
 
 
 def run_command(name: str, command: Callable[[], int]) -> None:
-    """Run a command; bad input ends in its one sentence and exit code 2, Ctrl-C in 130."""
+    """Run a command: bad input ends in one sentence and exit code 2, a job that cannot go on in 1, Ctrl-C in 130."""
     try:
         code = command()
     except ValueError as error:
         print(f"{name}: {error}", file=sys.stderr)
         code = 2
+    except (PipelineError, OSError) as error:
+        print(f"{name}: {error}; what is finished is kept, the same command goes on from here", file=sys.stderr)
+        code = 1
     except KeyboardInterrupt:
         print(f"{name}: interrupted; the same command goes on from here", file=sys.stderr)
         code = 130

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from openrlhf_cft.annotate.engine import EngineSettings
-from openrlhf_cft.annotate.pipeline import PAYLOAD, STATUS, PoolSettings
+from openrlhf_cft.annotate.engine_actor import PAYLOAD, STATUS
+from openrlhf_cft.annotate.pipeline import PoolSettings
+from openrlhf_cft.annotate.progress import line
 from openrlhf_cft.annotate.source import SourceSettings
-from openrlhf_cft.annotate.workdir import Workdir, progress, versions, write_json
+from openrlhf_cft.annotate.workdir import Workdir, versions, write_json
 from openrlhf_cft.evaluate.metrics import metrics
 from openrlhf_cft.evaluate.worker import EvaluateSettings, EvaluateWorkerFactory
+from openrlhf_cft.storage import Place
 from openrlhf_cft.verify.settings import VerifierSettings
 
 
@@ -25,7 +27,7 @@ class EvaluateJob:
     settings: EvaluateSettings
     verifier: VerifierSettings
     pool: PoolSettings
-    output_dir: Path
+    output_dir: Place
 
 
 def evaluate(job: EvaluateJob) -> dict[str, Any]:
@@ -42,8 +44,9 @@ def evaluate(job: EvaluateJob) -> dict[str, Any]:
     prepared[0][1].try_verifier(job.verifier)
     for name, work, config in prepared:
         factory = EvaluateWorkerFactory(job.engines[name], job.settings, job.verifier)
-        work.run(config["rows"], factory, job.pool, _progress)
-        rows = list(work.outcomes([STATUS, PAYLOAD]))
+        with work.claimed():
+            work.run(config["rows"], factory, job.pool, _progress)
+        rows = [row for batch in work.outcomes.in_order(work.prompts) for row in batch.done.values()]
         evaluated = [json.loads(row[PAYLOAD]) for row in rows if row[STATUS] == "evaluated"]
         failed, too_long = config["rows"] - len(rows), len(rows) - len(evaluated)
         figures = metrics(evaluated) if evaluated else {}
@@ -69,7 +72,7 @@ def _prepare(job: EvaluateJob, name: str) -> tuple[Workdir, dict[str, Any]]:
 
 def _progress(counts: dict[str, float], seconds: float, total: int) -> str:
     """The progress line of evaluation."""
-    return progress(counts, seconds, total, f"{counts.get('decoded_tokens', 0):.0f} tokens")
+    return line(counts, seconds, total, f"{counts.get('decoded_tokens', 0):.0f} tokens")
 
 
 def table(found: dict[str, Any]) -> str:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from openrlhf_cft.annotate.engine import EngineSettings, VllmGenerator
+from openrlhf_cft.annotate.engine_actor import Finished
 from openrlhf_cft.annotate.generate import Sampling
-from openrlhf_cft.annotate.pipeline import Finished
 from openrlhf_cft.annotate.source import GOLD
 from openrlhf_cft.records import ID, PROMPT, PROMPT_IDS, Verdict
 from openrlhf_cft.verify.sandbox import VerifierPool

@@ -1,0 +1,41 @@
+"""The Ray that a job runs on: a running cluster, or one of this process alone."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+from openrlhf_cft.platform import environment
+
+START_ATTEMPTS = 3  # of a local Ray
+OBJECT_STORE_BYTES = 500_000_000  # of a local Ray; rows are small, and it counts against /dev/shm
+
+
+def connect(address: str | None, num_engines: int) -> None:
+    """Join the cluster at `address` or RAY_ADDRESS, or start a Ray of this process alone.
+
+    Args:
+        address: of a cluster; None for RAY_ADDRESS, and without it for a Ray of this process.
+        num_engines: actors that this Ray has to hold.
+    """
+    for name, value in environment().items():
+        os.environ.setdefault(name, value)  # ray reads its own when it is imported
+    import ray
+
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address or os.environ.get("RAY_ADDRESS"):
+        ray.init(address=address or "auto", **options)
+        return
+    # Engines use the cores through threads of their own, so the number of logical CPUs only counts actors and tasks.
+    cpus = max(os.cpu_count() or 1, num_engines + 4)
+    options |= {"include_dashboard": False, "num_cpus": cpus, "object_store_memory": OBJECT_STORE_BYTES}
+    for attempt in range(1, START_ATTEMPTS + 1):
+        try:
+            ray.init(address="local", **options)
+            return
+        except Exception as error:  # Ray gives its node 30 s, which is not enough where others keep the cores busy
+            ray.shutdown()
+            if attempt == START_ATTEMPTS or "timed out during startup" not in str(error):
+                raise
+            print(f"ray: {error}; trying again", flush=True)

@@ -1,0 +1,132 @@
+"""The annotated data set, put together from finished rows: in the source's order, each once, in bounded memory."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from openrlhf_cft.annotate.annotator import Status
+from openrlhf_cft.annotate.engine_actor import PAYLOAD, STATUS
+from openrlhf_cft.annotate.outcomes import Batch
+from openrlhf_cft.annotate.source import GIVEN_IDS, GOLD, NUMBER
+from openrlhf_cft.annotate.workdir import Workdir, versions
+from openrlhf_cft.records import ID, MASK, METADATA_KEY, PROMPT_IDS, RESPONSE_IDS, annotation_fields
+from openrlhf_cft.storage import Place
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+ROWS_PER_FILE = 50_000
+OWN = (GOLD, NUMBER, GIVEN_IDS)  # columns of the prompts file that are not part of the data set
+
+
+def write_dataset(output_dir: Place, work: Workdir, config: dict[str, Any]) -> dict[str, float]:
+    """Write the annotated rows beside the state directory. Files appear whole, and writing again changes nothing.
+
+    Returns:
+        Totals of the counters of all finished rows, `rows` among them; where the source had masks of the same tokens,
+        `mask_bits_compared` of them and how many are others now, `mask_bits_changed`.
+    """
+    totals: Counter[str] = Counter()
+    writer = _Writer(output_dir, work.root / "part.partial", _schema(work, config))
+    for batch in work.outcomes.in_order(work.prompts):
+        payloads = {at: json.loads(row[PAYLOAD]) for at, row in batch.done.items()}
+        for payload in payloads.values():
+            totals.update(payload.pop("counts"))
+        annotated = [at for at in sorted(payloads) if batch.done[at][STATUS] == Status.ANNOTATED.value]
+        if annotated:
+            table = _table(batch, annotated, payloads, writer.schema)
+            totals.update(_compared(table))
+            writer.write(table)
+    writer.close()
+    return dict(totals)
+
+
+class _Writer:
+    """Parquet files of `ROWS_PER_FILE` rows, or one without a row."""
+
+    def __init__(self, output_dir: Place, partial: Place, schema: pa.Schema) -> None:
+        self.schema = schema
+        self._output_dir, self._partial = output_dir, partial
+        self._writing = partial
+        self._files = self._rows = 0
+        self._writer: pq.ParquetWriter | None = None
+
+    def write(self, table: pa.Table) -> None:
+        """Add some rows."""
+        import pyarrow.parquet as pq
+
+        if self._writer is None:
+            self._writing = self._partial if self._partial.is_local else self._file(self._files)
+            self._writer = pq.ParquetWriter(self._writing.path, self.schema, filesystem=self._writing.filesystem)
+        self._writer.write_table(table)
+        self._rows += len(table)
+        if self._rows >= ROWS_PER_FILE:
+            self._finish()
+
+    def _finish(self) -> None:
+        """The current file is whole: give it its name."""
+        assert self._writer is not None
+        self._writer.close()
+        self._writing.move(self._file(self._files))
+        self._files, self._rows, self._writer = self._files + 1, 0, None
+
+    def close(self) -> None:
+        """Finish what is there."""
+        if self._files == 0 and self._writer is None:
+            self.write(self.schema.empty_table())
+        if self._writer is not None:
+            self._finish()
+        written = {self._file(number).name for number in range(self._files)}
+        for file in self._output_dir.files(".parquet"):  # of a run before, with more rows
+            if file.name.startswith("part-") and file.name not in written:
+                file.delete()
+
+    def _file(self, number: int) -> Place:
+        return self._output_dir / f"part-{number:05d}.parquet"
+
+
+def _table(batch: Batch, rows: list[int], payloads: dict[int, dict[str, Any]], schema: pa.Schema) -> pa.Table:
+    """Some rows of a batch: the source's own columns as they are, and what annotation found."""
+    import pyarrow as pa
+
+    found = [payloads[at] for at in rows]
+    source = batch.source.take(pa.array(rows))
+    columns = [
+        pa.array([payload[field.name] for payload in found], field.type)
+        if field.name in found[0]
+        else source[field.name]
+        for field in schema
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _compared(table: pa.Table) -> dict[str, int]:
+    """Where the source had masks of the same tokens: how many bits there were, and how many are others now."""
+    names = [MASK, PROMPT_IDS, RESPONSE_IDS]
+    if not all(f"source_{name}" in table.column_names for name in names):
+        return {}
+    compared = changed = 0
+    for row in table.select([*names, *(f"source_{name}" for name in names)]).to_pylist():
+        before = row[f"source_{MASK}"]
+        same = all(row[f"source_{name}"] == row[name] for name in names[1:])
+        if same and isinstance(before, list) and len(before) == len(row[MASK]) and None not in before:
+            compared += len(before)
+            changed += sum((old > 0) != (new > 0) for old, new in zip(before, row[MASK], strict=True))
+    return {"mask_bits_compared": compared, "mask_bits_changed": changed}
+
+
+def _schema(work: Workdir, config: dict[str, Any]) -> pa.Schema:
+    """The source's own columns, then the annotation's, with the configuration as file metadata."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    added = annotation_fields()
+    with work.prompts.open_input() as file:
+        source = [field for field in pq.read_schema(file) if field.name not in added]
+    fields = [pa.field(ID, added[ID])] + [field for field in source if field.name not in OWN]
+    fields += [pa.field(name, kind) for name, kind in added.items() if name != ID]
+    stored = json.dumps({**config, "versions": versions()}).encode()
+    return pa.schema(fields, metadata={METADATA_KEY: stored})

@@ -1,0 +1,203 @@
+"""What an annotation will cost, from a sample: all steps for real, but of each response only a few positions.
+
+The sampled rows and positions are random, so the sums are unbiased. Intervals are of 95 %, from the spread over rows
+and over the positions of a row, as of any sample in two stages (Cochran, Sampling Techniques, chapter 11); hours take
+the rate of the sample as it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import socket
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from openrlhf_cft.annotate.annotator import Annotator, Question, Status
+from openrlhf_cft.annotate.engine import VllmGenerator
+from openrlhf_cft.annotate.engine_actor import PAYLOAD, STATUS, Finished
+from openrlhf_cft.annotate.generate import Generation
+from openrlhf_cft.annotate.job import STATE, AnnotateJob
+from openrlhf_cft.annotate.progress import annotation_line
+from openrlhf_cft.annotate.source import load_source
+from openrlhf_cft.annotate.workdir import Workdir, write_json
+from openrlhf_cft.annotate.worker import AnnotateWorker, AnnotateWorkerFactory, settings_record
+from openrlhf_cft.platform import has_gpu
+from openrlhf_cft.records import ALTERNATIVES, RESPONSE_IDS, Alternative
+from openrlhf_cft.verify.sandbox import VerifierPool
+
+POSITIONS = 4  # of each response
+NORMAL_95 = 1.96
+TIMING, ENGINE = "timing", "engine"
+
+
+class SampledAnnotator(Annotator):
+    """Counterfactuals of `POSITIONS` random positions a response; the outcome has a mask and alternatives of those."""
+
+    async def _counterfactuals(self, question: Question, response: Generation, budget: int) -> list[list[Alternative]]:
+        """See `Annotator._counterfactuals`; here (min(T, POSITIONS), A)."""
+        length = len(response.token_ids)
+        chosen = random.Random(repr(question)).sample(range(length), min(length, POSITIONS))
+        positions = (self._position(question, response, position, budget) for position in sorted(chosen))
+        return list(await asyncio.gather(*positions))
+
+
+class SampledWorker(AnnotateWorker):
+    """Annotates the sampled positions, and says from when to when."""
+
+    def __init__(self, factory: AnnotateWorkerFactory) -> None:
+        generator, verifier = VllmGenerator(factory.engine), VerifierPool(**vars(factory.verifier))
+        super().__init__(generator, verifier, factory.settings)
+        self.annotator = SampledAnnotator(generator, verifier, generator.decode, factory.settings)
+
+    async def work(self, row: dict[str, Any]) -> Finished:
+        """See `AnnotateWorker.work`; the payload also has the engine, and begin and end of the row in Unix seconds."""
+        began = time.time()
+        finished = await super().work(row)
+        finished.payload[TIMING] = [began, time.time()]
+        finished.payload[ENGINE] = f"{socket.gethostname()} {os.getpid()}"
+        return finished
+
+
+@dataclass(frozen=True)
+class SampledFactory(AnnotateWorkerFactory):
+    """Makes `SampledWorker`s."""
+
+    def __call__(self) -> AnnotateWorker:
+        return SampledWorker(self)
+
+
+@dataclass(frozen=True)
+class Amount:
+    """A sum over all rows of the source, as estimated, and half the width of its interval."""
+
+    value: float
+    margin: float
+
+    def __str__(self) -> str:
+        return f"{self.value:,.0f} ± {self.margin:,.0f}"
+
+    def times(self, factor: float) -> Amount:
+        """The same in another unit."""
+        return Amount(self.value * factor, self.margin * factor)
+
+
+def dry_run(job: AnnotateJob, sample: int, gpu_hour_cost: float | None) -> dict[str, Any]:
+    """Annotate a sample in `.annotate/dry_run`, afresh each time, and estimate the whole.
+
+    Args:
+        job: what would be annotated.
+        sample: rows, at most.
+        gpu_hour_cost: in any currency; None to leave money out.
+
+    Returns:
+        The estimate, which is also in `estimate.json` there.
+
+    Raises:
+        ValueError: bad input, before any engine starts.
+        PipelineError: the sample could not be done.
+    """
+    state = Workdir(job.output_dir / STATE, "dry run")
+    work = Workdir(state.root / "dry_run", "dry run")
+    with state.claimed():
+        work.root.clear()
+        data = load_source(job.source)
+        chosen = sorted(random.Random(job.factory.engine.seed).sample(range(len(data)), min(sample, len(data))))
+        settings = settings_record(job.factory)
+        config = work.prepare(job.source, job.factory.engine.model, settings, data.select(chosen))
+        work.try_verifier(job.factory.verifier)
+        factory = SampledFactory(**vars(job.factory))
+        work.run(config["rows"], factory, job.pool, annotation_line)
+        rows = [(row[STATUS], json.loads(row[PAYLOAD])) for row in work.outcomes.rows([STATUS, PAYLOAD])]
+        paid = has_gpu() or gpu_hour_cost is not None  # a cluster's head may be without a GPU
+        found = estimate(rows, len(data), job.pool.gpus_per_engine if paid else 0, gpu_hour_cost)
+        write_json(work.root / "estimate.json", found)
+        return found
+
+
+def estimate(
+    rows: list[tuple[str, dict[str, Any]]], total: int, gpus_per_engine: int, gpu_hour_cost: float | None
+) -> dict[str, Any]:
+    """The whole from a sample.
+
+    Args:
+        rows: status and payload of each sampled row; at least one.
+        total: rows of the source.
+        gpus_per_engine: 0 on a machine without.
+        gpu_hour_cost: see `dry_run`.
+
+    Returns:
+        Amounts as (value, margin) by name, and what they are based on.
+
+    Raises:
+        ValueError: no row of the sample was finished.
+    """
+    if not rows:
+        raise ValueError("--annotate.dry_run: no row of the sample was finished, so there is nothing to estimate from")
+    costs = [_cost(status, payload) for status, payload in rows]
+    amounts = {name: _amount([cost[name] for cost in costs], total) for name in costs[0]}
+    began, ended = (edge(payload[TIMING][i] for _, payload in rows) for i, edge in ((0, min), (1, max)))
+    decoded = sum(payload["counts"]["decoded_tokens"] for _, payload in rows)
+    per_second = decoded / (ended - began)
+    engines = len({payload[ENGINE] for _, payload in rows})  # a sample may be too small for all of them
+    if decoded:
+        amounts["engine_hours"] = amounts["decoded_tokens"].times(engines / per_second / 3600)
+        if gpus_per_engine:
+            amounts["gpu_hours"] = amounts["engine_hours"].times(gpus_per_engine)
+            if gpu_hour_cost is not None:
+                amounts["cost"] = amounts["gpu_hours"].times(gpu_hour_cost)
+    return {
+        "rows": total,
+        "sampled_rows": len(rows),
+        "sampled_tokens_per_second": per_second,
+        "statuses": dict(Counter(status for status, _ in rows)),
+        **{name: [amount.value, amount.margin] for name, amount in amounts.items()},
+    }
+
+
+def _cost(status: str, payload: dict[str, Any]) -> dict[str, tuple[float, float]]:
+    """What one row would cost whole, and the variance of that: its response as it is, its positions scaled to all."""
+    counts, length, positions = payload["counts"], len(payload[RESPONSE_IDS]), payload[ALTERNATIVES]
+    tried = [[alternative for alternative in position if not alternative["skipped"]] for position in positions]
+    rolled = [float(sum(alternative["rollout_length"] for alternative in position)) for position in tried]
+    of_response = counts["decoded_tokens"] - sum(rolled)
+    tokens, variance = _sum_over(rolled, length)
+    return {
+        "annotated": (float(status == Status.ANNOTATED.value), 0.0),
+        "positions": (float(length if positions else 0), 0.0),
+        "rollouts": _sum_over([float(len(position)) for position in tried], length),
+        "decoded_tokens": (of_response + tokens, variance),
+    }
+
+
+def _sum_over(values: list[float], total: int) -> tuple[float, float]:
+    """The sum over `total` of something, and its variance, from a random sample without replacement."""
+    if not values:
+        return 0.0, 0.0
+    count, mean = len(values), sum(values) / len(values)
+    spread = sum((value - mean) ** 2 for value in values) / max(1, count - 1)
+    return total * mean, total * (total - count) * spread / count
+
+
+def _amount(costs: list[tuple[float, float]], total: int) -> Amount:
+    """The sum over `total` rows, of which `costs` are a random sample: values, and their own variances."""
+    values, variances = zip(*costs, strict=True)
+    value, between = _sum_over(list(values), total)
+    return Amount(value, NORMAL_95 * (between + total / len(costs) * sum(variances)) ** 0.5)
+
+
+def describe_estimate(found: dict[str, Any]) -> str:
+    """The estimate as the lines that end a dry run."""
+    lines = [f"estimate for {found['rows']} rows, from {found['sampled_rows']} of them (value ± margin, 95 %)"]
+    for name in ("annotated", "positions", "rollouts", "decoded_tokens"):
+        lines.append(f"{name.replace('_', ' '):<20}{Amount(*found[name])}")
+    rate = f"at the {found['sampled_tokens_per_second']:.0f} decoded tokens/s of the sample, which is rather low"
+    for name in ("engine_hours", "gpu_hours", "cost"):
+        if name in found:
+            value, margin = found[name]
+            lines.append(f"{name.replace('_', ' '):<20}{value:,.2f} ± {margin:,.2f}   ({rate})")
+    return "\n".join(lines)

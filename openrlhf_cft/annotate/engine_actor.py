@@ -1,0 +1,157 @@
+"""The process that Ray keeps for each engine: what it does with a row, and what with a row or an engine that fails."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from openrlhf_cft.annotate.generate import GeneratorError
+from openrlhf_cft.annotate.guard import end_children_with_this_process
+from openrlhf_cft.annotate.source import NUMBER
+from openrlhf_cft.records import ID
+from openrlhf_cft.verify.sandbox import VerifierError
+
+if TYPE_CHECKING:
+    import ray.actor
+
+STATUS = "status"
+PAYLOAD = "payload"  # the finished row as JSON: one schema for every block, whatever is empty in it
+RETRIES = 3  # of one row, after an infrastructure error
+TALLY_SECONDS = 10.0  # for the tally to hear the cause of a death
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a worker made of one row."""
+
+    status: str
+    payload: dict[str, Any]  # anything that JSON holds
+    counts: dict[str, float]  # added to the progress counters
+
+
+class RowWorker(Protocol):
+    """What an engine actor does with a row. Made once per actor by the factory given to `run`."""
+
+    @property
+    def dead(self) -> bool:
+        """Whether this worker can do no more and its process must be replaced."""
+        ...
+
+    async def work(self, row: dict[str, Any]) -> Finished:
+        """Do one row of the source file.
+
+        Raises:
+            GeneratorError, VerifierError: infrastructure failed; the row is tried again.
+        """
+        ...
+
+    def close(self) -> None:
+        """End the worker's processes and give its shared memory back."""
+        ...
+
+
+class PipelineError(RuntimeError):
+    """The job had to end; what it finished stays, and the next run goes on from there. The message says why."""
+
+    def __init__(self, message: str, failures: list[tuple[str, str]] | None = None) -> None:
+        super().__init__(message)
+        self.failures = failures or []  # rows that could not be finished, as (id, why)
+
+
+class EngineActor:
+    """The class that Ray Data maps rows over: one worker, many rows concurrently."""
+
+    def __init__(self, factory: Callable[[], RowWorker], tally: ray.actor.ActorHandle) -> None:
+        import ray
+
+        end_children_with_this_process()
+        self.tally = tally
+        self.actor = ray.get_runtime_context().get_actor_id()
+        self.in_flight = 0
+        self.change = asyncio.Condition()
+        self.lonely = False  # whether a row has, or waits for, the engine for itself
+        reason = ray.get(tally.start.remote(self.actor))
+        if reason is not None:
+            raise PipelineError(reason)
+        try:
+            self.worker = factory()
+        except Exception as error:
+            ray.get(tally.refused.remote(self.actor, str(error)))
+            if ray.get(tally.reason.remote()) is None:
+                os._exit(1)  # Ray starts a process that has died again, not one that raises
+            raise
+        tally.ready.remote(self.actor)
+
+    def __del__(self) -> None:
+        """Ray Data's way to tell an actor that the work is done."""
+        if hasattr(self, "worker"):
+            self.worker.close()
+            self.tally.closed.remote(self.actor)
+
+    async def __call__(self, row: dict[str, Any]) -> list[dict[str, Any]]:
+        """The finished row, or nothing: what is not written is done again by the next run.
+
+        Raises:
+            PipelineError: the job has to end.
+        """
+        leave = await self.tally.ask.remote(row[ID])
+        if leave.stop is not None:
+            raise PipelineError(leave.stop)
+        if leave.aside:
+            return []
+        async with self._admitted(leave.alone):
+            self.tally.begin.remote(self.actor, row[ID])
+            try:
+                finished = await self._attempt(row)
+            except (GeneratorError, VerifierError) as error:
+                self.tally.fail.remote(self.actor, row[ID], str(error))
+                return []
+            except Exception as error:  # whatever is wrong with one row, a week of others goes on
+                self.tally.fail.remote(self.actor, row[ID], f"{type(error).__name__}: {error}")
+                return []
+        payload = json.dumps(finished.payload)
+        self.tally.finish.remote(self.actor, row[ID], finished.counts)
+        return [{ID: row[ID], NUMBER: row[NUMBER], STATUS: finished.status, PAYLOAD: payload}]
+
+    async def _attempt(self, row: dict[str, Any]) -> Finished:
+        """The row, tried again after an infrastructure error."""
+        for attempt in range(1 + RETRIES):
+            try:
+                return await self.worker.work(row)
+            except (GeneratorError, VerifierError) as error:
+                if self.worker.dead:
+                    await self._die(str(error))
+                if attempt == RETRIES:
+                    raise
+                await asyncio.sleep(2.0**attempt)
+        raise AssertionError("unreachable")
+
+    async def _die(self, cause: str) -> None:
+        """End this process: Ray starts another one, and gives it this block again."""
+        try:
+            await asyncio.wait_for(self.tally.dying.remote(self.actor, cause), TALLY_SECONDS)
+        finally:
+            os._exit(1)
+
+    @asynccontextmanager
+    async def _admitted(self, alone: bool) -> AsyncIterator[None]:
+        """Wait until the row may use the engine: for itself, or beside any others but one that has it for itself."""
+        async with self.change:
+            await self.change.wait_for(lambda: not self.lonely)
+            if alone:
+                self.lonely = True
+                await self.change.wait_for(lambda: self.in_flight == 0)
+            self.in_flight += 1
+        try:
+            yield
+        finally:
+            async with self.change:
+                self.in_flight -= 1
+                if alone:
+                    self.lonely = False
+                self.change.notify_all()

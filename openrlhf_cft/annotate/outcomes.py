@@ -1,0 +1,150 @@
+"""The finished rows on disk: Ray Data's files, the checkpoint that goes with them, and both made whole after a crash.
+
+Ray Data writes a block as `checkpoint/BASE.pending.parquet` (ids), then `outcomes/BASE-0.parquet` (rows), and renames
+the first to `checkpoint/BASE.parquet`. What a crash, a full disk or a cut file leaves is put in order by one rule:
+
+- a data file that has its footer is done, and the checkpoint is made to say so; anything else is done again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from openrlhf_cft.annotate.source import NUMBER
+from openrlhf_cft.records import ID
+from openrlhf_cft.storage import BATCH_ROWS, Place
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+PARQUET, PENDING = ".parquet", ".pending.parquet"
+READERS = 16  # threads, which wait for the filesystem
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file of finished rows."""
+
+    file: Place
+    rows: int
+    first: int  # smallest and largest number of a row in the source
+    last: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Consecutive rows of the source, and what became of them."""
+
+    source: pa.Table  # n rows of the prompts file
+    done: dict[int, dict[str, Any]]  # the finished ones, by their position in `source`
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """The directories of data and of checkpoints."""
+
+    data: Place
+    checkpoint: Place
+
+    def repair(self) -> tuple[int, list[str]]:
+        """Make data and checkpoint agree, and remove what is cut. Not to be called while a job is running.
+
+        Returns:
+            The number of finished rows, and names of the data files that were cut, whose rows are done again.
+
+        Raises:
+            OSError: a file cannot be reached, so nothing is known about it; nothing is removed for that.
+        """
+        saved = self.checkpoint.files(PARQUET)  # first: data of a checkpoint that is there is there too
+        data = {file.name.rpartition("-")[0]: file for file in self.data.files(PARQUET)}
+        committed = {file.name.removesuffix(PARQUET): file for file in saved if not file.name.endswith(PENDING)}
+        parts = dict(zip(data, _concurrently(_part, data.values()), strict=True))
+        ids = dict(zip(committed, _concurrently(_count, committed.values()), strict=True))
+        for base, part in parts.items():
+            if part is None:
+                data[base].delete()
+            elif ids.get(base) != part.rows:
+                self._commit(part.file, self.checkpoint / f"{base}{PARQUET}")
+        for file in saved:
+            if file.name.endswith(PENDING) or parts.get(file.name.removesuffix(PARQUET)) is None:
+                file.delete()
+        cut = [data[base].name for base, part in parts.items() if part is None]
+        return sum(part.rows for part in parts.values() if part), cut
+
+    def _commit(self, file: Place, target: Place) -> None:
+        """Write the checkpoint of a data file."""
+        import pyarrow.parquet as pq
+
+        self.checkpoint.make_dir()
+        partial = target.partial()
+        with pq.ParquetFile(file.path, filesystem=file.filesystem) as found:
+            pq.write_table(found.read([ID]), partial.path, filesystem=partial.filesystem)
+        partial.move(target)
+
+    def rows(self, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
+        """The finished rows, in no order."""
+        for file in self.data.files(PARQUET):
+            yield from file.rows(columns)
+
+    def in_order(self, prompts: Place) -> Iterator[Batch]:
+        """Every row of the source once, in its order, with its outcome where there is one.
+
+        Only a few files are in memory at a time. A row that two files have, because a driver that was believed dead
+        still wrote, counts once.
+        """
+        import pyarrow.parquet as pq
+
+        found = _concurrently(_part, self.data.files(PARQUET))
+        parts = sorted((part for part in found if part), key=lambda part: part.first, reverse=True)
+        ahead: dict[int, dict[str, Any]] = {}
+        with pq.ParquetFile(prompts.path, filesystem=prompts.filesystem) as file:
+            for record_batch in file.iter_batches(batch_size=BATCH_ROWS):
+                source = _table(record_batch)
+                numbers = source[NUMBER].to_pylist()
+                while parts and parts[-1].first <= numbers[-1]:
+                    for row in parts.pop().file.rows():
+                        ahead.setdefault(row[NUMBER], row)
+                done = {at: ahead.pop(number) for at, number in enumerate(numbers) if number in ahead}
+                yield Batch(source, done)
+
+
+def _table(batch: pa.RecordBatch) -> pa.Table:
+    import pyarrow as pa
+
+    return pa.Table.from_batches([batch])
+
+
+def _concurrently(function: Callable[[Place], T], files: Any) -> list[T]:
+    """`function` of each file, in their order."""
+    with ThreadPoolExecutor(READERS) as pool:
+        return list(pool.map(function, files))
+
+
+def _part(file: Place) -> Part | None:
+    """What a data file holds, by its footer; None where it is cut."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        footer = pq.read_metadata(file.path, filesystem=file.filesystem)
+    except pa.ArrowInvalid:  # no footer; a filesystem that fails raises OSError
+        return None
+    column = footer.schema.names.index(NUMBER)
+    groups = [footer.row_group(i).column(column).statistics for i in range(footer.num_row_groups)]
+    return Part(file, footer.num_rows, min(g.min for g in groups), max(g.max for g in groups))
+
+
+def _count(file: Place) -> int | None:
+    """The number of ids in a checkpoint file; None where it is cut."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return int(pq.read_metadata(file.path, filesystem=file.filesystem).num_rows)
+    except pa.ArrowInvalid:
+        return None

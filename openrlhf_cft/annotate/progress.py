@@ -1,0 +1,118 @@
+"""How far a running job is: a line every few seconds, and the same as metrics of Ray, beside its dashboard.
+
+Metrics are gauges, named `openrlhf_cft_NAME` in Ray and `ray_openrlhf_cft_NAME` where Prometheus scrapes them.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import ray.actor
+
+PROGRESS_SECONDS = 10.0
+GAUGES = {
+    "rows": "rows done by this run",
+    "rows_left": "rows of this run that are not done",
+    "positions": "response tokens whose counterfactuals are done",
+    "critical_share": "critical tokens of all positions",
+    "rollouts": "counterfactuals that were verified",
+    "rollouts_per_second": "over this run",
+    "decoded_tokens": "tokens that engines generated",
+    "decoded_tokens_per_second": "over this run",
+    "eta_seconds": "until the last row, at the pace of this run",
+    "engines": "engines that are up",
+    "engine_deaths": "engines that died in this run",
+}
+
+
+class Progress:
+    """Prints and publishes the tally's counters while a job runs (a context manager).
+
+    Args:
+        tally: the actor that counts.
+        report: counters and seconds to the line that is printed.
+        total: rows that this run has to do.
+    """
+
+    def __init__(
+        self, tally: ray.actor.ActorHandle, report: Callable[[dict[str, float], float], str], total: int
+    ) -> None:
+        from ray.util.metrics import Gauge
+
+        self._tally, self._report, self._total = tally, report, total
+        self._gauges = {name: Gauge(f"openrlhf_cft_{name}", text) for name, text in GAUGES.items()}
+        self._started: float | None = None  # when the first engine was up: rates count from there
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Progress:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        import ray
+
+        while not self._done.wait(PROGRESS_SECONDS):
+            try:
+                counts, engines, _ = ray.get(self._tally.read.remote(), timeout=5)
+                if not counts and not engines:
+                    print("engines are starting", flush=True)
+                    continue
+                self._started = self._started or time.monotonic() - PROGRESS_SECONDS
+                seconds = time.monotonic() - self._started
+                for name, value in measures(counts, engines, seconds, self._total).items():
+                    self._gauges[name].set(value)
+                print(self._report(counts, seconds), flush=True)
+            except (ray.exceptions.RayError, TimeoutError, OSError):
+                continue  # it only informs; a lost reading or a full disk is no reason to stop here
+
+
+def measures(counts: dict[str, float], engines: int, seconds: float, total: int) -> dict[str, float]:
+    """The values of `GAUGES`, as far as there are any yet.
+
+    Args:
+        counts: sums over the rows that are done.
+        engines: how many are up.
+        seconds: since the first of them was.
+        total: rows that this run has to do.
+    """
+    rows, positions = counts.get("rows", 0), counts.get("positions", 0)
+    found: dict[str, float] = {"rows": rows, "rows_left": total - rows, "engines": engines}
+    found["engine_deaths"] = counts.get("deaths", 0)
+    for name in ("positions", "rollouts", "decoded_tokens"):
+        found[name] = counts.get(name, 0)
+    for name in ("rollouts", "decoded_tokens"):
+        found[f"{name}_per_second"] = found[name] / seconds
+    if positions:
+        found["critical_share"] = counts.get("critical", 0) / positions
+    if rows:
+        found["eta_seconds"] = seconds / rows * (total - rows)
+    return found
+
+
+def line(counts: dict[str, float], seconds: float, total: int, detail: str) -> str:
+    """`12/400 rows, DETAIL, 380 tokens/s, ETA 90 s`, and how often engines died."""
+    now = measures(counts, 0, seconds, total)
+    eta = f"{now['eta_seconds']:.0f} s" if "eta_seconds" in now else "?"
+    text = f"{now['rows']:.0f}/{total} rows, {detail}, {now['decoded_tokens_per_second']:.0f} tokens/s, ETA {eta}"
+    deaths = now["engine_deaths"]
+    return f"{text}, engines died {deaths:.0f} times" if deaths else text
+
+
+def annotation_line(counts: dict[str, float], seconds: float, total: int) -> str:
+    """The progress line of annotation."""
+    now: dict[str, Any] = measures(counts, 0, seconds, total)
+    share = f"{now['critical_share']:.1%} critical" if "critical_share" in now else "none critical yet"
+    annotated = f"{counts.get('annotated', 0):.0f} annotated, {now['positions']:.0f} positions"
+    return line(counts, seconds, total, f"{annotated}, {share}, {now['rollouts_per_second']:.1f} rollouts/s")

@@ -1,0 +1,143 @@
+"""What is known of a running job, kept by one Ray actor: counters, rows in flight, deaths of engines, rows set aside.
+
+Rules, by which a job ends whatever happens:
+
+- a row that was in flight `ALONE_AFTER` times when its engine died runs alone from then on, and is set aside once it
+  was in flight `ASIDE_AFTER` times: then it is the row that kills, and the others finish;
+- a row that is set aside, or that failed, is left for the next run;
+- the job ends with the cause when no engine starts at all, and when no row is finished while engines die
+  `DEATHS_PER_ENGINE` times each, `ASIDES` rows are set aside or `FAILURES` rows fail.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+ALONE_AFTER = 2
+ASIDE_AFTER = 4
+DEATHS_PER_ENGINE = 6  # more than ASIDE_AFTER: one row that kills ends no job
+ASIDES = 3
+FAILURES = 100
+KILLED = "its process was killed, for instance for want of memory"
+
+
+@dataclass(frozen=True)
+class Leave:
+    """What an actor may do with a row."""
+
+    alone: bool = False  # no other row may be in flight on the engine
+    aside: bool = False  # the row is left out
+    stop: str | None = None  # the job ends, for this reason
+
+
+class Tally:
+    """Counters of this run, and what the actors tell. Loses its memory when its process dies, and then counts anew."""
+
+    def __init__(self, engines: int) -> None:
+        self.counts: dict[str, float] = {}
+        self.failures: dict[str, str] = {}  # by row id
+        self.open: set[str] = set()  # actors with an engine
+        self._limit = DEATHS_PER_ENGINE * engines
+        self._in_flight: dict[str, set[str]] = {}  # row ids by actor
+        self._strikes: dict[str, int] = {}  # by row id
+        self._causes: dict[str, str] = {}  # by actor: why its engine is about to be ended
+        self._aside: set[str] = set()  # row ids: their blocks come again while another row of them kills
+        self._deaths = 0  # since a row was last finished or set aside
+        self._failed = self._asides = 0  # since a row was last finished
+        self._stop: str | None = None
+        self._known: set[str] = set()  # actors that have been started
+        self._was_ready = False  # whether an engine has ever been
+        self._last = ""
+
+    def start(self, actor: str) -> str | None:
+        """An actor's process begins: the first one, or one in the place of one that died.
+
+        Returns:
+            Why the job has to end; None where it goes on.
+        """
+        if actor in self._known:
+            self._died(actor)
+        self._known.add(actor)
+        self.open.discard(actor)
+        return self.reason()
+
+    def stop(self, reason: str) -> None:
+        """The job has to end."""
+        self._stop = self._stop or reason
+
+    def refused(self, actor: str, cause: str) -> None:
+        """The engine of an actor did not start; its process will end. Where others have started, it is tried again."""
+        self._causes[actor] = cause
+        if not self._was_ready:
+            self.stop(f"an engine does not start: {cause}")
+
+    def ready(self, actor: str) -> None:
+        """The engine of an actor is up."""
+        self._was_ready = True
+        self.open.add(actor)
+
+    def closed(self, actor: str) -> None:
+        """The engine of an actor has ended as it should."""
+        self.open.discard(actor)
+
+    def dying(self, actor: str, cause: str) -> None:
+        """The engine of an actor is broken; its process will end."""
+        self._causes[actor] = cause
+
+    def ask(self, row_id: str) -> Leave:
+        """Whether and how a row may be done."""
+        reason = self.reason()
+        strikes = self._strikes.get(row_id, 0)
+        if reason is not None:
+            return Leave(stop=reason)
+        if row_id in self._aside:
+            return Leave(aside=True)
+        if strikes >= ASIDE_AFTER:
+            self._deaths = 0
+            self._asides += 1
+            self._aside.add(row_id)
+            self.failures[row_id] = f"set aside, the engine died {strikes} times with it; the last time: {self._last}"
+            return Leave(aside=True)
+        return Leave(alone=strikes >= ALONE_AFTER)
+
+    def begin(self, actor: str, row_id: str) -> None:
+        """A row is on the engine from now on."""
+        self._in_flight.setdefault(actor, set()).add(row_id)
+
+    def finish(self, actor: str, row_id: str, counts: dict[str, float]) -> None:
+        """A row is finished."""
+        self._in_flight.get(actor, set()).discard(row_id)
+        self._strikes.pop(row_id, None)
+        self.failures.pop(row_id, None)
+        self._deaths = self._failed = self._asides = 0
+        for name, value in counts.items():
+            self.counts[name] = self.counts.get(name, 0) + value
+
+    def fail(self, actor: str, row_id: str, error: str) -> None:
+        """A row could not be finished, though the engine lives."""
+        self._in_flight.get(actor, set()).discard(row_id)
+        self.failures[row_id] = self._last = error
+        self._failed += 1
+
+    def read(self) -> tuple[dict[str, float], int, list[tuple[str, str]]]:
+        """The counters, the number of engines that are up, the rows that were left out and why."""
+        return self.counts, len(self.open), list(self.failures.items())
+
+    def _died(self, actor: str) -> None:
+        self._deaths += 1
+        self.counts["deaths"] = self.counts.get("deaths", 0) + 1
+        self._last = self._causes.pop(actor, KILLED)
+        for row_id in self._in_flight.pop(actor, set()):
+            self._strikes[row_id] = self._strikes.get(row_id, 0) + 1
+
+    def reason(self) -> str | None:
+        """Why the job has to end; None where it goes on."""
+        if self._stop is None and self._asides >= ASIDES:
+            self._stop = f"{self._asides} rows in a row killed the engine; the last time: {self._last}"
+        if self._stop is not None:
+            return self._stop
+        if self._deaths >= self._limit:
+            return f"engines died {self._deaths} times without finishing a row; the last time: {self._last}"
+        if self._failed >= FAILURES:
+            return f"{self._failed} rows in a row failed; the last one: {self._last}"
+        return None

@@ -1,0 +1,165 @@
+"""A path on any filesystem that pyarrow knows: a local one, or `s3://`, `gs://`, `hdfs://`, `abfs://` and the like.
+
+out = place("s3://bucket/annotated")
+(out / "summary.json").write_text("{}")     # whole or absent
+for file in (out / "outcomes").files(".parquet"): ...
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from pyarrow import NativeFile
+    from pyarrow.fs import FileSystem
+
+BATCH_ROWS = 256
+
+
+@dataclass(frozen=True)
+class Place:
+    """A file or directory. Travels to other processes; credentials in its URI are never part of `str(place)`."""
+
+    filesystem: FileSystem
+    path: str
+
+    def __truediv__(self, name: str) -> Place:
+        return Place(self.filesystem, f"{self.path.rstrip('/')}/{name}")
+
+    def __str__(self) -> str:
+        return self.path if self.is_local else f"{self.filesystem.type_name}://{self.path}"
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.path.rstrip("/").rpartition("/")[2]
+
+    @property
+    def is_local(self) -> bool:
+        """Whether this is a path of this machine."""
+        return str(self.filesystem.type_name) == "local"
+
+    def exists(self) -> bool:
+        """Whether there is a file or a directory."""
+        from pyarrow.fs import FileType
+
+        return self.filesystem.get_file_info(self.path).type != FileType.NotFound
+
+    def is_dir(self) -> bool:
+        """Whether there is a directory; on an object store, whether anything is below."""
+        from pyarrow.fs import FileType
+
+        return self.filesystem.get_file_info(self.path).type == FileType.Directory
+
+    def make_dir(self) -> None:
+        """Make the directory and those above it, where the filesystem has any."""
+        self.filesystem.create_dir(self.path, recursive=True)
+
+    def files(self, ending: str) -> list[Place]:
+        """The files in this directory whose names end so, sorted; none where there is no such directory."""
+        from pyarrow.fs import FileSelector, FileType
+
+        found = self.filesystem.get_file_info(FileSelector(self.path, allow_not_found=True))
+        paths = (info.path for info in found if info.type == FileType.File and info.base_name.endswith(ending))
+        return [Place(self.filesystem, path) for path in sorted(paths)]
+
+    def open_input(self) -> NativeFile:
+        """A file to read, which can seek."""
+        return self.filesystem.open_input_file(self.path)
+
+    def read_text(self) -> str:
+        """The whole of a text file."""
+        with self.open_input() as file:
+            return bytes(file.read()).decode()
+
+    def write_text(self, text: str) -> None:
+        """Write a text file so that it is whole or absent, whatever happens meanwhile."""
+        partial = self.partial()
+        with self.filesystem.open_output_stream(partial.path) as stream:
+            stream.write(text.encode())
+        partial.move(self)
+
+    def partial(self) -> Place:
+        """Where to write a file that is to be moved here once it is whole.
+
+        Where files are objects it is here: one appears only when it is closed, and S3 moves none over 5 GB.
+        """
+        if not self.is_local:
+            return self
+        return Place(self.filesystem, f"{self.path}.partial")
+
+    def move(self, target: Place) -> None:
+        """Move this file, replacing what is there; in one step on a local filesystem."""
+        if self.path != target.path:
+            self.filesystem.move(self.path, target.path)
+
+    def delete(self) -> None:
+        """Delete this file."""
+        self.filesystem.delete_file(self.path)
+
+    def clear(self) -> None:
+        """Delete what is in this directory, where there is one."""
+        if self.is_dir():
+            self.filesystem.delete_dir_contents(self.path)
+
+    def rows(self, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
+        """The rows of a Parquet file, one record batch in memory at a time."""
+        import pyarrow.parquet as pq
+
+        with pq.ParquetFile(self.path, filesystem=self.filesystem) as file:
+            for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=columns):
+                yield from batch.to_pylist()
+
+
+def place(value: str | Path) -> Place:
+    """A local path or a URI.
+
+    Raises:
+        ValueError: a URI that pyarrow cannot read, or of a filesystem that it does not know.
+    """
+    from pyarrow.fs import FileSystem, LocalFileSystem
+
+    if isinstance(value, Path) or "://" not in value:
+        return Place(LocalFileSystem(), os.path.abspath(value))
+    try:
+        filesystem, path = FileSystem.from_uri(value)
+    except (ValueError, OSError, NotImplementedError) as error:
+        told = str(error).replace(value, hidden(value))
+        raise ValueError(f"{hidden(value)!r} is on no filesystem that pyarrow can reach: {told}") from None
+    return Place(filesystem, path)
+
+
+def hidden(uri: str) -> str:
+    """A URI without the credentials that may be in it."""
+    scheme, separator, rest = uri.partition("://")
+    return f"{scheme}{separator}{rest.partition('?')[0].rpartition('@')[2]}"
+
+
+def lock(directory: Place) -> TextIO | None:
+    """Keep others from working on a directory until the returned file is closed or this process ends, however it does.
+
+    Only local filesystems have locks; elsewhere nothing happens, and None is returned.
+
+    Raises:
+        ValueError: another process holds it; names that process.
+    """
+    if not directory.is_local:
+        return None
+    file = open(os.path.join(directory.path, "lock"), "a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.seek(0)
+        holder = file.read().strip() or "another process"
+        file.close()
+        raise ValueError(f"{holder} is working on {str(directory)!r}: wait for it or end it") from None
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+    file.flush()
+    return file

@@ -1,0 +1,97 @@
+"""The state of a job, and the data set from it: what is left to do, what an earlier run leaves, what is not stored."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from test_storage import bucket
+from train_helpers import make_model
+
+from openrlhf_cft.annotate import workdir
+from openrlhf_cft.annotate.dataset import write_dataset
+from openrlhf_cft.annotate.engine_actor import PipelineError
+from openrlhf_cft.annotate.pipeline import PoolSettings
+from openrlhf_cft.annotate.source import SourceSettings
+from openrlhf_cft.annotate.workdir import Workdir
+from openrlhf_cft.storage import place
+
+__all__ = ["bucket"]
+QUESTIONS = "".join(json.dumps({"question": f"what is {i}?", "answer": str(i)}) + "\n" for i in range(4))
+
+
+def report(counts: dict[str, float], seconds: float, total: int) -> str:
+    return ""
+
+
+def prepared(tmp_path: Path, dataset: str) -> tuple[Workdir, dict[str, Any]]:
+    model = make_model(tmp_path / "model")
+    work = Workdir(place(tmp_path / "out" / ".annotate"), "test")
+    source = SourceSettings(dataset, input_key="question", label_key="answer")
+    return work, work.prepare(source, str(model), {})
+
+
+def finish(work: Workdir, name: str, numbers: list[int]) -> None:
+    """Rows as a worker leaves them: done, but not annotated."""
+    work.outcomes.data.make_dir()
+    payload = json.dumps({"counts": {"rows": 1}})
+    columns = {"id": [str(n) for n in numbers], "_number": numbers}
+    table = pa.table({**columns, "status": ["wrong"] * len(numbers), "payload": [payload] * len(numbers)})
+    pq.write_table(table, f"{work.outcomes.data.path}/{name}-0.parquet")
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> str:
+    (tmp_path / "questions.jsonl").write_text(QUESTIONS)
+    return str(tmp_path / "questions.jsonl")
+
+
+@pytest.mark.parametrize(("files", "left"), [([[0, 1]], 2), ([[0, 1, 2], [1, 2]], 1), ([[0, 1], [2, 3]], None)])
+def test_a_row_that_is_there_twice_is_done_once(
+    tmp_path: Path, source: str, monkeypatch: pytest.MonkeyPatch, files: list[list[int]], left: int | None
+) -> None:
+    work, config = prepared(tmp_path, source)
+    for number, numbers in enumerate(files):
+        finish(work, f"file{number}", numbers)
+    asked: list[int] = []
+    monkeypatch.setattr(workdir, "run", lambda *arguments: asked.append(arguments[-1]) or [])
+    work.run(config["rows"], None, PoolSettings(), report)  # type: ignore[arg-type]
+    assert asked == ([] if left is None else [left])
+
+
+def test_rows_that_end_the_job_are_told_and_kept(
+    tmp_path: Path, source: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def end(*_: object) -> None:
+        raise PipelineError("3 rows in a row killed the engine", [("2", "set aside")])
+
+    work, config = prepared(tmp_path, source)
+    monkeypatch.setattr(workdir, "run", end)
+    with pytest.raises(PipelineError, match="3 rows in a row"):
+        work.run(config["rows"], None, PoolSettings(), report)  # type: ignore[arg-type]
+    assert "not finished, left for the next run: row '2': set aside" in capsys.readouterr().out
+    assert json.loads((work.root / "failed.jsonl").read_text()) == {"id": "2", "error": "set aside"}
+
+
+def test_files_of_an_earlier_run_are_no_part_of_the_data_set(tmp_path: Path, source: str) -> None:
+    work, config = prepared(tmp_path, source)
+    finish(work, "file", [0, 1, 2, 3])
+    out = place(tmp_path / "out")
+    for name in ("part-00000.parquet", "part-00007.parquet", "mine.parquet"):
+        (out / name).write_text("old")
+    assert write_dataset(out, work, config) == {"rows": 4}
+    assert [file.name for file in out.files("")] == ["mine.parquet", "part-00000.parquet"]
+    assert pq.read_table(f"{out.path}/part-00000.parquet").num_rows == 0
+
+
+def test_credentials_are_not_stored(tmp_path: Path, source: str, bucket: str) -> None:
+    copy = place(bucket.format("questions.jsonl"))
+    place(bucket.format("x")).make_dir()
+    copy.write_text(QUESTIONS)
+    work, config = prepared(tmp_path, bucket.format("questions.jsonl") + f",{source}")
+    assert config["rows"] == 8 and config["source"]["dataset"] == f"s3://bucket/questions.jsonl,{source}"
+    assert "secret" not in (work.root / "config.json").read_text()
