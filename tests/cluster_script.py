@@ -1,0 +1,118 @@
+"""A real Ray cluster of two nodes on this machine, and one command submitted to it; the second node is killed midway.
+
+    python cluster_script.py OUTPUT_DIR COMMAND...      run by `test_cluster.py` in a network and process namespace
+
+OUTPUT_DIR is that of the command, an annotation. The last line is JSON: what was seen meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+HEAD, SECOND = "127.0.0.1", "127.0.0.2"
+PORT, DASHBOARD = 6379, 8265  # of a namespace of their own
+ENGINES = "ray_openrlhf_cft_engines"
+NODE = ["--num-cpus=6", "--object-store-memory=200000000"]
+
+
+def ray(*arguments: str) -> None:
+    done = subprocess.run(["ray", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode:
+        raise SystemExit(f"ray {' '.join(arguments)}:\n{done.stdout}")
+
+
+def line_of(process: psutil.Process) -> str:
+    with contextlib.suppress(psutil.Error):
+        return " ".join(process.cmdline())
+    return ""
+
+
+def members(node: str) -> list[psutil.Process]:
+    """The raylet of a node and all that it started."""
+    mark = f"--node_ip_address={node}"
+    raylets = [p for p in psutil.process_iter() if "raylet/raylet " in line_of(p) and mark in line_of(p)]
+    return [process for raylet in raylets for process in [raylet, *raylet.children(recursive=True)]]
+
+
+def engines(node: str) -> int:
+    return sum("EngineCore" in line_of(process) for process in members(node))
+
+
+def kill(processes: list[psutil.Process]) -> list[str]:
+    """What was killed."""
+    found = []
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            found.append(line_of(process)[:40])
+            process.kill()
+    return found
+
+
+def checkpoints(output_dir: Path) -> int:
+    files = (output_dir / ".annotate" / "checkpoint").glob("*.parquet")
+    return sum("pending" not in file.name for file in files)
+
+
+def wait_for(what: str, condition: Any, job: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 400
+    while not condition():
+        if job.poll() is not None or time.monotonic() > deadline:
+            raise SystemExit(f"cluster: no {what}")
+        time.sleep(0.2)
+
+
+def metrics() -> dict[str, float]:
+    """Ours, as Prometheus would find them on the head node."""
+    import ray
+
+    ray.init(address=f"{HEAD}:{PORT}", log_to_driver=False, logging_level="ERROR")
+    ports = [node["MetricsExportPort"] for node in ray.nodes() if node["NodeManagerAddress"] == HEAD]
+    ray.shutdown()
+    with urllib.request.urlopen(f"http://{HEAD}:{ports[0]}/metrics") as page:
+        lines = page.read().decode().splitlines()
+    ours = (line for line in lines if line.startswith("ray_openrlhf_cft_"))
+    return {line.partition("{")[0]: float(line.rpartition(" ")[2]) for line in ours}
+
+
+def main() -> None:
+    output_dir, command = Path(sys.argv[1]), sys.argv[2:]
+    socket.setdefaulttimeout(10)
+    os.environ |= {"RAY_DISABLE_USAGE_STATS": "1", "RAY_metrics_report_interval_ms": "1000"}
+    ray("start", "--head", f"--node-ip-address={HEAD}", f"--port={PORT}", f"--dashboard-port={DASHBOARD}", *NODE)
+    ray("start", f"--address={HEAD}:{PORT}", f"--node-ip-address={SECOND}", *NODE)
+    submit = ["ray", "job", "submit", f"--address=http://{HEAD}:{DASHBOARD}", "--", *command]
+    job = subprocess.Popen(submit, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    output: list[str] = []
+    assert job.stdout is not None
+    reader = threading.Thread(target=output.extend, args=(job.stdout,))
+    reader.start()
+    try:
+        wait_for("engine on each node", lambda: engines(HEAD) and engines(SECOND), job)
+        wait_for("row", lambda: checkpoints(output_dir), job)
+        seen: dict[str, Any] = {}
+        wait_for("two engines at work", lambda: seen.update(metrics()) or seen.get(ENGINES) == 2, job)
+        seen["checkpoints"] = checkpoints(output_dir)
+        seen["killed"] = kill(members(SECOND))
+    finally:
+        if sys.exc_info()[0] is not None:
+            job.kill()
+        job.wait()
+        reader.join()
+        print("".join(output))
+    print(json.dumps({**seen, "code": job.returncode}))
+
+
+if __name__ == "__main__":
+    main()

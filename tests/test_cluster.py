@@ -1,0 +1,63 @@
+"""`ray job submit` of the real command to a real Ray cluster of two nodes, one of which is killed while it works."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from test_end_to_end import FLAGS, model
+
+from openrlhf_cft.records import MASK, RESPONSE_IDS, read_rows
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+__all__ = ["model"]
+SUMS = [(first, second) for first in range(1, 8) for second in range(1, 17)]
+SCRIPT = Path(__file__).with_name("cluster_script.py")
+# Its ports are its own then, and nothing outlives it.
+NAMESPACE = ["unshare", "--user", "--map-root-user", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
+
+
+def in_namespace(command: list[str]) -> str:
+    """The output of a command that has to succeed, in a namespace of its own where that is possible."""
+    possible = shutil.which("ip") and subprocess.run([*NAMESPACE, "true"], capture_output=True).returncode == 0
+    wrapped = [*NAMESPACE, "bash", "-c", 'ip link set lo up && exec "$@"', "bash", *command] if possible else command
+    process = subprocess.Popen(
+        wrapped, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    try:
+        output = process.communicate(timeout=800)[0]
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 0, output
+    return output
+
+
+def test_a_node_is_killed_and_nothing_is_lost(model: Path, tmp_path: Path) -> None:
+    questions, out = tmp_path / "questions.jsonl", tmp_path / "out"
+    rows = [{"question": f"What is {a} + {b}?", "answer": str(a + b)} for a, b in SUMS]
+    questions.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = [sys.executable, "-m", "openrlhf_cft.cli.annotate", "--model.model_name_or_path", str(model), *FLAGS]
+    command += ["--data.dataset", str(questions), "--vllm.num_engines", "2", "--vllm.rows_in_flight", "16"]
+    command += ["--annotate.max_new_tokens", "16", "--ckpt.output_dir", f"file://{out}"]
+    output = in_namespace([sys.executable, str(SCRIPT), str(out), *command])
+    print(output)
+    seen = json.loads(output.splitlines()[-1])
+    assert seen["code"] == 0
+    assert seen["ray_openrlhf_cft_engines"] == 2 and seen["ray_openrlhf_cft_rows"] >= 0
+    assert 0 < 16 * seen["checkpoints"] < len(SUMS), "killed too late to show anything"
+    assert sum("EngineCore" in name for name in seen["killed"]) == 1, "a node without an engine"
+    summary = json.loads((out / ".annotate" / "summary.json").read_text())
+    assert summary["rows_read"] == len(SUMS) and summary["failed"] == 0
+    done = Counter(row["id"] for row in read_rows(out / ".annotate" / "outcomes", ["id"]))
+    assert done == Counter({str(number): 1 for number in range(len(SUMS))})
+    annotated = list(read_rows(out))
+    assert len(annotated) == summary["annotated"] > 0
+    assert all(len(row[MASK]) == len(row[RESPONSE_IDS]) > 0 for row in annotated)
