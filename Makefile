@@ -25,16 +25,18 @@ STAMP := $(VENV)/.stamp
 PARTIAL := $(VENV)/.partial
 PIP := $(VENV)/bin/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help setup quickstart check test test-all bench-train bench-annotate bench-verify clean
+.PHONY: help setup quickstart check test test-all chaos bench-train bench-annotate bench-verify bench-scale clean
 
 help:
 	echo "make quickstart   set up, then the whole pipeline on a small model"
 	echo "make test         style, types and the tests (on 2 cores, minutes)"
 	echo "make test-all     every test: also full matrices and the set-up from scratch"
 	echo "make check        style and types only"
+	echo "make chaos        an annotation that is killed, starved and cut again and again: nothing lost, nothing twice"
 	echo "make bench-train  a training step of CFT against stock SFT: time, memory, gradient"
 	echo "make bench-annotate  annotation against one rollout at a time and against batches"
 	echo "make bench-verify  verdicts per second, and what verifying costs decoding"
+	echo "make bench-scale  1 to 64 engines that sleep on one machine; driver memory by rows"
 	echo "make setup        the environment only, in $(VENV)"
 	echo "make clean        remove the environment and what tools have cached"
 
@@ -48,11 +50,23 @@ check: $(STAMP)
 	ruff format --check .
 	mypy
 
+# Jobs whose engine is scripted mostly wait, so they run beside the other tests.
+WAITING := tests/test_faults.py tests/test_pipeline.py tests/test_storage.py
+
 test: check
-	python -m pytest -m "not all"
+	python -m pytest -m "not all" $(WAITING) &> $(VENV)/waiting.log & waiting=$$!
+	trap "kill $$waiting 2> /dev/null || true" EXIT
+	failed=0
+	python -m pytest -m "not all" $(addprefix --ignore=,$(WAITING)) || failed=1
+	wait $$waiting || failed=1
+	cat $(VENV)/waiting.log
+	exit $$failed
 
 test-all: check
 	python -m pytest
+
+chaos: $(STAMP)
+	python tests/chaos.py
 
 bench-train: $(STAMP)
 	python examples/make_model.py --output_dir $(VENV)/smollm2
@@ -68,6 +82,9 @@ bench-verify: $(STAMP)
 	python examples/make_model.py --output_dir $(VENV)/smollm2
 	eval "$$(python -m openrlhf_cft.platform)"
 	python examples/bench_verify.py --model $(VENV)/smollm2
+
+bench-scale: $(STAMP)
+	python examples/bench_scale.py
 
 clean:
 	rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache
