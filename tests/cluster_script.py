@@ -13,6 +13,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
@@ -87,10 +88,16 @@ def metrics() -> dict[str, float]:
 
 
 def main() -> None:
-    output_dir, command = Path(sys.argv[1]), sys.argv[2:]
     socket.setdefaulttimeout(10)
     os.environ |= {"RAY_DISABLE_USAGE_STATS": "1", "RAY_metrics_report_interval_ms": "1000"}
-    ray("start", "--head", f"--node-ip-address={HEAD}", f"--port={PORT}", f"--dashboard-port={DASHBOARD}", *NODE)
+    # Not Ray's usual folder: there it notes the address of this cluster, for every later `ray.init()` on the machine.
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
+        run(folder, Path(sys.argv[1]), sys.argv[2:])
+
+
+def run(folder: str, output_dir: Path, command: list[str]) -> None:
+    ports = [f"--port={PORT}", f"--dashboard-port={DASHBOARD}"]
+    ray("start", "--head", f"--node-ip-address={HEAD}", *ports, f"--temp-dir={folder}", *NODE)
     ray("start", f"--address={HEAD}:{PORT}", f"--node-ip-address={SECOND}", *NODE)
     submit = ["ray", "job", "submit", f"--address=http://{HEAD}:{DASHBOARD}", "--", *command]
     job = subprocess.Popen(submit, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
