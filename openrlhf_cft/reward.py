@@ -2,60 +2,140 @@
 
     python -m openrlhf.cli.train_ppo_ray --reward.remote_url PATH/TO/openrlhf_cft/reward.py --data.label_key answer ...
 
-`OPENRLHF_CFT_VERIFIER` names the verifier: math (default), choice or exact. A reward file of your own needs nothing
-of this: give it to `--reward.remote_url` as it is. Safe in threads, and in a process that holds a GPU: responses are
-judged in worker processes which are not forked from it.
+`OPENRLHF_CFT_VERIFIER` names the verifier: math (default), choice or exact. A label may name its own, so that one run
+mixes them: `{"verifier": "choice", "answer": "B"}`, as a struct column or as JSON text. A reward file of your own
+needs nothing of this: give it to `--reward.remote_url` as it is.
+
+Safe in threads, and in a process that holds a GPU: responses are judged in `OPENRLHF_CFT_VERIFIER_WORKERS` (default 2)
+worker processes which are not forked from it. An unknown verifier ends the job when OpenRLHF loads this file. After
+that nothing is raised, because OpenRLHF would log it at level INFO and leave the reward None: what goes wrong is
+rewarded 0, counted in the logs that OpenRLHF writes with every step, and the first of its kind said aloud.
 """
 
 from __future__ import annotations
 
 import functools
+import json
+import logging
 import os
 import re
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 from openrlhf_cft.records import Verdict
 from openrlhf_cft.verify import VERIFIERS
-from openrlhf_cft.verify.sandbox import VerifierPool
+from openrlhf_cft.verify.sandbox import VerifierError, VerifierPool
 
 VARIABLE = "OPENRLHF_CFT_VERIFIER"
+WORKERS = "OPENRLHF_CFT_VERIFIER_WORKERS"
+BAD_LABEL, FAILED = "bad_label", "failed"
+FAILURES = (str(Verdict.WRONG), str(Verdict.UNPARSABLE), str(Verdict.TIMEOUT), BAD_LABEL, FAILED)
+MIN_OVERLAP = 16  # characters other than white space of a cut prompt that have to be found at the start of a query
 
 # OpenRLHF decodes special tokens too, and a response ends with one or more.
 _SPECIAL_TOKENS = re.compile(r"(?:\s{0,9}<[|/]?[A-Za-z_|]{1,40}[|]?>\s{0,9})+\Z")
 _lock = threading.Lock()
+_said: set[str] = set()
+logger = logging.getLogger(__name__)
 
 
-def reward_func(queries: list[str], prompts: list[str], labels: list[str]) -> dict[str, Any]:
+def reward_func(queries: list[str], prompts: list[str], labels: list[Any]) -> dict[str, Any]:
     """Rewards of responses: 1 where the verifier calls one correct, else 0.
 
     Args:
         queries: (B,) prompts with their responses behind them, as OpenRLHF decodes them.
         prompts: (B,) the prompts alone.
-        labels: (B,) gold answers.
+        labels: (B,) gold answers, or mappings (or their JSON) of `verifier` and `answer`.
 
     Returns:
-        `rewards` and `scores`, float tensors (B,), and `extra_logs` with a tensor (B,) for each verdict but `correct`.
-
-    Raises:
-        ValueError: the environment names no verifier that is known.
-        VerifierError: the verifier's workers cannot run.
+        `rewards` and `scores`, float tensors (B,), and `extra_logs`, which maps `verdict/NAME` to a float tensor (B,),
+        1 where it holds: every verdict but `correct`; `bad_label`, where a label is empty, names no known verifier, or
+        is refused by its own; `failed`, where the verifier could not run, or the query does not begin with its prompt.
     """
     import torch
 
-    pairs = [
-        (response_of(query, prompt), str(label)) for query, prompt, label in zip(queries, prompts, labels, strict=True)
-    ]
-    judgements = _pool(os.environ.get(VARIABLE, "math")).judge_all(pairs)
-    scores = torch.tensor([judgement.score or 0.0 for judgement in judgements])
-    failures = [verdict for verdict in Verdict if verdict not in (Verdict.CORRECT, Verdict.TRUNCATED)]
-    logs = {str(verdict): torch.tensor([float(j.verdict is verdict) for j in judgements]) for verdict in failures}
+    outcomes = [_outcome(*row) for row in zip(queries, prompts, labels, strict=True)]
+    scores = torch.tensor([float(outcome == Verdict.CORRECT.value) for outcome in outcomes])
+    logs = {f"verdict/{name}": torch.tensor([float(outcome == name) for outcome in outcomes]) for name in FAILURES}
     return {"rewards": scores, "scores": scores, "extra_logs": logs}
 
 
+def _outcome(query: str, prompt: str, label: Any) -> str:
+    """The verdict on one response, or which failure stands in its way."""
+    try:
+        verifier, answer = verifier_and_answer(label)
+        if not _accepts(verifier, answer):
+            raise ValueError(f"the verifier {verifier!r} refuses the gold answer itself")
+    except ValueError as error:
+        _say_once(BAD_LABEL, f"label {_shown(label)}: {error}")
+        return BAD_LABEL
+    except VerifierError as error:
+        _say_once(FAILED, str(error))
+        return FAILED
+    try:
+        return _pool(verifier).judge_all([(response_of(query, prompt), answer)])[0].verdict.value
+    except (VerifierError, ValueError) as error:
+        _say_once(FAILED, str(error))
+        return FAILED
+
+
+def verifier_and_answer(label: Any) -> tuple[str, str]:
+    """The verifier that judges by this label, and the gold answer in it.
+
+    Raises:
+        ValueError: the label is empty, or its verifier unknown.
+    """
+    chosen = _mapping(label)
+    name, answer = (str(chosen["verifier"]), chosen["answer"]) if chosen else (_default(), label)
+    if name not in VERIFIERS:
+        raise ValueError(f"unknown verifier {name!r}; known: {', '.join(sorted(VERIFIERS))}")
+    if answer is None or not str(answer).strip():
+        raise ValueError("it is empty; --data.label_key names the column of the gold answers")
+    return name, str(answer)
+
+
 def response_of(query: str, prompt: str) -> str:
-    """The response in a query, without the special tokens that end it."""
-    return _SPECIAL_TOKENS.sub("", query.removeprefix(prompt))
+    """The response in a query, without the special tokens that end it.
+
+    A tokenizer need not give a prompt back as it was: white space may differ, and OpenRLHF cuts the start of a prompt
+    that is too long.
+
+    Raises:
+        ValueError: the query does not begin with the prompt, nor with the end of it.
+    """
+    return _SPECIAL_TOKENS.sub("", query[_prompt_end(query, prompt) :])
+
+
+def _prompt_end(query: str, prompt: str) -> int:
+    """The number of characters of a query that are its prompt."""
+    if query.startswith(prompt):
+        return len(prompt)
+    visible = [place for place, character in enumerate(query) if not character.isspace()]
+    text, wanted = "".join(query[place] for place in visible), "".join(prompt.split())
+    for start in range(max(1, len(wanted) - MIN_OVERLAP + 1)):
+        if text.startswith(wanted[start:]):
+            return visible[len(wanted) - start - 1] + 1
+    raise ValueError(f"the query {_shown(query)} does not begin with its prompt {_shown(prompt)}")
+
+
+def _mapping(label: Any) -> Mapping[str, Any] | None:
+    """The label as a mapping of `verifier` and `answer`, if that is what it is."""
+    if isinstance(label, str) and label.lstrip().startswith("{"):
+        try:
+            label = json.loads(label)
+        except ValueError:
+            return None  # a set, say, in LaTeX or plain
+    return label if isinstance(label, Mapping) and {"verifier", "answer"} <= label.keys() else None
+
+
+def _default() -> str:
+    return os.environ.get(VARIABLE, "math")
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _accepts(verifier: str, answer: str) -> bool:
+    return _pool(verifier).judge_all([(None, answer)])[0].verdict is Verdict.CORRECT
 
 
 def _pool(name: str) -> VerifierPool:
@@ -65,6 +145,31 @@ def _pool(name: str) -> VerifierPool:
 
 @functools.cache
 def _open_pool(name: str) -> VerifierPool:
-    if name not in VERIFIERS:
-        raise ValueError(f"{VARIABLE} is {name!r}; known: {', '.join(sorted(VERIFIERS))}")
-    return VerifierPool(name)
+    return VerifierPool(name, workers=int(os.environ.get(WORKERS, "2")))
+
+
+def _say_once(kind: str, what: str) -> None:
+    if kind not in _said:
+        _said.add(kind)
+        logger.warning("reward 0, counted as verdict/%s: %s", kind, what)
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:100]} ... {text[-100:]}"
+
+
+def _check_environment() -> None:
+    """Refuse what the environment says now, in the constructor of OpenRLHF's actors, rather than in each reward.
+
+    Raises:
+        ValueError: names the variable and its value.
+    """
+    if _default() not in VERIFIERS:
+        raise ValueError(f"{VARIABLE} is {_default()!r}; known: {', '.join(sorted(VERIFIERS))}")
+    workers = os.environ.get(WORKERS, "2")
+    if not workers.isdecimal() or int(workers) < 1:
+        raise ValueError(f"{WORKERS} is {workers!r}, and has to be a whole number of at least 1")
+
+
+_check_environment()

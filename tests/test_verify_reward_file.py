@@ -1,4 +1,4 @@
-"""A user's reward file as a verifier, the same verifiers as OpenRLHF's reward function, and a model that judges."""
+"""A user's reward file as a verifier, and a model that judges."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from openrlhf_cft import reward
 from openrlhf_cft.cli.annotate import job_of
 from openrlhf_cft.records import Verdict
 from openrlhf_cft.verify.reward_file import score_of
@@ -200,41 +199,3 @@ def test_a_model_judges(judge_server: str) -> None:
     Judge.broken = True
     result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
     assert result.returncode != 0 and "the judge gave no grade: 'no idea'" in result.stderr
-
-
-QUERY = "<|im_start|>user\n2 + 3?<|im_end|>\n<|im_start|>assistant\n"
-
-
-def test_the_reward_of_reinforcement_learning() -> None:
-    """Called as OpenRLHF calls it: its own class loads the file and runs the function on a thread."""
-    from openrlhf.utils.agent import SingleTurnAgentExecutor
-
-    executor = SingleTurnAgentExecutor(reward.__file__)
-
-    async def fetch(response: str) -> Any:
-        return (await executor._fetch_rewards_via_func([QUERY + response], [QUERY], ["5"]))[0]
-
-    right, wrong, none = (asyncio.run(fetch(text)) for text in ("it is 5<|im_end|>", "6.<|im_end|>", "none</s>\n"))
-    assert [info["rewards"].tolist() for info in (right, wrong, none)] == [[1.0], [0.0], [0.0]]
-    assert wrong["extra_logs"]["wrong"].tolist() == none["extra_logs"]["unparsable"].tolist() == [1.0]
-
-
-@pytest.mark.parametrize(
-    ("response", "expected"),
-    [
-        ("5", "5"),
-        ("5<|im_end|>", "5"),
-        ("5</s>", "5"),
-        ("5<|end|>\n<|pad|><|pad|>", "5"),
-        ("x < 5", "x < 5"),
-        ("", ""),
-    ],
-)
-def test_special_tokens_at_the_end(response: str, expected: str) -> None:
-    assert reward.response_of(QUERY + response, QUERY) == expected
-
-
-def test_an_unknown_verifier_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OPENRLHF_CFT_VERIFIER", "maths")
-    with pytest.raises(ValueError, match="OPENRLHF_CFT_VERIFIER is 'maths'"):
-        reward.reward_func(["5"], [""], ["5"])

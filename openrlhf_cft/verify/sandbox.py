@@ -120,13 +120,15 @@ class VerifierPool:
                 _give_up_after(attempt, error)
         raise AssertionError("unreachable")
 
-    def judge_all(self, pairs: Iterable[tuple[str, str]]) -> list[Judgement]:
+    def judge_all(self, pairs: Iterable[tuple[str | None, str]]) -> list[Judgement]:
         """The verdicts on (response, answer) pairs, in their order; blocks until all are there.
+
+        The response None stands for one that gives the gold answer, see `accepts_gold`.
 
         Raises:
             VerifierError: the workers cannot run, or the pool is closed.
         """
-        tasks: list[Task] = [(response[-MAX_CHARS:], answer, "") for response, answer in pairs]
+        tasks: list[Task] = [(response and response[-MAX_CHARS:], answer, "") for response, answer in pairs]
         futures = [self._submit(task) for task in tasks]
         return [self._wait(future, task) for future, task in zip(futures, tasks, strict=True)]
 
