@@ -25,10 +25,11 @@ STAMP := $(VENV)/.stamp
 PARTIAL := $(VENV)/.partial
 PIP := $(VENV)/bin/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help setup quickstart check test test-all chaos bench-train bench-annotate bench-verify bench-scale clean
+.PHONY: help setup quickstart grpo check test test-all chaos bench-train bench-annotate bench-verify bench-scale clean
 
 help:
 	echo "make quickstart   set up, then the whole pipeline on a small model"
+	echo "make grpo         reinforcement learning from the quickstart's SFT and CFT, and a figure of both"
 	echo "make test         style, types and the tests (on 2 cores, minutes)"
 	echo "make test-all     every test: also full matrices and the set-up from scratch"
 	echo "make check        style and types only"
@@ -44,6 +45,13 @@ setup: $(STAMP)
 
 quickstart: $(STAMP)
 	bash examples/quickstart.sh
+
+# Sized for a CPU; see examples/train_grpo.sh.
+grpo: $(STAMP)
+	[ -f runs/quickstart/report.json ] || bash examples/quickstart.sh
+	export PROMPTS=$${PROMPTS:-8} SAMPLES=$${SAMPLES:-8} MICRO=$${MICRO:-32} PROMPT_LENGTH=$${PROMPT_LENGTH:-96}
+	export LENGTH=$${LENGTH:-48} LR=$${LR:-1e-5} SAVE=$${SAVE:-10}
+	bash examples/rl_start.sh
 
 check: $(STAMP)
 	ruff check .

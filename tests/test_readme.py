@@ -71,6 +71,14 @@ def test_its_commands_parse() -> None:
     assert not unknown, f"the stock script has no {unknown}"
 
 
+def test_its_variables_are_those_of_the_script() -> None:
+    block = re.search(r"```bash\n(.*) bash examples/train_grpo.sh\n```", README)
+    assert block is not None
+    script = (REPOSITORY / "examples" / "train_grpo.sh").read_text()
+    for name in [*re.findall(r"(\w+)=", block[1]), "SUBMIT", "VERIFIER"]:
+        assert f"${{{name}:" in script, name
+
+
 def stock_flags() -> set[str]:
     """The flags of OpenRLHF's script, read from its source."""
     package = importlib.util.find_spec("openrlhf")
