@@ -39,6 +39,18 @@ def test_a_row_that_kills_runs_alone_and_is_then_set_aside() -> None:
     assert failures == [("poison", f"set aside, the engine died 4 times with it; the last time: death {ASIDE_AFTER}")]
 
 
+def test_a_row_is_set_aside_for_its_own_deaths() -> None:
+    """On two engines: the last death of all may be another row's."""
+    tally = Tally(engines=2)
+    for actor in ("a", "b"):
+        tally.start(actor)
+    for _ in range(ASIDE_AFTER):
+        die(tally, "first", actor="a")
+    die(tally, "second", actor="b", cause="broken by the second")
+    assert tally.ask("first") == Leave(aside=True)
+    assert tally.read()[2] == [("first", f"set aside, the engine died 4 times with it; the last time: {KILLED}")]
+
+
 def test_two_rows_of_a_block_that_kill_are_both_set_aside() -> None:
     """The block comes again after each death, with all of its rows."""
     tally, deaths = Tally(engines=1), 0

@@ -39,7 +39,7 @@ class Tally:
         self.open: set[str] = set()  # actors with an engine
         self._limit = DEATHS_PER_ENGINE * engines
         self._in_flight: dict[str, set[str]] = {}  # row ids by actor
-        self._strikes: dict[str, int] = {}  # by row id
+        self._strikes: dict[str, list[str]] = {}  # by row id: why the engine died each time
         self._causes: dict[str, str] = {}  # by actor: why its engine is about to be ended
         self._aside: set[str] = set()  # row ids: their blocks come again while another row of them kills
         self._deaths = 0  # since a row was last finished or set aside
@@ -87,18 +87,19 @@ class Tally:
     def ask(self, row_id: str) -> Leave:
         """Whether and how a row may be done."""
         reason = self.reason()
-        strikes = self._strikes.get(row_id, 0)
+        strikes = self._strikes.get(row_id, [])
         if reason is not None:
             return Leave(stop=reason)
         if row_id in self._aside:
             return Leave(aside=True)
-        if strikes >= ASIDE_AFTER:
+        if len(strikes) >= ASIDE_AFTER:
             self._deaths = 0
             self._asides += 1
             self._aside.add(row_id)
-            self.failures[row_id] = f"set aside, the engine died {strikes} times with it; the last time: {self._last}"
+            times = f"the engine died {len(strikes)} times with it"
+            self.failures[row_id] = f"set aside, {times}; the last time: {strikes[-1]}"
             return Leave(aside=True)
-        return Leave(alone=strikes >= ALONE_AFTER)
+        return Leave(alone=len(strikes) >= ALONE_AFTER)
 
     def begin(self, actor: str, row_id: str) -> None:
         """A row is on the engine from now on."""
@@ -128,7 +129,7 @@ class Tally:
         self.counts["deaths"] = self.counts.get("deaths", 0) + 1
         self._last = self._causes.pop(actor, KILLED)
         for row_id in self._in_flight.pop(actor, set()):
-            self._strikes[row_id] = self._strikes.get(row_id, 0) + 1
+            self._strikes.setdefault(row_id, []).append(self._last)
 
     def reason(self) -> str | None:
         """Why the job has to end; None where it goes on."""
