@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from openrlhf_cft import records
+from openrlhf_cft.curves import read_curves
 
 VOCAB = 512
 TEXT = ["the sum of {} and {} is {}", "{} apples and {} pears make {} pieces of fruit", "count {} then {} then {}"]
@@ -201,13 +202,6 @@ def tail(result: subprocess.CompletedProcess[str]) -> str:
 
 
 def scalars(folder: Path) -> dict[str, list[float]]:
-    """All TensorBoard scalars under a folder, by tag, in the order of their steps."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    found: dict[str, list[float]] = {}
-    for file in sorted(folder.rglob("events.out.tfevents.*")):
-        accumulator = EventAccumulator(str(file))
-        accumulator.Reload()
-        for tag in accumulator.Tags()["scalars"]:
-            found.setdefault(tag, []).extend(event.value for event in accumulator.Scalars(tag))
-    return found
+    """All TensorBoard scalars of the one run under a folder, by tag, in the order of their steps."""
+    (run,) = {file.parent for file in folder.rglob("events.out.tfevents.*")}
+    return {tag: curve.values for tag, curve in read_curves(run).items()}
