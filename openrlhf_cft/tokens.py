@@ -1,0 +1,157 @@
+"""Response tokens as text: the characters that each stands for, and what kind of token it is.
+
+    for token in pieces(tokenizer, row["response_token_ids"]):
+        print(token.kind, response[token.start : token.end])
+
+Offsets count the characters of `decode(token_ids)`, which is the `response` of an annotated row. They are exact: where
+a character is spread over several tokens, each of them spans it, and the last one completes it. Special tokens are no
+text and span nothing.
+"""
+
+from __future__ import annotations
+
+import enum
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+CONTEXT = 8  # complete tokens before those whose text is read: a decoder may treat the first of a text otherwise
+OPERATORS = frozenset("*/-^%")  # beside Unicode's mathematical symbols; ASCII's hyphen is its minus
+
+
+class Kind(str, enum.Enum):
+    """What a token is, by the characters that it spans; the first that fits, in this order."""
+
+    END = "end"  # a special token
+    DIGITS = "digits"  # has a digit
+    WORD = "word"  # has a letter
+    OPERATOR = "operator"  # has a mathematical symbol
+    WHITESPACE = "whitespace"  # nothing else
+    PUNCTUATION = "punctuation"  # the rest, symbols and emoji among them
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One token of a text."""
+
+    text: str  # the characters that it completes; of a special token its name
+    start: int  # the first character of the text that it is, or is part of
+    end: int  # behind the last one; equal to `start` for a special token
+    kind: Kind
+    special: bool
+    partial: bool  # its last character goes on in the next token
+
+
+def pieces(tokenizer: Any, token_ids: Sequence[int]) -> list[Piece]:
+    """The tokens of a text, with their characters.
+
+    Args:
+        tokenizer: of the `transformers` API.
+        token_ids: (T,) as they were generated.
+
+    Returns:
+        (T,) pieces. The texts of those that are not special, joined, are `decode(token_ids)`.
+    """
+    ids = [int(token) for token in token_ids]
+    text = decode(tokenizer, ids)
+    special_ids = set(tokenizer.all_special_ids)
+    found, before = [], 0
+    for token, (start, complete, end) in zip(ids, _spans(tokenizer, ids, text), strict=True):
+        assert start == before, "spans leave no gap"
+        before = complete
+        if token in special_ids:
+            name = str(tokenizer.convert_ids_to_tokens(token))
+            found.append(Piece(name, start, start, Kind.END, special=True, partial=False))
+        else:
+            kind = kind_of(text[start:end])
+            found.append(Piece(text[start:complete], start, end, kind, special=False, partial=end > complete))
+    return found
+
+
+def decode(tokenizer: Any, token_ids: Sequence[int]) -> str:
+    """The text of token ids, special tokens left out: what the annotator verified."""
+    return str(tokenizer.decode(list(token_ids), skip_special_tokens=True))
+
+
+def kind_of(text: str) -> Kind:
+    """The kind of a token that spans these characters, at least one unless it is special."""
+    if any(character.isdigit() for character in text):
+        return Kind.DIGITS
+    if any(character.isalpha() for character in text):
+        return Kind.WORD
+    if any(character in OPERATORS or unicodedata.category(character) == "Sm" for character in text):
+        return Kind.OPERATOR
+    return Kind.WHITESPACE if text.isspace() else Kind.PUNCTUATION
+
+
+def token_text(tokenizer: Any, before: Sequence[int], token_id: int) -> str:
+    """What a token would add to a text, to show it: its name if it is special, U+FFFD for part of a character.
+
+    Args:
+        tokenizer: of the `transformers` API.
+        before: the tokens before it; the last few are looked at.
+        token_id: the token.
+    """
+    if token_id in tokenizer.all_special_ids:
+        return str(tokenizer.convert_ids_to_tokens(token_id))
+    context = [int(token) for token in before[-CONTEXT:]]
+    whole, part = decode(tokenizer, [*context, int(token_id)]), decode(tokenizer, context)
+    return whole[_common(whole, part) :]
+
+
+def _spans(tokenizer: Any, ids: list[int], text: str) -> list[tuple[int, int, int]]:
+    """Per token: its first character, behind the last that it completes, behind the last that it is part of.
+
+    Reads only a few tokens at a time. If that does not add up to `text`, because the decoder looks further than
+    `CONTEXT` tokens back, all tokens before each are decoded again.
+    """
+    return _windowed_spans(tokenizer, ids, text) or _prefix_spans(tokenizer, ids, text)
+
+
+def _windowed_spans(tokenizer: Any, ids: list[int], text: str) -> list[tuple[int, int, int]] | None:
+    """See `_spans`; None where the windows do not add up."""
+    spans: list[tuple[int, int, int]] = []
+    window = 0  # first token of the window
+    known = 0  # characters of the text that the tokens before the first open one complete
+    shown = 0  # characters of the window that those of them in it complete
+    open_at = 0  # the first token whose text is not complete yet
+    for index in range(len(ids)):
+        decoded = decode(tokenizer, ids[window : index + 1])
+        rest = text[known:]
+        new = decoded[shown:]
+        same = _common(new, rest)
+        start = spans[-1][1] if spans else 0
+        complete = known + same
+        if complete < start:
+            return None
+        spans.append((start, complete, min(len(text), complete + (len(new) > same))))
+        if len(new) == same:
+            known, open_at = complete, index + 1
+            window = max(window, open_at - CONTEXT)
+            shown = len(decode(tokenizer, ids[window:open_at]))
+    joined = all(end <= len(text) for _, _, end in spans)
+    return spans if joined and (spans[-1][1] if spans else 0) == len(text) else None
+
+
+def _prefix_spans(tokenizer: Any, ids: list[int], text: str) -> list[tuple[int, int, int]]:
+    """See `_spans`; quadratic, and right for every decoder that does not take back what it wrote."""
+    spans: list[tuple[int, int, int]] = []
+    start = 0
+    for index in range(len(ids)):
+        decoded = decode(tokenizer, ids[: index + 1])
+        complete = len(text) if index + 1 == len(ids) else max(start, _common(decoded, text))
+        spans.append((start, complete, min(len(text), complete + (len(decoded) > complete))))
+        start = complete
+    return spans
+
+
+def _common(left: str, right: str) -> int:
+    """Length of the longest common prefix."""
+    for index, (a, b) in enumerate(zip(left, right, strict=False)):
+        if a != b:
+            return index
+    return min(len(left), len(right))

@@ -1,0 +1,101 @@
+"""Which characters a token stands for, exactly, in three families of tokenizers."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from tokenizer_families import FAMILIES
+
+from openrlhf_cft import tokens
+from openrlhf_cft.tokens import Kind, decode, kind_of, pieces, token_text
+
+
+@functools.cache
+def tokenizer_of(family: str) -> Any:
+    return FAMILIES[family]()
+
+
+WRITTEN = st.text(st.sampled_from("ab 12+=.\n\té€数🎉👩‍\u202e<&"), max_size=30)
+IDS = st.lists(st.integers(0, 255), max_size=24)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@settings(max_examples=60, deadline=None)
+@given(text=WRITTEN)
+@example(text="a🎉b")
+@example(text=" 👩‍👩‍👧 = 12")
+def test_pieces_join_to_the_text(family: str, text: str) -> None:
+    tokenizer = tokenizer_of(family)
+    ids = [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    check(tokenizer, ids)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@settings(max_examples=60, deadline=None)
+@given(ids=IDS)
+def test_any_ids_that_a_model_may_write(family: str, ids: list[int]) -> None:
+    check(tokenizer_of(family), ids)
+
+
+def check(tokenizer: Any, ids: list[int]) -> None:
+    found, text = pieces(tokenizer, ids), decode(tokenizer, ids)
+    assert len(found) == len(ids)
+    assert "".join(piece.text for piece in found if not piece.special) == text
+    assert all(0 <= piece.start <= piece.end <= len(text) for piece in found)
+    assert [piece.special for piece in found] == [token in tokenizer.all_special_ids for token in ids]
+    spans = tokens._prefix_spans(tokenizer, ids, text)
+    assert [(start, end) for start, _, end in spans] == [(piece.start, piece.end) for piece in found]
+
+
+def test_a_character_of_several_tokens_belongs_to_each() -> None:
+    tokenizer = tokenizer_of("byte_level")
+    ids = [*tokenizer("a𐍈b")["input_ids"], tokenizer.eos_token_id]
+    found = pieces(tokenizer, ids)
+    assert len(found) == 7  # four bytes between two letters and the end
+    assert [(piece.start, piece.end) for piece in found] == [(0, 1), *[(1, 2)] * 4, (2, 3), (3, 3)]
+    assert [piece.text for piece in found] == ["a", "", "", "", "𐍈", "b", "</s>"]
+    assert [piece.partial for piece in found] == [False, True, True, True, False, False, False]
+    assert [str(piece.kind) for piece in found] == ["word"] * 6 + ["end"]
+
+
+def test_a_long_text_is_read_in_windows() -> None:
+    tokenizer = tokenizer_of("byte_level")
+    ids = tokenizer("Zwölf 𐍈 and 数学. " * 200)["input_ids"]
+    text = decode(tokenizer, ids)
+    assert tokens._windowed_spans(tokenizer, ids, text) == tokens._prefix_spans(tokenizer, ids, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        (" 12", Kind.DIGITS),
+        ("x2", Kind.DIGITS),
+        ("½", Kind.PUNCTUATION),
+        ("²", Kind.DIGITS),
+        (" is", Kind.WORD),
+        ("\\frac", Kind.WORD),
+        ("答", Kind.WORD),
+        (" +", Kind.OPERATOR),
+        ("-", Kind.OPERATOR),
+        ("≤", Kind.OPERATOR),
+        (" \n", Kind.WHITESPACE),
+        (").", Kind.PUNCTUATION),
+        ("🎉", Kind.PUNCTUATION),
+        ("", Kind.PUNCTUATION),
+    ],
+)
+def test_kinds(text: str, kind: Kind) -> None:
+    assert kind_of(text) is kind
+
+
+def test_the_text_of_another_token() -> None:
+    tokenizer = tokenizer_of("metaspace")
+    ids = tokenizer("The answer")["input_ids"]
+    assert "".join(token_text(tokenizer, ids[:i], ids[i]) for i in range(len(ids))) == "The answer"
+    assert token_text(tokenizer, ids, tokenizer.eos_token_id) == "</s>"
+    byte = tokenizer_of("byte_level")
+    assert token_text(byte, [], byte("𐍈")["input_ids"][0]) == "\ufffd"
