@@ -29,7 +29,7 @@ train() { # NAME [FLAG...]: stock OpenRLHF flags
   deepspeed --num_gpus "${GPUS:-1}" --module openrlhf_cft.cli.train_sft --model.model_name_or_path "$MODEL" \
     --data.dataset "$RUN/annotated" --data.input_key question --data.output_key response --data.apply_chat_template \
     --data.max_len 512 --train.batch_size 16 --train.micro_batch_size 8 --train.max_epochs 3 --adam.lr 2e-5 \
-    --ds.zero_stage 2 --ds.param_dtype bf16 --ds.attn_implementation "${ATTENTION:-sdpa}" \
+    --ds.zero_stage 2 --ds.param_dtype "${PARAM_DTYPE:-bf16}" --ds.attn_implementation "${ATTENTION:-sdpa}" \
     --logger.tensorboard_dir "$RUN/tensorboard" --logger.wandb.run_name "$1" --ckpt.output_dir "$RUN/$1.partial" "${@:2}"
   mv "$RUN/$1.partial" "$RUN/$1"
 }

@@ -67,7 +67,7 @@ fi
   --actor.num_nodes "$NODES" --actor.num_gpus_per_node "$GPUS" \
   --vllm.num_engines $((NODES * GPUS / TENSOR_PARALLEL)) --vllm.tensor_parallel_size "$TENSOR_PARALLEL" \
   --vllm.enable_prefix_caching \
-  --ds.zero_stage "${ZERO:-2}" --ds.packing_samples \
+  --ds.zero_stage "${ZERO:-2}" --ds.param_dtype "${PARAM_DTYPE:-bf16}" --ds.packing_samples \
   --logger.tensorboard_dir "$OUT/tensorboard" --logger.wandb.run_name grpo \
   --ckpt.path "$OUT/checkpoints" --ckpt.save_steps "$SAVE" --ckpt.max_num 2 --ckpt.load_enable \
   --ckpt.output_dir "$OUT" \

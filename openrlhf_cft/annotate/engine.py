@@ -49,7 +49,7 @@ class EngineSettings:
         """The keyword arguments of AsyncEngineArgs; later ones win: platform, named flags, the user's JSON."""
         named = {
             "model": self.model,
-            "dtype": self.dtype,
+            **({} if self.dtype == "auto" else {"dtype": self.dtype}),
             "tensor_parallel_size": self.tensor_parallel_size,
             "gpu_memory_utilization": self.gpu_memory_utilization,
             "max_model_len": self.max_model_len,

@@ -40,9 +40,8 @@ def engine_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--vllm.num_engines", type=int, default=1)
     parser.add_argument("--vllm.tensor_parallel_size", type=int, default=1)
     parser.add_argument("--vllm.gpu_memory_utilization", type=float, default=0.9)
-    parser.add_argument(
-        "--vllm.dtype", default="auto", choices=DTYPES, help="auto: as the checkpoint; float32: steadier"
-    )
+    auto = "auto: as the checkpoint, or float32 on a CPU without AVX-512; float32: steadier"
+    parser.add_argument("--vllm.dtype", default="auto", choices=DTYPES, help=auto)
     parser.add_argument("--vllm.max_model_len", type=int, default=None)
     parser.add_argument("--vllm.engine_args", default=None, help="JSON object of further vLLM engine arguments")
     parser.add_argument("--vllm.rows_in_flight", type=int, default=64, help="rows that one engine works on at a time")

@@ -1,0 +1,33 @@
+"""The defaults of a machine: bfloat16 where it is fast, float32 where it is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from openrlhf_cft import platform
+from openrlhf_cft.annotate.engine import EngineSettings
+
+PROCESSOR = "processor\t: 0\nflags\t\t: fpu avx avx2 {}\nbugs\t\t: avx512bw_none\n"
+
+
+@pytest.mark.parametrize("extra, fast", [("avx512f avx512bw", True), ("avx512f", False), ("", False)])
+def test_an_x86_cpu_needs_avx512_for_bfloat16(extra: str, fast: bool, tmp_path: Path) -> None:
+    (tmp_path / "cpuinfo").write_text(PROCESSOR.format(extra))
+    assert platform.has_fast_bfloat16(tmp_path / "cpuinfo") is fast
+
+
+def test_of_other_machines_nothing_is_known(tmp_path: Path) -> None:
+    assert platform.has_fast_bfloat16(tmp_path / "none")
+    (tmp_path / "arm").write_text("processor\t: 0\nFeatures\t: fp asimd bf16\n")
+    assert platform.has_fast_bfloat16(tmp_path / "arm")
+
+
+def test_what_is_named_wins_over_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "has_fast_bfloat16", lambda: False)
+    assert platform.environment(gpu=False)["PARAM_DTYPE"] == "fp32"
+    assert platform.engine_defaults(gpu=False)["dtype"] == "float32"
+    assert EngineSettings("m", dtype="bfloat16").resolved()["dtype"] == "bfloat16"
+    assert EngineSettings("m", engine_args={"dtype": "float16"}).resolved()["dtype"] == "float16"
+    assert "PARAM_DTYPE" not in platform.environment(gpu=True) and "dtype" not in platform.engine_defaults(gpu=True)
