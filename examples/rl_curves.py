@@ -3,7 +3,8 @@ r"""The end of `rl_start.sh`: entropy and accuracy of every arm over the steps, 
 python examples/rl_curves.py --output_dir runs/grpo \
   --runs sft=runs/grpo/sft-42/tensorboard/grpo cft=runs/grpo/cft-42/tensorboard/grpo
 
-An arm may be named several times, once a seed: then its mean is drawn, and each seed as a thin line.
+An arm may be named several times, once a seed and in the same order of seeds: then its mean is drawn with the 95 %
+interval over seeds, each seed as a thin line, and the difference of two arms is reported, paired by seed.
 """
 
 from __future__ import annotations
@@ -11,13 +12,16 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from openrlhf_cft.annotate.workdir import versions, write_json
 from openrlhf_cft.curves import ENTROPY, REWARD, Curve, read_curves
+from openrlhf_cft.evaluate.seeds import differences, mean_over_seeds
 from openrlhf_cft.storage import place
 
 PANELS = {ENTROPY: "entropy of the policy, nats a token", REWARD: "share of sampled responses that are correct"}
+LAST_STEPS = 5  # whose mean reward stands for the end: that of one step is noisy
 COLOURS = {"sft": "tab:orange", "cft": "tab:blue"}
 Arms = dict[str, list[dict[str, Curve]]]  # by name; one a seed
 
@@ -35,11 +39,11 @@ def read_arms(runs: list[str]) -> Arms:
     return arms
 
 
-def mean(seeds: list[dict[str, Curve]], tag: str) -> Curve:
-    """The mean over the seeds, at the steps that all of them have."""
+def aligned(seeds: list[dict[str, Curve]], tag: str) -> tuple[list[int], list[list[float]]]:
+    """The steps that all seeds have, and at each the values of the seeds."""
     tables = [dict(zip(seed[tag].steps, seed[tag].values, strict=True)) for seed in seeds]
     steps = sorted(set.intersection(*(set(table) for table in tables)))
-    return Curve(steps, [sum(table[step] for table in tables) / len(tables) for step in steps])
+    return steps, [[table[step] for table in tables] for step in steps]
 
 
 def draw(arms: Arms, file: Path) -> None:
@@ -52,8 +56,12 @@ def draw(arms: Arms, file: Path) -> None:
     for panel, (tag, label) in zip(panels, PANELS.items(), strict=True):
         for name, seeds in arms.items():
             colour = COLOURS.get(name)
-            line = mean(seeds, tag)
-            (drawn,) = panel.plot(line.steps, line.values, label=f"GRPO from {name.upper()}", color=colour)
+            steps, values = aligned(seeds, tag)
+            found = [mean_over_seeds(at_step) for at_step in values]
+            means, margins = [each["mean"] for each in found], [each.get("margin", 0.0) for each in found]
+            (drawn,) = panel.plot(steps, means, label=f"GRPO from {name.upper()}", color=colour)
+            low, high = ([m + sign * margin for m, margin in zip(means, margins, strict=True)] for sign in (-1, 1))
+            panel.fill_between(steps, low, high, color=drawn.get_color(), alpha=0.15, linewidth=0)
             for seed in seeds if len(seeds) > 1 else []:
                 panel.plot(seed[tag].steps, seed[tag].values, color=drawn.get_color(), alpha=0.3, linewidth=0.7)
         panel.set(xlabel="step", title=label, ylim=(0, None))
@@ -63,13 +71,35 @@ def draw(arms: Arms, file: Path) -> None:
 
 
 def summary(seeds: list[dict[str, Curve]]) -> dict[str, Any]:
-    entropy, reward = mean(seeds, ENTROPY), mean(seeds, REWARD)
+    """Means over the seeds; where there are several also half the width of their 95 % intervals."""
+    figures = {name: mean_over_seeds(values) for name, values in by_seed(seeds).items()}
+    steps, reward = aligned(seeds, REWARD)
     return {
         "seeds": len(seeds),
-        "steps": len(entropy.steps),
-        "entropy_start": round(entropy.values[0], 4),
-        "entropy_end": round(entropy.values[-1], 4),
-        "reward": [round(value, 4) for value in reward.values],
+        "steps": len(steps),
+        **{name: round(found["mean"], 4) for name, found in figures.items()},
+        **{f"{name}_margin": round(found["margin"], 4) for name, found in figures.items() if "margin" in found},
+        "reward": [round(fmean(values), 4) for values in reward],
+    }
+
+
+def by_seed(seeds: list[dict[str, Curve]]) -> dict[str, list[float]]:
+    """Entropy at the start and at the end, and the reward of the last steps, of each seed."""
+    _, entropy = aligned(seeds, ENTROPY)
+    _, reward = aligned(seeds, REWARD)
+    last = [fmean(values) for values in zip(*reward[-LAST_STEPS:], strict=True)]
+    return {"entropy_start": entropy[0], "entropy_end": entropy[-1], "reward_last": last}
+
+
+def compared(arms: Arms) -> dict[str, Any]:
+    """Every later arm minus the first, at the seeds that both have."""
+    (first, base), *others = ((name, by_seed(seeds)) for name, seeds in arms.items())
+    return {
+        f"{name} - {first}": {
+            key: mean_over_seeds(differences(dict(enumerate(values)), dict(enumerate(base[key]))))
+            for key, values in figures.items()
+        }
+        for name, figures in others
     }
 
 
@@ -86,7 +116,8 @@ def main() -> None:
     curves = {
         name: [{tag: vars(curve) for tag, curve in seed.items()} for seed in seeds] for name, seeds in arms.items()
     }
-    report = {"arms": result, "curves": curves, "seconds": args.seconds, "versions": versions()}
+    report = {"arms": result, "differences": compared(arms), "curves": curves}
+    report |= {"seconds": args.seconds, "versions": versions()}
     write_json(place(args.output_dir / "report.json"), report)
     print(f"entropy and accuracy of both: {args.output_dir}/rl_start.png, report.json beside it")
     print(json.dumps(result))

@@ -67,8 +67,11 @@ def test_the_figure_and_the_report(tmp_path: Path) -> None:
     result = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr
     last = json.loads(result.stdout.splitlines()[-1])
-    assert last["sft"] == {"seeds": 2, "steps": 2, "entropy_start": 2.0, "entropy_end": 1.0, "reward": [0.5, 0.5]}
+    means = {"seeds": 2, "steps": 2, "entropy_start": 2.0, "entropy_end": 1.0, "reward_last": 0.5}
+    margins = {"entropy_start_margin": 12.706, "entropy_end_margin": 6.353, "reward_last_margin": 3.1765}
+    assert last["sft"] == {**means, **margins, "reward": [0.5, 0.5]}
     assert (last["cft"]["entropy_start"], last["cft"]["steps"]) == (3.0, 2)
     report = json.loads((tmp_path / "report.json").read_text())
+    assert report["differences"]["cft - sft"]["entropy_end"] == {"mean": 0.5, "seeds": 2, "margin": 0.0}
     assert report["arms"] == last and len(report["curves"]["cft"][1][REWARD]["steps"]) == 3
     assert (tmp_path / "rl_start.png").read_bytes().startswith(b"\x89PNG")
