@@ -1,8 +1,8 @@
-"""Verifiable questions from reasoning-gym, seeded, train and test disjoint, as OpenRLHF-style JSONL.
+"""Verifiable questions from reasoning-gym, seeded, all files disjoint, as OpenRLHF-style JSONL.
 
-    python examples/make_questions.py --output_dir runs/questions --train 160 --test 48
+    python examples/make_questions.py --output_dir runs/questions --train 160 --test 48 [--mix easy]
 
-Each line has `id`, `question`, `answer` and `task`. The mix is one that a 135M model gets partly right.
+Each line has `id`, `question`, `answer` and `task`. Both mixes are ones that a 135M model gets partly right.
 """
 
 from __future__ import annotations
@@ -13,16 +13,24 @@ import os
 import random
 from pathlib import Path
 
-# Task, its options, and its share of the mix. Small tasks come to an end of distinct questions; the others fill up.
-TASKS: list[tuple[str, dict[str, int]]] = [
-    ("chain_sum", {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1}),
-    ("gcd", {"min_numbers": 2, "max_numbers": 2, "min_value": 1, "max_value": 20}),
-    ("letter_counting", {"min_words": 1, "max_words": 2}),
-]
+# Tasks and their options. Small tasks come to an end of distinct questions; the others fill up.
+MIXES: dict[str, list[tuple[str, dict[str, int]]]] = {
+    "easy": [
+        ("chain_sum", {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1}),
+        ("gcd", {"min_numbers": 2, "max_numbers": 2, "min_value": 1, "max_value": 20}),
+        ("letter_counting", {"min_words": 1, "max_words": 2}),
+    ],
+    "wide": [
+        ("chain_sum", {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 2}),
+        ("products", {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 2}),
+        ("gcd", {"min_numbers": 2, "max_numbers": 2, "min_value": 1, "max_value": 60}),
+        ("letter_counting", {"min_words": 1, "max_words": 3}),
+    ],
+}
 
 
-def questions(count: int, seed: int) -> list[dict[str, str]]:
-    """`count` distinct questions, the tasks in turn, in random order.
+def questions(count: int, seed: int, mix: str = "easy") -> list[dict[str, str]]:
+    """`count` distinct questions, the tasks of a mix in turn, in random order.
 
     Raises:
         SystemExit: the tasks do not have that many distinct questions.
@@ -32,7 +40,7 @@ def questions(count: int, seed: int) -> list[dict[str, str]]:
     unique: dict[str, dict[str, str]] = {}
     sources = [
         (name, iter(reasoning_gym.create_dataset(name, size=count * 20, seed=seed, **options)))
-        for name, options in TASKS
+        for name, options in MIXES[mix]
     ]
     while len(unique) < count and sources:
         for name, source in list(sources):
@@ -69,12 +77,17 @@ def main() -> None:
     parser.add_argument("--output_dir", type=Path, required=True)
     parser.add_argument("--train", type=int, default=160)
     parser.add_argument("--test", type=int, default=48)
+    parser.add_argument("--validation", type=int, default=0)
+    parser.add_argument("--mix", choices=sorted(MIXES), default="easy")
     parser.add_argument("--seed", type=int, default=42)
     args = parser.parse_args()
     args.output_dir.mkdir(parents=True, exist_ok=True)
-    rows = questions(args.train + args.test, args.seed)
-    write(args.output_dir / "test.jsonl", rows[: args.test])
-    write(args.output_dir / "train.jsonl", rows[args.test :])
+    sizes = {"test": args.test, "validation": args.validation, "train": args.train}
+    rows = questions(sum(sizes.values()), args.seed, args.mix)
+    for name, size in sizes.items():
+        if size:
+            write(args.output_dir / f"{name}.jsonl", rows[:size])
+        del rows[:size]
 
 
 if __name__ == "__main__":
