@@ -23,6 +23,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from make_questions import questions
@@ -216,13 +217,13 @@ def _trails(context: list[int], alternatives: list[Alternative], recorder: Recor
     return [[token_id, *recorder.found.get((*context, token_id), [])] for token_id in tried]
 
 
-def prompts(model: str, count: int) -> list[Question]:
-    """Questions of the quickstart's mix, rendered."""
+def prompts(model: str, count: int, data: Path | None) -> list[Question]:
+    """Questions of a file, or of the quickstart's mix, rendered."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(model)
     rows = []
-    for row in questions(count, seed=42):
+    for row in map(json.loads, data.open()) if data else questions(count, seed=42):
         messages = [{"role": "user", "content": row["question"]}]
         text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         rows.append(Question(tokenizer(text, add_special_tokens=False)["input_ids"], row["answer"]))
@@ -231,7 +232,7 @@ def prompts(model: str, count: int) -> list[Question]:
 
 async def speed(own: argparse.Namespace, bench: Bench) -> tuple[dict[str, Any], list[Question]]:
     """Everything but the float32 comparison, and the rows that were used."""
-    rows = await bench.correct_rows(prompts(own.model, own.questions), own.rows)
+    rows = await bench.correct_rows(prompts(own.model, own.questions, own.data), own.rows)
     ways = {"ours": bench.ours, "batched": bench.batched}
     runs: dict[str, list[Annotation]] = {name: [] for name in ways}
     limits = []
@@ -285,6 +286,7 @@ async def run(own: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", required=True)
+    parser.add_argument("--data", type=Path, help="JSONL with question and answer; default: made by reasoning-gym")
     parser.add_argument("--questions", type=int, default=200)
     parser.add_argument("--rows", type=int, default=48, help="correct responses that are annotated, at most")
     parser.add_argument("--max_new_tokens", type=int, default=48)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Critical Token Fine-tuning, end to end: `make quickstart`, or with your own
-#   MODEL=path-or-hub-name DATA=folder RUN=runs/mine make quickstart
-# DATA holds train.jsonl and test.jsonl, a `question` and an `answer` a line. A killed run goes on where it stopped.
+#   MODEL=path-or-hub-name TRAIN=train.jsonl TEST=test.jsonl RUN=runs/mine make quickstart
+# TRAIN and TEST have a `question` and an `answer` a row. A killed run goes on where it stopped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 RUN=${RUN:-runs/quickstart}
@@ -14,21 +14,23 @@ MODEL=${MODEL:-$RUN/model}
 [ "$MODEL" != "$RUN/model" ] || python examples/make_model.py --output_dir "$MODEL"
 
 step "2/6 questions"
-DATA=${DATA:-$RUN/questions}
-[ "$DATA" != "$RUN/questions" ] || python examples/make_questions.py --output_dir "$DATA" --train 160 --test 48
+TRAIN=${TRAIN:-$RUN/questions/train.jsonl} TEST=${TEST:-$RUN/questions/test.jsonl}
+[ "$TRAIN" != "$RUN/questions/train.jsonl" ] ||
+  python examples/make_questions.py --output_dir "$RUN/questions" --train 160 --test 48
 QUESTIONS=(--data.input_key question --data.label_key answer --data.apply_chat_template)
 LENGTH=${LENGTH:-48} # tokens of a response, at most
 
 step "3/6 annotate: greedy responses, verified, and the counterfactuals of each token"
-python -m openrlhf_cft.cli.annotate --model.model_name_or_path "$MODEL" --data.dataset "$DATA/train.jsonl" "${QUESTIONS[@]}" \
-  --annotate.max_new_tokens "$LENGTH" --ckpt.output_dir "$RUN/annotated"
+python -m openrlhf_cft.cli.annotate --model.model_name_or_path "$MODEL" --data.dataset "$TRAIN" "${QUESTIONS[@]}" \
+  --vllm.num_engines "${GPUS:-1}" --annotate.max_new_tokens "$LENGTH" --ckpt.output_dir "$RUN/annotated"
 
 step "4/6 train: SFT on all tokens, CFT on the critical ones, all else equal"
 train() { # NAME [FLAG...]: stock OpenRLHF flags
   [ ! -f "$RUN/$1/config.json" ] || { echo "train: $RUN/$1 is there already"; return; }
   deepspeed --num_gpus "${GPUS:-1}" --module openrlhf_cft.cli.train_sft --model.model_name_or_path "$MODEL" \
     --data.dataset "$RUN/annotated" --data.input_key question --data.output_key response --data.apply_chat_template \
-    --data.max_len 512 --train.batch_size 16 --train.micro_batch_size 8 --train.max_epochs 3 --adam.lr 2e-5 \
+    --data.max_len $((LENGTH + 464)) --train.batch_size "${BATCH:-16}" --train.micro_batch_size "${MICRO:-8}" \
+    --train.max_epochs 3 --adam.lr "${LR:-2e-5}" --train.seed "${SEED:-42}" \
     --ds.zero_stage 2 --ds.param_dtype "${PARAM_DTYPE:-bf16}" --ds.attn_implementation "${ATTENTION:-sdpa}" \
     --logger.tensorboard_dir "$RUN/tensorboard" --logger.wandb.run_name "$1" --ckpt.output_dir "$RUN/$1.partial" "${@:2}"
   mv "$RUN/$1.partial" "$RUN/$1"
@@ -37,8 +39,8 @@ train sft
 train cft --critical_mask
 
 step "5/6 evaluate on the held-out questions"
-python -m openrlhf_cft.cli.evaluate --compare base="$MODEL" sft="$RUN/sft" cft="$RUN/cft" --data.dataset "$DATA/test.jsonl" \
-  "${QUESTIONS[@]}" --eval.n_samples 8 --eval.max_new_tokens "$LENGTH" --ckpt.output_dir "$RUN/evaluation"
+python -m openrlhf_cft.cli.evaluate --compare base="$MODEL" sft="$RUN/sft" cft="$RUN/cft" --data.dataset "$TEST" \
+  "${QUESTIONS[@]}" --vllm.num_engines "${GPUS:-1}" --eval.n_samples 8 --eval.max_new_tokens "$LENGTH" --ckpt.output_dir "$RUN/evaluation"
 
 step "6/6 report"
 python examples/report.py --run_dir "$RUN" --seconds "$SECONDS"
