@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from openrlhf_cft.cli.flags import run_command
+from openrlhf_cft.masks.derive import SELECTIONS, DeriveSettings, Wish, derive
 from openrlhf_cft.masks.sample import SampleSettings, sample
+from openrlhf_cft.masks.select import Budget
 from openrlhf_cft.masks.table import open_data, output
 from openrlhf_cft.records import MASK
 
@@ -57,7 +59,36 @@ def _sample_run(flags: Flags) -> None:
     print(f"masks sample: {settings.rows} of {qualified} rows are in {out}")
 
 
+def _derive_flags(parser: argparse.ArgumentParser) -> None:
+    _data_flag(parser)
+    _out_flag(parser)
+    parser.add_argument("--column", nargs="+", required=True, metavar="NAME", help="new columns")
+    hows = "strict-J, " + ", ".join(name for name in SELECTIONS if name != "strict")
+    parser.add_argument("--how", nargs="+", required=True, help=f"how each is made: {hows}")
+    parser.add_argument("--reference", default=MASK, metavar="COLUMN", help="mask whose count a row is taken")
+    parser.add_argument("--share", type=float, default=None, help="share of a row's tokens instead of that count")
+    parser.add_argument("--threshold", type=float, default=None, help="score that an alternative needs to be right")
+    parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--model.model_name_or_path", default=None, help="default: the one in the file metadata")
+
+
+def _derive_run(flags: Flags) -> None:
+    names, hows = flags["column"], flags["how"]
+    if len(names) != len(hows):
+        raise ValueError(f"--how: {len(hows)} given for {len(names)} columns")
+    data = open_data(flags["data"])
+    out = output(flags["out"], [data])
+    budget = Budget(flags["reference"], flags["share"])
+    settings = DeriveSettings(budget, flags["threshold"], flags["seed"], flags["model.model_name_or_path"])
+    shares = derive(data, [Wish(*pair) for pair in zip(names, hows, strict=True)], settings, out)
+    for name, how in zip(names, hows, strict=True):
+        share = f"{shares[name]:.1%} of the response tokens" if name in shares else "no token"
+        print(f"masks derive: column {name!r}, {how}: {share} above 0")
+    print(f"masks derive: {out}")
+
+
 VERBS = {
+    "derive": Verb("new columns of weights from what is stored", _derive_flags, _derive_run),
     "sample": Verb("some rows at random", _sample_flags, _sample_run),
 }
 

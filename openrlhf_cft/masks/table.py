@@ -59,6 +59,12 @@ class AnnotatedData:
                 there = ", ".join(self.schema.names)
                 raise ValueError(f"{self.name!r} has no column {name!r}; its columns are {there}")
 
+    def count(self) -> int:
+        """The number of rows, from the files' footers."""
+        import pyarrow.parquet as pq
+
+        return sum(int(pq.read_metadata(file.path, filesystem=file.filesystem).num_rows) for file in self.files)
+
     def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """All rows in order, at most `BATCH_ROWS` at a time; all columns, or the named ones in the file's order."""
         import pyarrow.parquet as pq
