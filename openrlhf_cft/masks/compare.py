@@ -115,3 +115,23 @@ def _by_kind(row: Row, mask: str, other: bytes, tokenizer: Any | None) -> Iterat
     if tokenizer is not None:
         for piece, a, b in zip(pieces(tokenizer, row[RESPONSE_IDS]), row[mask], other, strict=True):
             yield piece.kind, a, b
+
+
+def describe(found: Comparison) -> str:
+    """The figures as a table for a terminal."""
+    lines = [f"rows compared       {found.rows}   ({found.identical} with equal masks)"]
+    lines += [f"  not compared      {count}   ({reason})" for reason, count in found.unmatched.items()]
+    counts = found.whole
+    lines.append(f"tokens              {counts.tokens}")
+    lines.append(f"critical            {counts.both} in both, {counts.only_a} only in A, {counts.only_b} only in B")
+    head = ["", "tokens", "agreement", "kappa", "precision of B", "recall of B"]
+    named = {"all": found.whole, **{str(kind): each for kind, each in found.by_kind.items()}}
+    lines += ["", "".join(f"{cell:<16}" for cell in head).rstrip()]
+    for name, each in named.items():
+        cells = [name, str(each.tokens), *map(_cell, (each.share, each.kappa, each.precision, each.recall))]
+        lines.append("".join(f"{cell:<16}" for cell in cells).rstrip())
+    return "\n".join(lines)
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None else f"{value + 0.0:.3f}".replace("-0.000", "0.000")
