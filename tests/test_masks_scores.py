@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from train_helpers import VOCAB, make_model, make_rows
 
 from openrlhf_cft import records
 from openrlhf_cft.masks import scores
 from openrlhf_cft.masks.scores import batches, load_model, token_logprobs, token_scores
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Models of this size only wait for a second thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
 
 TINY = {
     "hidden_size": 64,
@@ -66,20 +79,18 @@ def literal(model: Any, row: dict[str, Any], measure: str) -> list[float]:
     return found
 
 
-@pytest.mark.parametrize("measure", scores.MEASURES)
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_batches_score_as_a_row_alone(name: str, measure: str) -> None:
+def test_batches_score_as_a_row_alone(name: str) -> None:
     rows = make_rows(9)
-    exact = architecture(name, torch.float64)
-    wanted = [literal(exact, row, measure) for row in rows]
-    # Norms and the softmax of attention are float32 in transformers, whatever the model is.
-    for dtype, tolerance in ((torch.float64, 1e-5), (torch.float32, 1e-4)):
-        model = architecture(name, dtype)
-        for batch_tokens in (1, 60, 10_000):
+    exact, single = architecture(name, torch.float64), architecture(name, torch.float32)
+    for measure in scores.MEASURES:
+        wanted = [literal(exact, row, measure) for row in rows]
+        # Norms and the softmax of attention are float32 in transformers, whatever the model is.
+        for model, batch_tokens, tolerance in ((exact, 60, 1e-5), (single, 1, 1e-4), (single, 10_000, 1e-4)):
             found = list(token_scores(model, rows, measure, batch_tokens))
             for row, got, expected in zip(rows, found, wanted, strict=True):
                 assert len(got) == len(row[records.RESPONSE_IDS])
-                assert got == pytest.approx(expected, rel=0, abs=tolerance)
+                assert got == pytest.approx(expected, rel=0, abs=tolerance), measure
 
 
 def test_windows_and_orders_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,6 +114,7 @@ def test_logits_are_computed_at_response_positions_only() -> None:
     assert model(torch.tensor([[1, 2, 3]])).logits.shape == (1, 3, VOCAB), "and the model is left as it was"
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 2000), max_size=30), st.integers(1, 3000), st.booleans())
 def test_every_row_is_in_one_batch_within_its_bound(lengths: list[int], batch_tokens: int, square: bool) -> None:
     found = batches(lengths, batch_tokens, square)
@@ -132,6 +144,16 @@ def test_a_row_that_the_model_cannot_take_is_refused() -> None:
         list(token_scores(model, [row], "nll"))
 
 
+def test_a_model_is_loaded_once_while_it_is_held(tmp_path: Path) -> None:
+    path = str(make_model(tmp_path))
+    model = load_model(path)
+    assert load_model(path) is model and load_model(path, "float64") is not model
+    other = weakref.ref(model)
+    del model
+    gc.collect()
+    assert other() is None
+
+
 def test_attention_needs_the_eager_implementation(tmp_path: Path) -> None:
     path, rows = str(make_model(tmp_path)), make_rows(2)
     with pytest.raises(ValueError, match="shows no attention weights"):
@@ -140,13 +162,3 @@ def test_attention_needs_the_eager_implementation(tmp_path: Path) -> None:
     assert all(row[-1] == 0 and row[0] > 0 for row in received), "nothing is behind the last token"
     with pytest.raises(ValueError, match=r"--reference\.model_name_or_path: cannot load .*nowhere"):
         load_model(str(tmp_path / "nowhere"), flag="--reference.model_name_or_path")
-
-
-def test_progress_says_the_rate_and_what_is_left(capsys: pytest.CaptureFixture[str]) -> None:
-    now = 0.0
-    progress = scores._Progress("nll", 10, clock=lambda: now)
-    progress.add(1, 100)
-    assert capsys.readouterr().out == ""
-    now = 20.0
-    progress.add(3, 300)
-    assert capsys.readouterr().out == "nll: 4/10 rows, 20 tokens/s, ETA 30 s\n"

@@ -17,12 +17,13 @@ Axes: B batch, L padded length, N response tokens of a batch, P prompt, T respon
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
+from openrlhf_cft.masks.progress import Progress
 from openrlhf_cft.records import ID, PROMPT_IDS, RESPONSE_IDS
 
 if TYPE_CHECKING:
@@ -33,15 +34,17 @@ BATCH_TOKENS = 4096
 WINDOW = 2048  # rows that are sorted by length, to fill batches with rows of a kind
 SQUARE = 512  # from this length on a row's attention, L x L a head, outweighs the rest of it
 SLICE = 512  # positions whose logits are float32 at a time
-PROGRESS_SECONDS = 10.0
 
 Row = Mapping[str, Any]
+_loaded: WeakValueDictionary[tuple[str, str, bool], Any] = WeakValueDictionary()  # models that somebody holds
 
 
 def load_model(
     path: str, dtype: str = "auto", attention: bool = False, flag: str = "--model.model_name_or_path"
 ) -> Any:
     """A causal language model of `transformers`, on the GPU where there is one, to score with.
+
+    Whoever asks for the same one again gets the same one, as long as somebody holds it.
 
     Args:
         path: directory or hub name.
@@ -55,6 +58,9 @@ def load_model(
     import torch
     from transformers import AutoModelForCausalLM
 
+    key = (path, dtype, attention)
+    if (known := _loaded.get(key)) is not None:
+        return known
     options = {"attn_implementation": "eager"} if attention else {}
     try:
         model = AutoModelForCausalLM.from_pretrained(
@@ -62,19 +68,20 @@ def load_model(
         )
     except (OSError, ValueError) as error:
         raise ValueError(f"{flag}: cannot load {path!r}: {str(error).splitlines()[0]}") from error
-    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    _loaded[key] = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    return model
 
 
 def token_logprobs(
-    model: Any, rows: Iterable[Row], batch_tokens: int = BATCH_TOKENS, total: int | None = None
+    model: Any, rows: Iterable[Row], batch_tokens: int = BATCH_TOKENS, progress: Progress | None = None
 ) -> Iterator[list[float]]:
     """Log-probability, natural, of each response token; see `token_scores`."""
-    for nll_T in token_scores(model, rows, "nll", batch_tokens, total):
+    for nll_T in token_scores(model, rows, "nll", batch_tokens, progress):
         yield [-value for value in nll_T]
 
 
 def token_scores(
-    model: Any, rows: Iterable[Row], measure: str, batch_tokens: int = BATCH_TOKENS, total: int | None = None
+    model: Any, rows: Iterable[Row], measure: str, batch_tokens: int = BATCH_TOKENS, progress: Progress | None = None
 ) -> Iterator[list[float]]:
     """Score the response tokens of rows, in batches of rows of about the same length.
 
@@ -86,7 +93,7 @@ def token_scores(
             receives from later tokens of the response, sum over q > t of the mean over layers and heads of A[q, t].
             Earlier tokens have more tokens behind them, and the last one has none and gets 0.
         batch_tokens: padded tokens of a batch; a longer row runs alone.
-        total: number of rows, for the estimate of the time that is left.
+        progress: told of each batch; None where the caller has its own.
 
     Returns:
         For each row, in order, its (T,) scores.
@@ -99,7 +106,6 @@ def token_scores(
         raise ValueError(f"{measure!r} is none of {', '.join(MEASURES)}")
     if batch_tokens < 1:
         raise ValueError(f"--batch_tokens: {batch_tokens} is not at least 1")
-    progress = _Progress(measure, total)
     limits = _Limits(model)
     if _depends_on_length(model.config):
         batch_tokens = 1
@@ -114,7 +120,8 @@ def token_scores(
                 if any(value != value for value in scores_T):
                     raise ValueError(f"row {window[index][2]!r}: {measure} is not a number in {model.dtype}")
                 found[index] = scores_T
-            progress.add(len(batch), sum(len(window[index][1]) for index in batch))
+            if progress is not None:
+                progress.add(len(batch))
         yield from found
 
 
@@ -254,25 +261,3 @@ def _selected(model: Any, positions_N: torch.Tensor) -> Iterator[None]:
         yield
     finally:
         hook.remove()
-
-
-class _Progress:
-    """A line every few seconds: rows, response tokens a second, time that is left."""
-
-    def __init__(self, measure: str, total: int | None, clock: Callable[[], float] = time.monotonic) -> None:
-        self._measure, self._total, self._clock = measure, total, clock
-        self._started = self._shown = clock()
-        self._rows = self._tokens = 0
-
-    def add(self, rows: int, tokens: int) -> None:
-        """These are scored; say so if it is time to."""
-        self._rows, self._tokens = self._rows + rows, self._tokens + tokens
-        now = self._clock()
-        if now - self._shown < PROGRESS_SECONDS:
-            return
-        self._shown, seconds = now, now - self._started
-        of, left = "", ""
-        if self._total:
-            of = f"/{self._total}"
-            left = f", ETA {seconds / self._rows * (self._total - self._rows):.0f} s"
-        print(f"{self._measure}: {self._rows}{of} rows, {self._tokens / seconds:.0f} tokens/s{left}", flush=True)
