@@ -12,6 +12,7 @@ from typing import Any
 
 from openrlhf_cft.annotate.workdir import versions, write_json
 from openrlhf_cft.cli.flags import run_command
+from openrlhf_cft.cli.transfer_flags import transfer_flags, transfer_settings
 from openrlhf_cft.masks.compare import compare
 from openrlhf_cft.masks.compare import describe as describe_comparison
 from openrlhf_cft.masks.derive import SELECTIONS, DeriveSettings, Wish, derive
@@ -22,6 +23,8 @@ from openrlhf_cft.masks.stats import describe as describe_stats
 from openrlhf_cft.masks.stats import stats
 from openrlhf_cft.masks.table import open_data, output
 from openrlhf_cft.masks.tokenizer import tokenizer_if_any
+from openrlhf_cft.masks.transfer import describe as describe_transfer
+from openrlhf_cft.masks.transfer import transfer
 from openrlhf_cft.records import MASK
 from openrlhf_cft.storage import place
 
@@ -82,9 +85,9 @@ def _report(path: str | None, figures: dict[str, Any]) -> None:
         write_json(place(path), figures)
 
 
-def _require_json(path: str | None) -> None:
+def _require_json(path: str | None, flag: str = "--out") -> None:
     if path is not None and not path.endswith(".json"):
-        raise ValueError(f"--out: {path!r} does not end with .json")
+        raise ValueError(f"{flag}: {path!r} does not end with .json")
 
 
 def _stats_flags(parser: argparse.ArgumentParser) -> None:
@@ -172,11 +175,28 @@ def _derive_run(flags: Flags) -> None:
     print(f"masks derive: {out}")
 
 
+def _transfer_flags(parser: argparse.ArgumentParser) -> None:
+    _data_flag(parser)
+    _out_flag(parser)
+    transfer_flags(parser)
+    _model_flag(parser)
+
+
+def _transfer_run(flags: Flags) -> None:
+    _require_json(flags["report"], "--report")
+    data = open_data(flags["data"])
+    out = output(flags["out"], [data])
+    figures = transfer(data, transfer_settings(flags), out)
+    print(f"{describe_transfer(figures)}\nmasks transfer: {out}")
+    _report(flags["report"], {"data": data.name, "to": flags["to"], **figures, "versions": versions()})
+
+
 VERBS = {
     "stats": Verb("which tokens are critical: by kind, place and row", _stats_flags, _stats_run),
     "compare": Verb("agreement of two masks of the same responses", _compare_flags, _compare_run),
     "merge": Verb("several annotated data sets as one", _merge_flags, _merge_run),
     "derive": Verb("new columns of weights from what is stored", _derive_flags, _derive_run),
+    "transfer": Verb("masks of one model as those of another", _transfer_flags, _transfer_run),
     "sample": Verb("some rows at random", _sample_flags, _sample_run),
 }
 
