@@ -43,18 +43,21 @@ def annotate(path: Path, top_k: int, exhaustive: bool = False, seed: int = 3) ->
 def written(
     path: Path, tokenizer: Any, texts: Sequence[str], model: str | None = None, seed: int = 0, critical: float = 0.4
 ) -> Path:
-    """Write a row a text: tokenized, EOS behind it, with a random mask and no outcomes."""
+    """Write a row a text: tokenized behind its prompt, EOS at its end, with a random mask and no outcomes."""
     chance = random.Random(seed)
     rows = []
     for number, text in enumerate(texts):
-        ids = [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
-        prompt = f"What is {number}?"
+        prompt = f"The answer to {number} is:\n"
+        prompt_ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+        both = tokenizer(prompt + text, add_special_tokens=False)["input_ids"]
+        assert both[: len(prompt_ids)] == prompt_ids
+        ids = [*both[len(prompt_ids) :], tokenizer.eos_token_id]
         rows.append(
             {
                 records.ID: f"row-{number}",
                 records.PROMPT: prompt,
                 records.RESPONSE: tokenizer.decode(ids, skip_special_tokens=True),
-                records.PROMPT_IDS: tokenizer(prompt, add_special_tokens=False)["input_ids"],
+                records.PROMPT_IDS: prompt_ids,
                 records.RESPONSE_IDS: ids,
                 records.MASK: [float(chance.random() < critical) for _ in ids],
             }

@@ -18,6 +18,7 @@ from openrlhf_cft.records import ID, PROMPT, PROMPT_IDS, RESPONSE, RESPONSE_IDS
 from openrlhf_cft.tokens import decode
 
 NO_PROMPT = "the prompt is empty"
+UNKNOWN = "the prompt has characters that the target's tokenizer does not know"
 NO_RESPONSE = "the response has no token"
 NO_QUESTION = "the column of --data.input_key is empty"
 
@@ -66,6 +67,9 @@ class Retokenizer:
             prompt_ids = _ids(self._target, prompt)
         if not prompt_ids:
             raise NotCarried(NO_PROMPT)
+        unknown = self._target.unk_token_id
+        if unknown is not None and prompt_ids.count(unknown) > prompt.count(str(self._target.unk_token)):
+            raise NotCarried(UNKNOWN)
         source_ids = list(row[RESPONSE_IDS])
         if self._same:
             each = one_by_one(len(source_ids))
