@@ -104,6 +104,7 @@ def test_on_an_object_store_too(source: Path, bucket: str, tmp_path: Path) -> No
 
 def test_a_data_set_without_a_row_stays_one(source: Path, tmp_path: Path) -> None:
     data = open_data(source)
+    (tmp_path / "out").mkdir()  # empty, and so no obstacle
     assert write(output(tmp_path / "out", [data]), data.schema, []) == 0
     assert open_data(tmp_path / "out").schema.equals(data.schema) and list(read_rows(tmp_path / "out")) == []
 

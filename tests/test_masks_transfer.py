@@ -15,6 +15,7 @@ import torch
 from masks_data import annotate, written
 from test_masks_carry import comes_back
 from tokenizer_families import FAMILIES
+from tokenizers import AddedToken
 from train_helpers import Strategy, make_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -191,7 +192,7 @@ def test_prompts_are_rendered_by_the_targets_template(models: dict[str, str], tm
 
 def test_a_prompt_with_foreign_special_tokens_is_refused(models: dict[str, str], tmp_path: Path) -> None:
     tokenizer = load(models["byte_level"])
-    tokenizer.add_special_tokens({"additional_special_tokens": ["<turn>"]})
+    tokenizer.add_tokens([AddedToken("<turn>", special=True)])  # without a role, as the headers of Llama 3
     tokenizer.save_pretrained(tmp_path / "chat")
     source = written(tmp_path / "in", tokenizer, TEXTS, str(tmp_path / "chat"))
     marked = "<turn>What is 0?"
@@ -200,7 +201,7 @@ def test_a_prompt_with_foreign_special_tokens_is_refused(models: dict[str, str],
     with pytest.raises(ValueError, match=r"row 'row-0': the prompt holds '<turn>', .*--data.input_key question"):
         run(source, models["metaspace"], tmp_path / "out")
     other = load(models["metaspace"])
-    other.add_special_tokens({"additional_special_tokens": ["<turn>"]})
+    other.add_tokens([AddedToken("<turn>", special=True)])
     other.save_pretrained(tmp_path / "other")
     rows, _ = run(source, str(tmp_path / "other"), tmp_path / "out")
     assert rows[0][PROMPT_IDS][0] == other.convert_tokens_to_ids("<turn>") and rows[0][PROMPT] == marked
@@ -333,3 +334,7 @@ def test_a_target_without_a_tokenizer_or_an_end(models: dict[str, str], tmp_path
     endless.save_pretrained(tmp_path / "endless")
     with pytest.raises(ValueError, match="--to: the tokenizer has no EOS token"):
         run(source, str(tmp_path / "endless"), tmp_path / "out")
+    plain = FAMILIES["metaspace"]()
+    plain.save_pretrained(tmp_path / "plain")
+    with pytest.raises(ValueError, match=r"--data.apply_chat_template: the tokenizer of --to has no chat template"):
+        run(source, str(tmp_path / "plain"), tmp_path / "out", "--data.input_key", "id", "--data.apply_chat_template")

@@ -15,6 +15,7 @@ from openrlhf_cft.cli.flags import run_command
 from openrlhf_cft.cli.transfer_flags import transfer_flags, transfer_settings
 from openrlhf_cft.masks.compare import compare
 from openrlhf_cft.masks.compare import describe as describe_comparison
+from openrlhf_cft.masks.coverage import describe as describe_transfer
 from openrlhf_cft.masks.derive import SELECTIONS, DeriveSettings, Wish, derive
 from openrlhf_cft.masks.merge import ON_DUPLICATE, merge
 from openrlhf_cft.masks.sample import SampleSettings, sample
@@ -23,7 +24,6 @@ from openrlhf_cft.masks.stats import describe as describe_stats
 from openrlhf_cft.masks.stats import stats
 from openrlhf_cft.masks.table import open_data, output
 from openrlhf_cft.masks.tokenizer import tokenizer_if_any
-from openrlhf_cft.masks.transfer import describe as describe_transfer
 from openrlhf_cft.masks.transfer import transfer
 from openrlhf_cft.records import MASK
 from openrlhf_cft.storage import place

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from openrlhf_cft.annotate.workdir import versions
 from openrlhf_cft.masks.compare import digest
+from openrlhf_cft.masks.derive import DERIVED
 from openrlhf_cft.masks.progress import Progress
 from openrlhf_cft.masks.table import AnnotatedData, Row, with_record, write
 from openrlhf_cft.masks.tokenizer import require_one_tokenizer
@@ -71,6 +72,11 @@ def _union(inputs: Sequence[AnnotatedData]) -> pa.Schema:
     common: dict[str, Any] = inputs[0].metadata
     for data in inputs[1:]:
         common = {key: value for key, value in common.items() if data.metadata.get(key) == value}
+    derived: dict[str, Any] = {}
+    for data in reversed(inputs):  # columns that only some have, too; `merged` says where one was made otherwise
+        derived |= data.metadata.get(DERIVED, {})
+    if derived:
+        common[DERIVED] = derived
     for key, value in common.items():
         schema = with_record(schema, key, value)
     return schema

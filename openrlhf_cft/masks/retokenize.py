@@ -15,7 +15,7 @@ from openrlhf_cft.annotate.source import SourceSettings, is_token_ids, render_pr
 from openrlhf_cft.masks.carry import OTHER_TEXT, Layout, NotCarried, layout, one_by_one
 from openrlhf_cft.masks.table import Row
 from openrlhf_cft.records import ID, PROMPT, PROMPT_IDS, RESPONSE, RESPONSE_IDS
-from openrlhf_cft.tokens import decode
+from openrlhf_cft.tokens import decode, special_ids
 
 NO_PROMPT = "the prompt is empty"
 UNKNOWN = "the prompt has characters that the target's tokenizer does not know"
@@ -50,8 +50,10 @@ class Retokenizer:
             raise ValueError("--to: the tokenizer has no EOS token, which ends a response")
         self._source, self._target = source, target
         self._rendering, self._same = rendering, same
-        self._special = set(source.all_special_ids)
-        self._known = set(target.all_special_tokens)
+        self._special = special_ids(source)
+        self._known = set(target.convert_ids_to_tokens(sorted(special_ids(target))))
+        if rendering is not None and rendering.apply_chat_template and not target.chat_template:
+            raise ValueError("--data.apply_chat_template: the tokenizer of --to has no chat template")
 
     def __call__(self, row: Row) -> Carried:
         """One row.

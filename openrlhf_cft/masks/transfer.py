@@ -11,7 +11,7 @@ cannot be carried are left out and counted by reason.
 
 from __future__ import annotations
 
-from collections import Counter
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 from openrlhf_cft.annotate.source import SourceSettings
 from openrlhf_cft.annotate.workdir import versions
 from openrlhf_cft.masks import scores
-from openrlhf_cft.masks.agreement import Agreement, agreement
-from openrlhf_cft.masks.carry import Layout, NotCarried, carry, gather, spread
+from openrlhf_cft.masks.agreement import agreement
+from openrlhf_cft.masks.carry import NotCarried, carry
+from openrlhf_cft.masks.coverage import Coverage
 from openrlhf_cft.masks.derive import DERIVED
 from openrlhf_cft.masks.progress import Progress
 from openrlhf_cft.masks.retokenize import Carried, Retokenizer
@@ -60,8 +61,6 @@ class Picking:
 
     def weights(self, logprobs_T: Sequence[float], row: Row) -> list[float]:
         """(T,) weights, 0 or 1, of natural log-probabilities; `row` has the mask by characters."""
-        import math
-
         if self.threshold is not None:
             return [float(math.exp(logprob) < self.threshold) for logprob in logprobs_T]
         count = self.budget.count(row) if self.count is None else self.count
@@ -81,44 +80,11 @@ class TransferSettings:
     batch_tokens: int = scores.BATCH_TOKENS
 
 
-@dataclass
-class Counts:
-    """What became of the rows, and what the carried masks hold."""
-
-    rows: int = 0
-    dropped: Counter[str] = field(default_factory=Counter)  # rows, by reason
-    critical: int = 0  # source tokens with a weight above 0, those of dropped rows included
-    carried: int = 0  # of these, the ones that share a character with such a token of the target
-    characters: Agreement = field(default_factory=Agreement)  # source mask, A, and target mask, B; each end is one
-    tokens: Agreement = field(default_factory=Agreement)  # of the target: by characters, A, and by score, B
-
-    def add(self, source: Layout, before: Sequence[float], target: Layout, after: Sequence[float]) -> None:
-        """Count one row's weights on both sides."""
-        self.rows += 1
-        there = spread(target, after)
-        self.critical += sum(weight > 0 for weight in before)
-        both = zip(before, gather(there, source), strict=True)
-        self.carried += sum(old > 0 and new > 0 for old, new in both)
-        ends = len(source.text) + source.ended
-        self.characters += agreement(spread(source, before)[:ends], there[:ends])
-
-    def figures(self) -> dict[str, Any]:
-        """All of it, as JSON."""
-        found: dict[str, Any] = {"rows": self.rows, "rows_dropped": dict(self.dropped)}
-        found |= {"critical_tokens": self.critical, "critical_tokens_carried": self.carried}
-        if self.critical:
-            found["coverage"] = self.carried / self.critical
-        found["characters"] = self.characters.figures()
-        if self.tokens.tokens:
-            found["score_against_characters"] = self.tokens.figures()
-        return found
-
-
 def transfer(data: AnnotatedData, settings: TransferSettings, out: Place) -> dict[str, Any]:
     """Write the rows of the target to `out`.
 
     Returns:
-        `same_tokenizer`, and `Counts.figures`.
+        `same_tokenizer`, and `Coverage.figures`.
 
     Raises:
         ValueError: a column or a model is missing, a prompt holds special tokens that the target does not know, or
@@ -140,7 +106,7 @@ class _Transfer:
         self.same = fingerprint_of(data) == fingerprint
         source = target if self.same else tokenizer_of(data, settings.model)
         self.same = self.same or tokenizer_fingerprint(source) == fingerprint
-        self.counts = Counts()
+        self.counts = Coverage()
         self._data, self._settings, self._target = data, settings, target
         self._retokenize = Retokenizer(source, target, rendering, self.same)
         self._model: Any = None
@@ -246,27 +212,3 @@ class _Transfer:
             picked = self._settings.picking.weights(logprobs_T, row)
             self.counts.tokens += agreement(row[MASK], picked)
             row[MASK] = picked
-
-
-def describe(found: dict[str, Any]) -> str:
-    """The figures as lines for a terminal."""
-    lines = [f"method              {found['method']}"]
-    if found["same_tokenizer"]:
-        lines.append("tokenizer           the same, token ids are reused")
-    lines.append(f"rows carried        {found['rows']}")
-    lines += [f"  left out          {count}   ({reason})" for reason, count in found["rows_dropped"].items()]
-    of = f"{found['critical_tokens_carried']} of {found['critical_tokens']} critical tokens"
-    lines.append(f"coverage            {_percent(found.get('coverage'))}   ({of})")
-    lines.append(f"characters          {_agreement(found['characters'])}, between the two masks")
-    if "score_against_characters" in found:
-        lines.append(f"tokens              {_agreement(found['score_against_characters'])}, with the other method")
-    return "\n".join(lines)
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1%}"
-
-
-def _agreement(counts: dict[str, Any]) -> str:
-    kappa = f"{counts['kappa']:.3f}" if "kappa" in counts else "-"
-    return f"{_percent(counts.get('agreement'))} agreement, kappa {kappa}"
