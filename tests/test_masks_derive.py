@@ -156,6 +156,8 @@ def test_the_highest_scores(scores: list[float], data: st.DataObject) -> None:
         (["--column", "m", "--how", "random", "strict-2"], "--how: 2 given for 1 columns"),
         (["--column", "m", "--how", "random", "--share", "1.5"], "--share: 1.5 is not between 0 and 1"),
         (["--column", "m", "--how", "random", "--reference", "x"], "has no column 'x'"),
+        (["--column", "m", "--how", "strict-2", "--share", "0.5"], "--share: 0.5 is of no use to strict-2"),
+        (["--column", "m", "--how", "random", "--threshold", "0.5"], "--threshold: 0.5 is of no use to random"),
         (["--column", "m", "--how", "threshold"], "--threshold: None is not above 0"),
         (["--column", "m", "--how", "numbers"], "--model.model_name_or_path: the metadata of .* names no model"),
     ],

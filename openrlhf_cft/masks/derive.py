@@ -68,7 +68,8 @@ def derive(data: AnnotatedData, wishes: Sequence[Wish], settings: DeriveSettings
         By column, the share of response tokens whose weight is above 0; of those that have a token.
 
     Raises:
-        ValueError: a column is there already or twice, a name is no selection, or what it needs is not stored.
+        ValueError: a column is there already or twice, a name is no selection, what it needs is not stored, or a
+            setting is given that none of them has a use for.
     """
     taken = set(data.schema.names)
     for wish in wishes:
@@ -76,6 +77,9 @@ def derive(data: AnnotatedData, wishes: Sequence[Wish], settings: DeriveSettings
             raise ValueError(f"--column: {wish.column!r} is there already")
         taken.add(wish.column)
     selections = {wish.column: _prepare(data, wish.how, settings) for wish in wishes}
+    for flag, value in (("share", settings.budget.share), ("threshold", settings.threshold)):
+        if value is not None and not any(flag in selection.record for selection in selections.values()):
+            raise ValueError(f"--{flag}: {value} is of no use to {', '.join(wish.how for wish in wishes)}")
     schema, record = data.schema, dict(data.metadata.get(DERIVED, {}))
     for wish in wishes:
         schema = schema.append(_field(wish.column))
