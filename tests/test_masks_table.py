@@ -16,8 +16,9 @@ import pytest
 from test_storage import bucket
 from train_helpers import make_rows, write_rows
 
+from openrlhf_cft.cli.flags import run_command
 from openrlhf_cft.cli.masks import main
-from openrlhf_cft.masks import table
+from openrlhf_cft.masks import progress, table
 from openrlhf_cft.masks.sample import SampleSettings, sample
 from openrlhf_cft.masks.table import open_data, output, with_record, write
 from openrlhf_cft.records import MASK, METADATA_KEY, read_metadata, read_rows
@@ -196,3 +197,27 @@ def test_as_a_command(source: Path, tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, f"masks sample: 3 of 120 rows are in {tmp_path / 'out'}\n")
     done = subprocess.run([*command, "--out", str(source)], capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "--out" in done.stderr
+
+
+def test_progress_has_rate_and_eta(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    told = progress.Progress("masks stats", 60)
+    for _ in told.over(range(40)):
+        now[0] += 0.5
+    assert capsys.readouterr().err.splitlines() == [
+        "masks stats: 20/60 rows, 2.0 rows/s, ETA 20 s",
+        "masks stats: 40/60 rows, 2.0 rows/s, ETA 10 s",
+    ]
+
+
+@pytest.mark.parametrize(("error", "code"), [(OSError("the disk is full"), 1), (KeyboardInterrupt(), 130)])
+def test_what_fails_says_that_nothing_was_written(
+    error: BaseException, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def failing() -> int:
+        raise error
+
+    with pytest.raises(SystemExit) as ended:
+        run_command("masks", failing, resumes=False)
+    assert ended.value.code == code and "nothing was written" in capsys.readouterr().err
