@@ -58,18 +58,27 @@ def pieces(tokenizer: Any, token_ids: Sequence[int]) -> list[Piece]:
     """
     ids = [int(token) for token in token_ids]
     text = decode(tokenizer, ids)
-    special_ids = set(tokenizer.all_special_ids)
+    special = special_ids(tokenizer)
     found, before = [], 0
     for token, (start, complete, end) in zip(ids, _spans(tokenizer, ids, text), strict=True):
         assert start == before, "spans leave no gap"
         before = complete
-        if token in special_ids:
+        if token in special:
             name = str(tokenizer.convert_ids_to_tokens(token))
             found.append(Piece(name, start, start, Kind.END, special=True, partial=False))
         else:
             kind = kind_of(text[start:end])
             found.append(Piece(text[start:complete], start, end, kind, special=False, partial=end > complete))
     return found
+
+
+def special_ids(tokenizer: Any) -> set[int]:
+    """Tokens that are no text: those that have a role, as EOS has, and all others that `decode` leaves out.
+
+    The latter, headers of Llama 3's chat template for one, are not among `tokenizer.all_special_ids`.
+    """
+    others = (token for token, added in tokenizer.added_tokens_decoder.items() if added.special)
+    return {*tokenizer.all_special_ids, *others}
 
 
 def decode(tokenizer: Any, token_ids: Sequence[int]) -> str:
@@ -96,7 +105,7 @@ def token_text(tokenizer: Any, before: Sequence[int], token_id: int) -> str:
         before: the tokens before it; the last few are looked at.
         token_id: the token.
     """
-    if token_id in tokenizer.all_special_ids:
+    if token_id in special_ids(tokenizer):
         return str(tokenizer.convert_ids_to_tokens(token_id))
     context = [int(token) for token in before[-CONTEXT:]]
     whole, part = decode(tokenizer, [*context, int(token_id)]), decode(tokenizer, context)

@@ -22,6 +22,7 @@ from typing import Any
 import psutil
 import pytest
 from literal import Literal, LiteralRow
+from masks_on_real_data import Verbs, every_verb
 from train_helpers import launch, tail
 
 from openrlhf_cft.records import ALTERNATIVES, MASK, PROMPT_IDS, RESPONSE_IDS, Verdict, read_metadata, read_rows
@@ -206,6 +207,10 @@ def test_annotated_again_it_says_how_many_bits_changed(annotated: Path, model: P
     again = list(read_rows(tmp_path / "out"))
     assert [row[RESPONSE_IDS] for row in again] == [row[RESPONSE_IDS] for row in rows]
     assert [row[MASK] for row in again] == before
+
+
+def test_every_verb_of_masks(annotated: Path, model: Path, tmp_path: Path) -> None:
+    every_verb(Verbs(annotated, model, tmp_path, lambda command: finish(command, 600)))
 
 
 def test_a_model_trains_on_it_and_is_evaluated(annotated: Path, model: Path, questions: Path, tmp_path: Path) -> None:

@@ -19,8 +19,15 @@ LIGHT = [
     "openrlhf_cft.annotate.engine",
     "openrlhf_cft.annotate.job",
     "openrlhf_cft.evaluate.job",
+    "openrlhf_cft.masks.compare",
+    "openrlhf_cft.masks.derive",
+    "openrlhf_cft.masks.merge",
+    "openrlhf_cft.masks.sample",
+    "openrlhf_cft.masks.stats",
+    "openrlhf_cft.masks.transfer",
     "openrlhf_cft.cli.annotate",
     "openrlhf_cft.cli.evaluate",
+    "openrlhf_cft.cli.masks",
     "openrlhf_cft.cli.train_sft",
 ]
 
@@ -48,6 +55,7 @@ def imports(path: Path) -> set[str]:
     [
         ("annotate", ("deepspeed", "openrlhf.", "openrlhf_cft.train", "openrlhf_cft.evaluate", "openrlhf_cft.cli")),
         ("evaluate", ("deepspeed", "openrlhf.", "openrlhf_cft.train", "openrlhf_cft.cli")),
+        ("masks", ("vllm", "ray", "deepspeed", "openrlhf.", "openrlhf_cft.train", "openrlhf_cft.cli")),
         ("train", ("vllm", "ray", "openrlhf_cft.annotate", "openrlhf_cft.evaluate", "openrlhf_cft.verify")),
         ("verify", ("openrlhf_cft.annotate", "openrlhf_cft.train", "openrlhf_cft.evaluate", "openrlhf_cft.cli")),
     ],

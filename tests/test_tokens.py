@@ -46,7 +46,7 @@ def check(tokenizer: Any, ids: list[int]) -> None:
     assert len(found) == len(ids)
     assert "".join(piece.text for piece in found if not piece.special) == text
     assert all(0 <= piece.start <= piece.end <= len(text) for piece in found)
-    assert [piece.special for piece in found] == [token in tokenizer.all_special_ids for token in ids]
+    assert [piece.special for piece in found] == [token in tokens.special_ids(tokenizer) for token in ids]
     spans = tokens._prefix_spans(tokenizer, ids, text)
     assert [(start, end) for start, _, end in spans] == [(piece.start, piece.end) for piece in found]
 
@@ -99,3 +99,20 @@ def test_the_text_of_another_token() -> None:
     assert token_text(tokenizer, ids, tokenizer.eos_token_id) == "</s>"
     byte = tokenizer_of("byte_level")
     assert token_text(byte, [], byte("𐍈")["input_ids"][0]) == "\ufffd"
+
+
+def test_special_tokens_without_a_role_are_no_text_either() -> None:
+    """As the headers of Llama 3's template: `decode` leaves them out, `all_special_ids` does not have them."""
+    from tokenizers import AddedToken
+
+    tokenizer = FAMILIES["byte_level"]()
+    tokenizer.add_tokens([AddedToken("<head>", special=True), AddedToken("<think>", special=False)])
+    head, think = tokenizer.convert_tokens_to_ids(["<head>", "<think>"])
+    assert head not in tokenizer.all_special_ids and head in tokens.special_ids(tokenizer)
+    found = pieces(tokenizer, [head, think, tokenizer.eos_token_id])
+    assert [(piece.text, piece.special, piece.start, piece.end) for piece in found] == [
+        ("<head>", True, 0, 0),
+        ("<think>", False, 0, 7),
+        ("</s>", True, 7, 7),
+    ]
+    assert token_text(tokenizer, [], head) == "<head>"

@@ -138,17 +138,25 @@ def pool_settings(flags: dict[str, object]) -> PoolSettings:
     return PoolSettings(engines, flags["vllm.tensor_parallel_size"], rows, flags["ray.address"])  # type: ignore[arg-type]
 
 
-def run_command(name: str, command: Callable[[], int]) -> None:
-    """Run a command: bad input ends in one sentence and exit code 2, a job that cannot go on in 1, Ctrl-C in 130."""
+def run_command(name: str, command: Callable[[], int], resumes: bool = True) -> None:
+    """Run a command: bad input ends in one sentence and exit code 2, a job that cannot go on in 1, Ctrl-C in 130.
+
+    Args:
+        name: of the command, before what is said.
+        command: returns the exit code.
+        resumes: the same command goes on from where it stopped; otherwise it has left nothing.
+    """
     try:
         code = command()
     except ValueError as error:
         print(f"{name}: {error}", file=sys.stderr)
         code = 2
     except (PipelineError, OSError) as error:
-        print(f"{name}: {error}; what is finished is kept, the same command goes on from here", file=sys.stderr)
+        kept = "what is finished is kept, the same command goes on from here" if resumes else "nothing was written"
+        print(f"{name}: {error}; {kept}", file=sys.stderr)
         code = 1
     except KeyboardInterrupt:
-        print(f"{name}: interrupted; the same command goes on from here", file=sys.stderr)
+        left = "the same command goes on from here" if resumes else "nothing was written"
+        print(f"{name}: interrupted; {left}", file=sys.stderr)
         code = 130
     sys.exit(code)

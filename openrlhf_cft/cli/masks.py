@@ -1,0 +1,225 @@
+"""`python -m openrlhf_cft.cli.masks VERB`: look at masks, compare, change and carry them, Parquet to Parquet.
+
+A verb is a pair of functions: `_VERB_flags` adds its flags, `_VERB_run` makes one call of them and prints the result.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from openrlhf_cft.annotate.workdir import versions, write_json
+from openrlhf_cft.cli.flags import run_command
+from openrlhf_cft.cli.transfer_flags import transfer_flags, transfer_settings
+from openrlhf_cft.masks.compare import compare
+from openrlhf_cft.masks.compare import describe as describe_comparison
+from openrlhf_cft.masks.coverage import describe as describe_transfer
+from openrlhf_cft.masks.derive import SELECTIONS, DeriveSettings, Wish, derive
+from openrlhf_cft.masks.merge import ON_DUPLICATE, merge
+from openrlhf_cft.masks.sample import SampleSettings, sample
+from openrlhf_cft.masks.select import Budget
+from openrlhf_cft.masks.stats import describe as describe_stats
+from openrlhf_cft.masks.stats import stats
+from openrlhf_cft.masks.table import open_data, output
+from openrlhf_cft.masks.tokenizer import tokenizer_if_any
+from openrlhf_cft.masks.transfer import transfer
+from openrlhf_cft.records import MASK
+from openrlhf_cft.storage import place
+
+Flags = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One subcommand."""
+
+    about: str
+    flags: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[Flags], None]
+
+
+def _data_flag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("data", help="an annotated data set: a directory, a Parquet file or a URI")
+
+
+def _out_flag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", required=True, help="directory of the new data set, a path or a URI")
+
+
+def _sample_flags(parser: argparse.ArgumentParser) -> None:
+    _data_flag(parser)
+    _out_flag(parser)
+    parser.add_argument("--rows", type=int, required=True, help="how many")
+    parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--min_share", type=float, default=0.0, help="least share of critical tokens of a row")
+    parser.add_argument("--max_share", type=float, default=1.0, help="largest share of critical tokens of a row")
+    parser.add_argument("--mask", default=MASK, metavar="COLUMN", help="the weights that the shares are of")
+
+
+def _sample_run(flags: Flags) -> None:
+    if flags["rows"] < 1:
+        raise ValueError(f"--rows: {flags['rows']} is not at least 1")
+    if not 0 <= flags["min_share"] <= flags["max_share"] <= 1:
+        raise ValueError(f"--min_share {flags['min_share']} to --max_share {flags['max_share']} is no part of 0 to 1")
+    data = open_data(flags["data"])
+    out = output(flags["out"], [data])
+    settings = SampleSettings(flags["rows"], flags["seed"], flags["min_share"], flags["max_share"], flags["mask"])
+    qualified = sample(data, settings, out)
+    print(f"masks sample: {settings.rows} of {qualified} rows are in {out}")
+
+
+def _model_flag(parser: argparse.ArgumentParser) -> None:
+    about = "whose tokenizer is used; default: the model that the file metadata names"
+    parser.add_argument("--model.model_name_or_path", default=None, help=about)
+
+
+def _report_flag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", default=None, metavar="FILE.json", help="write the figures there too")
+
+
+def _report(path: str | None, figures: dict[str, Any]) -> None:
+    """Write figures, where a file is named."""
+    if path is not None:
+        write_json(place(path), figures)
+
+
+def _require_json(path: str | None, flag: str = "--out") -> None:
+    if path is not None and not path.endswith(".json"):
+        raise ValueError(f"{flag}: {path!r} does not end with .json")
+
+
+def _stats_flags(parser: argparse.ArgumentParser) -> None:
+    _data_flag(parser)
+    _report_flag(parser)
+    parser.add_argument("--mask", default=MASK, metavar="COLUMN")
+    _model_flag(parser)
+
+
+def _stats_run(flags: Flags) -> None:
+    _require_json(flags["out"])
+    data = open_data(flags["data"])
+    tokenizer, why = tokenizer_if_any(data, flags["model.model_name_or_path"])
+    figures = stats(data, flags["mask"], tokenizer)
+    print(describe_stats(figures))
+    if why:
+        print(f"kinds of tokens     not counted: {why}")
+    _report(flags["out"], {"data": data.name, **figures, "versions": versions()})
+
+
+def _compare_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("a", help="an annotated data set")
+    parser.add_argument("b", nargs="?", default=None, help="another; default: the same, for two of its columns")
+    parser.add_argument("--mask_a", default=MASK, metavar="COLUMN", help="of the first, A")
+    parser.add_argument("--mask_b", default=MASK, metavar="COLUMN", help="of the second, B")
+    _report_flag(parser)
+    _model_flag(parser)
+
+
+def _compare_run(flags: Flags) -> None:
+    _require_json(flags["out"])
+    if flags["b"] is None and flags["mask_a"] == flags["mask_b"]:
+        raise ValueError(f"--mask_b: {flags['mask_b']!r} is --mask_a too, and there is one data set")
+    left = open_data(flags["a"])
+    right = left if flags["b"] is None else open_data(flags["b"])
+    tokenizer, why = tokenizer_if_any(left, flags["model.model_name_or_path"])
+    found = compare(left, right, flags["mask_a"], flags["mask_b"], tokenizer)
+    print(describe_comparison(found))
+    if why:
+        print(f"kinds of tokens     not counted: {why}")
+    sides = {"a": [left.name, flags["mask_a"]], "b": [right.name, flags["mask_b"]]}
+    _report(flags["out"], {**sides, **found.figures(), "versions": versions()})
+
+
+def _merge_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("data", nargs="+", help="annotated data sets, with one tokenizer")
+    _out_flag(parser)
+    about = "; ".join(f"{name}: {text}" for name, text in ON_DUPLICATE.items())
+    parser.add_argument("--on_duplicate", choices=list(ON_DUPLICATE), default="error", help=about)
+
+
+def _merge_run(flags: Flags) -> None:
+    inputs = [open_data(path) for path in flags["data"]]
+    out = output(flags["out"], inputs)
+    counts = merge(inputs, flags["on_duplicate"], out)
+    told = f"{counts['dropped']} dropped and {counts['renamed']} renamed for an id that occurs again"
+    print(f"masks merge: {counts['rows']} rows are in {out}; {told}")
+
+
+def _derive_flags(parser: argparse.ArgumentParser) -> None:
+    _data_flag(parser)
+    _out_flag(parser)
+    parser.add_argument("--column", nargs="+", required=True, metavar="NAME", help="new columns")
+    hows = "strict-J, " + ", ".join(name for name in SELECTIONS if name != "strict")
+    parser.add_argument("--how", nargs="+", required=True, help=f"how each is made: {hows}")
+    parser.add_argument("--reference", default=MASK, metavar="COLUMN", help="mask whose count a row is taken")
+    parser.add_argument("--share", type=float, default=None, help="share of a row's tokens instead of that count")
+    parser.add_argument("--threshold", type=float, default=None, help="score that an alternative needs to be right")
+    parser.add_argument("--seed", type=int, default=42)
+    _model_flag(parser)
+
+
+def _derive_run(flags: Flags) -> None:
+    names, hows = flags["column"], flags["how"]
+    if len(names) != len(hows):
+        raise ValueError(f"--how: {len(hows)} given for {len(names)} columns")
+    data = open_data(flags["data"])
+    out = output(flags["out"], [data])
+    budget = Budget(flags["reference"], flags["share"])
+    settings = DeriveSettings(budget, flags["threshold"], flags["seed"], flags["model.model_name_or_path"])
+    shares = derive(data, [Wish(*pair) for pair in zip(names, hows, strict=True)], settings, out)
+    for name, how in zip(names, hows, strict=True):
+        share = f"{shares[name]:.1%} of the response tokens" if name in shares else "no token"
+        print(f"masks derive: column {name!r}, {how}: {share} above 0")
+    print(f"masks derive: {out}")
+
+
+def _transfer_flags(parser: argparse.ArgumentParser) -> None:
+    _data_flag(parser)
+    _out_flag(parser)
+    transfer_flags(parser)
+    _model_flag(parser)
+
+
+def _transfer_run(flags: Flags) -> None:
+    _require_json(flags["report"], "--report")
+    data = open_data(flags["data"])
+    out = output(flags["out"], [data])
+    figures = transfer(data, transfer_settings(flags), out)
+    print(f"{describe_transfer(figures)}\nmasks transfer: {out}")
+    _report(flags["report"], {"data": data.name, "to": flags["to"], **figures, "versions": versions()})
+
+
+VERBS = {
+    "stats": Verb("which tokens are critical: by kind, place and row", _stats_flags, _stats_run),
+    "compare": Verb("agreement of two masks of the same responses", _compare_flags, _compare_run),
+    "merge": Verb("several annotated data sets as one", _merge_flags, _merge_run),
+    "derive": Verb("new columns of weights from what is stored", _derive_flags, _derive_run),
+    "transfer": Verb("masks of one model as those of another", _transfer_flags, _transfer_run),
+    "sample": Verb("some rows at random", _sample_flags, _sample_run),
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """All verbs with their flags."""
+    flags = argparse.ArgumentParser(prog="masks", description=__doc__, allow_abbrev=False)
+    verbs = flags.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for name, verb in VERBS.items():
+        verb.flags(verbs.add_parser(name, help=verb.about, description=verb.about, allow_abbrev=False))
+    return flags
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one verb.
+
+    Raises:
+        ValueError: names what is wrong with the input or a flag.
+    """
+    flags = vars(parser().parse_args(arguments))
+    VERBS[flags["verb"]].run(flags)
+    return 0
+
+
+if __name__ == "__main__":
+    run_command("masks", main, resumes=False)

@@ -1,0 +1,137 @@
+"""`masks compare`: two masks of the same responses, of two data sets or two columns of one.
+
+Rows are matched by id and by their response tokens; what has no partner is counted, by reason. Of B one number of a
+few bytes a row and one byte a token are in memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from openrlhf_cft.masks.agreement import Agreement, agreement, cohen_kappa
+from openrlhf_cft.masks.progress import Progress
+from openrlhf_cft.masks.table import AnnotatedData, Row
+from openrlhf_cft.masks.tokenizer import require_one_tokenizer
+from openrlhf_cft.records import ID, RESPONSE_IDS, check_weights
+from openrlhf_cft.tokens import Kind, pieces
+
+__all__ = ["Comparison", "cohen_kappa", "compare"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What was found. A pair of rows counts once."""
+
+    whole: Agreement
+    by_kind: dict[Kind, Agreement]  # empty where there was no tokenizer
+    rows: int  # compared
+    identical: int  # of these, the masks are equal in every token
+    unmatched: dict[str, int]  # rows by the reason why they were not compared
+
+    def figures(self) -> dict[str, Any]:
+        """As JSON."""
+        kinds = {str(kind): counts.figures() for kind, counts in self.by_kind.items()}
+        rows = {"rows": self.rows, "rows_identical": self.identical, "rows_unmatched": self.unmatched}
+        return {**rows, **self.whole.figures(), "by_kind": kinds}
+
+
+def compare(
+    left: AnnotatedData, right: AnnotatedData, mask_a: str, mask_b: str, tokenizer: Any | None = None
+) -> Comparison:
+    """Compare column `mask_a` of `left`, A, with column `mask_b` of `right`, B; the two may be one data set.
+
+    Args:
+        left, right: the data sets.
+        mask_a, mask_b: columns of weights.
+        tokenizer: of the response tokens, for the kinds of token; None: without them.
+
+    Raises:
+        ValueError: a column is missing, weights do not fit their tokens, or the two have different tokenizers.
+    """
+    left.require(mask_a)
+    right.require(mask_b)
+    require_one_tokenizer([left, right])
+    unmatched: Counter[str] = Counter()
+    partners = _partners(right, mask_b, unmatched)
+    whole, by_kind, rows, identical = Agreement(), dict.fromkeys(Kind, Agreement()), 0, 0
+    seen: set[str] = set()
+    for row in Progress("masks compare", left.count()).over(left.rows([ID, RESPONSE_IDS, mask_a])):
+        reason, other = _partner(row, mask_a, partners, seen)
+        if other is None:
+            unmatched[reason] += 1
+            continue
+        found = agreement(row[mask_a], other)
+        rows, identical, whole = rows + 1, identical + (found.only_a + found.only_b == 0), whole + found
+        for kind, a, b in _by_kind(row, mask_a, other, tokenizer):
+            by_kind[kind] += agreement([a], [b])
+    unmatched["only in B"] = len(partners.keys() - seen)
+    kinds = {kind: counts for kind, counts in by_kind.items() if counts.tokens}
+    return Comparison(whole, kinds, rows, identical, {reason: n for reason, n in unmatched.items() if n})
+
+
+def _partners(data: AnnotatedData, mask: str, unmatched: Counter[str]) -> dict[str, tuple[bytes, bytes | None]]:
+    """By id: a digest of the response tokens, and which are critical; None where the row has no weights."""
+    found: dict[str, tuple[bytes, bytes | None]] = {}
+    for row in data.rows([ID, RESPONSE_IDS, mask]):
+        if row[ID] in found:
+            unmatched["id occurs again in B"] += 1
+            continue
+        critical = None
+        if row[mask] is not None:
+            check_weights(row[ID], row[mask], row[RESPONSE_IDS], mask)
+            critical = bytes(weight > 0 for weight in row[mask])
+        found[row[ID]] = digest(row[RESPONSE_IDS]), critical
+    return found
+
+
+def _partner(
+    row: Row, mask: str, partners: dict[str, tuple[bytes, bytes | None]], seen: set[str]
+) -> tuple[str, bytes | None]:
+    """The other mask of a row's tokens; or why there is none. `seen` has the ids of A so far."""
+    if row[ID] in seen:
+        return "id occurs again in A", None
+    seen.add(row[ID])
+    if row[ID] not in partners:
+        return "only in A", None
+    tokens, critical = partners[row[ID]]
+    if tokens != digest(row[RESPONSE_IDS]):
+        return "other response tokens", None
+    if row[mask] is None:
+        return "no weights in A", None
+    check_weights(row[ID], row[mask], row[RESPONSE_IDS], mask)
+    return "no weights in B", critical
+
+
+def digest(token_ids: list[int]) -> bytes:
+    """(16,) bytes, equal for equal token ids."""
+    return hashlib.sha256(repr(token_ids).encode()).digest()[:16]
+
+
+def _by_kind(row: Row, mask: str, other: bytes, tokenizer: Any | None) -> Iterator[tuple[Kind, float, int]]:
+    if tokenizer is not None:
+        for piece, a, b in zip(pieces(tokenizer, row[RESPONSE_IDS]), row[mask], other, strict=True):
+            yield piece.kind, a, b
+
+
+def describe(found: Comparison) -> str:
+    """The figures as a table for a terminal."""
+    lines = [f"rows compared       {found.rows}   ({found.identical} with equal masks)"]
+    lines += [f"  not compared      {count}   ({reason})" for reason, count in found.unmatched.items()]
+    counts = found.whole
+    lines.append(f"tokens              {counts.tokens}")
+    lines.append(f"critical            {counts.both} in both, {counts.only_a} only in A, {counts.only_b} only in B")
+    head = ["", "tokens", "agreement", "kappa", "precision of B", "recall of B"]
+    named = {"all": found.whole, **{str(kind): each for kind, each in found.by_kind.items()}}
+    lines += ["", "".join(f"{cell:<16}" for cell in head).rstrip()]
+    for name, each in named.items():
+        cells = [name, str(each.tokens), *map(_cell, (each.share, each.kappa, each.precision, each.recall))]
+        lines.append("".join(f"{cell:<16}" for cell in cells).rstrip())
+    return "\n".join(lines)
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None else f"{value + 0.0:.3f}".replace("-0.000", "0.000")

@@ -1,0 +1,68 @@
+"""What a transfer has carried: rows, critical tokens, and how far the masks of both sides agree."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from openrlhf_cft.masks.agreement import Agreement, agreement
+from openrlhf_cft.masks.carry import Layout, gather, spread
+
+
+@dataclass
+class Coverage:
+    """Counts over rows."""
+
+    rows: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)  # rows, by reason
+    critical: int = 0  # source tokens with a weight above 0, those of dropped rows included
+    carried: int = 0  # of these, the ones that share a character with such a token of the target
+    characters: Agreement = field(default_factory=Agreement)  # source mask, A, and target mask, B; each end is one
+    tokens: Agreement = field(default_factory=Agreement)  # of the target: by characters, A, and by score, B
+
+    def add(self, source: Layout, before: Sequence[float], target: Layout, after: Sequence[float]) -> None:
+        """Count one row's weights on both sides."""
+        self.rows += 1
+        there = spread(target, after)
+        self.critical += sum(weight > 0 for weight in before)
+        both = zip(before, gather(there, source), strict=True)
+        self.carried += sum(old > 0 and new > 0 for old, new in both)
+        ends = len(source.text) + source.ended
+        self.characters += agreement(spread(source, before)[:ends], there[:ends])
+
+    def figures(self) -> dict[str, Any]:
+        """All of it, as JSON."""
+        found: dict[str, Any] = {"rows": self.rows, "rows_dropped": dict(self.dropped)}
+        found |= {"critical_tokens": self.critical, "critical_tokens_carried": self.carried}
+        if self.critical:
+            found["coverage"] = self.carried / self.critical
+        found["characters"] = self.characters.figures()
+        if self.tokens.tokens:
+            found["score_against_characters"] = self.tokens.figures()
+        return found
+
+
+def describe(found: dict[str, Any]) -> str:
+    """The figures as lines for a terminal."""
+    lines = [f"method              {found['method']}"]
+    if found["same_tokenizer"]:
+        lines.append("tokenizer           the same, token ids are reused")
+    lines.append(f"rows carried        {found['rows']}")
+    lines += [f"  left out          {count}   ({reason})" for reason, count in found["rows_dropped"].items()]
+    of = f"{found['critical_tokens_carried']} of {found['critical_tokens']} critical tokens"
+    lines.append(f"coverage            {_percent(found.get('coverage'))}   ({of})")
+    lines.append(f"characters          {_agreement(found['characters'])}, between the two masks")
+    if "score_against_characters" in found:
+        lines.append(f"tokens              {_agreement(found['score_against_characters'])}, with the other method")
+    return "\n".join(lines)
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"
+
+
+def _agreement(counts: dict[str, Any]) -> str:
+    kappa = f"{counts['kappa']:.3f}" if "kappa" in counts else "-"
+    return f"{_percent(counts.get('agreement'))} agreement, kappa {kappa}"

@@ -1,0 +1,201 @@
+"""`masks derive`: new columns of weights, from what is stored.
+
+    derive(data, [Wish("strict2", "strict-2"), Wish("chance", "random")], DeriveSettings(), out)
+
+A selection is a name in `SELECTIONS`, and behind it a function that prepares it: it checks the data set and the
+settings, loads what it needs, and returns a `Selection`, which turns rows into weights. One that needs a model gets
+whole batches of rows, of `BATCH_ROWS`, to sort into batches of its own.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from openrlhf_cft.annotate.workdir import versions
+from openrlhf_cft.masks import outcomes
+from openrlhf_cft.masks.progress import Progress
+from openrlhf_cft.masks.select import Budget, highest
+from openrlhf_cft.masks.table import AnnotatedData, Row, with_record, write
+from openrlhf_cft.masks.tokenizer import tokenizer_of
+from openrlhf_cft.records import ALTERNATIVES, ID, RESPONSE_IDS, check_weights
+from openrlhf_cft.storage import Place
+from openrlhf_cft.tokens import Kind, pieces
+from openrlhf_cft.verify import VERIFIERS
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+DERIVED = "derived"  # in the file metadata: by column, how it was made
+
+
+@dataclass(frozen=True)
+class Wish:
+    """A column to make."""
+
+    column: str
+    how: str  # a name of `SELECTIONS`; of Strict-k with its k, as in strict-2
+
+
+@dataclass(frozen=True)
+class DeriveSettings:
+    """What the command line says beside the columns."""
+
+    budget: Budget = field(default_factory=Budget)  # of selections that take so many tokens of a row
+    threshold: float | None = None  # of `threshold`
+    seed: int = 42  # of `random`
+    model: str | None = None  # whose tokenizer or probabilities are used; None: the one in the file metadata
+
+
+@dataclass(frozen=True)
+class Selection:
+    """How weights come from rows."""
+
+    columns: tuple[str, ...]  # that are read, beside `id` and `response_token_ids`
+    weigh: Callable[[Sequence[Row]], list[list[float]]]  # (T,) weights of each row
+    record: dict[str, Any]  # what decided them, for the file metadata
+
+
+Prepare = Callable[[AnnotatedData, str, DeriveSettings], Selection]
+
+
+def derive(data: AnnotatedData, wishes: Sequence[Wish], settings: DeriveSettings, out: Place) -> dict[str, float]:
+    """Write the data set to `out` with a new column for each wish, behind the others.
+
+    Returns:
+        By column, the share of response tokens whose weight is above 0; of those that have a token.
+
+    Raises:
+        ValueError: a column is there already or twice, a name is no selection, what it needs is not stored, or a
+            setting is given that none of them has a use for.
+    """
+    taken = set(data.schema.names)
+    for wish in wishes:
+        if wish.column in taken:
+            raise ValueError(f"--column: {wish.column!r} is there already")
+        taken.add(wish.column)
+    selections = {wish.column: _prepare(data, wish.how, settings) for wish in wishes}
+    for flag, value in (("share", settings.budget.share), ("threshold", settings.threshold)):
+        if value is not None and not any(flag in selection.record for selection in selections.values()):
+            raise ValueError(f"--{flag}: {value} is of no use to {', '.join(wish.how for wish in wishes)}")
+    schema, record = data.schema, dict(data.metadata.get(DERIVED, {}))
+    for wish in wishes:
+        schema = schema.append(_field(wish.column))
+        record[wish.column] = {"how": wish.how, **selections[wish.column].record, "versions": versions()}
+    tokens: dict[str, int] = dict.fromkeys(selections, 0)
+    positive: dict[str, int] = dict.fromkeys(selections, 0)
+    write(out, with_record(schema, DERIVED, record), _derived(data, selections, schema, tokens, positive))
+    return {name: positive[name] / tokens[name] for name in selections if tokens[name]}
+
+
+def _prepare(data: AnnotatedData, how: str, settings: DeriveSettings) -> Selection:
+    name = "strict" if how.startswith("strict-") else how
+    if name not in SELECTIONS or how == "strict":
+        known = ", ".join(sorted({*SELECTIONS, "strict-2"} - {"strict"}))
+        raise ValueError(f"--how: {how!r} is none of {known}")
+    selection = SELECTIONS[name](data, how, settings)
+    data.require(*selection.columns)
+    return selection
+
+
+def _field(name: str) -> pa.Field:
+    import pyarrow as pa
+
+    return pa.field(name, pa.list_(pa.float32()))
+
+
+def _derived(
+    data: AnnotatedData,
+    selections: dict[str, Selection],
+    schema: pa.Schema,
+    tokens: dict[str, int],
+    positive: dict[str, int],
+) -> Iterator[pa.RecordBatch]:
+    """The batches with their new columns; counts all tokens, and those with a weight above 0."""
+    import pyarrow as pa
+
+    needed = {ID, RESPONSE_IDS}.union(*(selection.columns for selection in selections.values()))
+    progress = Progress("masks derive", data.count())
+    for batch in data.batches():
+        rows = batch.select([name for name in batch.schema.names if name in needed]).to_pylist()
+        columns = list(batch.columns)
+        for name, selection in selections.items():
+            weights = selection.weigh(rows)
+            for row, weights_T in zip(rows, weights, strict=True):
+                check_weights(row[ID], weights_T, row[RESPONSE_IDS], name)
+                tokens[name] += len(weights_T)
+                positive[name] += sum(weight > 0 for weight in weights_T)
+            columns.append(pa.array(weights, schema.field(name).type))
+        progress.add(batch.num_rows)
+        yield pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def by_row(columns: tuple[str, ...], weigh: Callable[[Row], list[float]], record: dict[str, Any]) -> Selection:
+    """A selection that looks at one row at a time."""
+    return Selection(columns, lambda rows: [weigh(row) for row in rows], record)
+
+
+def _stored_k(data: AnnotatedData) -> int | None:
+    """k of the stored annotation, where the metadata says so; the rows themselves are checked in any case."""
+    name, _, k = str(data.metadata.get("criterion", "")).partition("-")
+    return int(k) if name == "strict" and k.isdigit() else None
+
+
+def _strict(data: AnnotatedData, how: str, settings: DeriveSettings) -> Selection:
+    k, stored = how.removeprefix("strict-"), _stored_k(data)
+    if not k.isdigit() or int(k) < 2:
+        raise ValueError(f"--how: {how!r} is no strict-k with a k of at least 2")
+    if stored is not None and int(k) > stored:
+        raise ValueError(f"--how: {how!r} needs {int(k) - 1} alternatives, and {data.name!r} is strict-{stored}")
+    return by_row((ALTERNATIVES,), lambda row: outcomes.strict(row, int(k)), {"from": [ALTERNATIVES]})
+
+
+def _failing_share(data: AnnotatedData, how: str, settings: DeriveSettings) -> Selection:
+    return by_row((ALTERNATIVES,), outcomes.failing_share, {"from": [ALTERNATIVES]})
+
+
+def _threshold(data: AnnotatedData, how: str, settings: DeriveSettings) -> Selection:
+    threshold, metadata, k = settings.threshold, data.metadata, _stored_k(data)
+    if threshold is None or not 0 < threshold <= 1:
+        raise ValueError(f"--threshold: {threshold} is not above 0 and at most 1, which `--how threshold` needs")
+    accepted = metadata.get("threshold", 1.0 if metadata.get("verifier") in VERIFIERS else None)
+    if accepted is None or k is None:
+        raise ValueError(f"--how threshold: the metadata of {data.name!r} names no criterion or no threshold")
+    if threshold > accepted:
+        raise ValueError(
+            f"--threshold: {threshold} is above {accepted}, at which the responses themselves were accepted; whether "
+            "they reach more is not stored"
+        )
+    record = {"from": [ALTERNATIVES], "threshold": threshold}
+    return by_row((ALTERNATIVES,), lambda row: outcomes.rescored(row, k, threshold), record)
+
+
+def _numbers(data: AnnotatedData, how: str, settings: DeriveSettings) -> Selection:
+    tokenizer = tokenizer_of(data, settings.model)
+
+    def weigh(row: Row) -> list[float]:
+        return [float(piece.kind is Kind.DIGITS) for piece in pieces(tokenizer, row[RESPONSE_IDS])]
+
+    return by_row((), weigh, {"from": [RESPONSE_IDS]})
+
+
+def _random(data: AnnotatedData, how: str, settings: DeriveSettings) -> Selection:
+    budget, seed = settings.budget, settings.seed
+
+    def weigh(row: Row) -> list[float]:
+        # Of the row's own id, so that neither the order of the rows nor their number matters.
+        chance = random.Random(f"{seed}\0{row[ID]}")
+        return highest([chance.random() for _ in row[RESPONSE_IDS]], budget.count(row))
+
+    return by_row(budget.columns, weigh, {"from": [ID, *budget.columns], "seed": seed, **vars(budget)})
+
+
+SELECTIONS: dict[str, Prepare] = {
+    "strict": _strict,
+    "failing_share": _failing_share,
+    "threshold": _threshold,
+    "numbers": _numbers,
+    "random": _random,
+}

@@ -1,0 +1,115 @@
+"""Weights that follow from a row's stored alternatives, without any rollout. Pure functions of one row.
+
+Alternatives are stored in the order in which they were tried; one is skipped only where an earlier one has succeeded
+(`annotate/criterion.py`). So Strict-j follows exactly from Strict-k for j <= k: of the first j - 1 either one has
+succeeded, and those behind it do not matter, or all were tried. The share of failing ones does not: what was skipped
+was not measured, and is refused, never guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from openrlhf_cft.masks.table import Row
+from openrlhf_cft.records import ALTERNATIVES, ID, RESPONSE_IDS, Alternative, Verdict, alternative_from_dict
+from openrlhf_cft.verify.reward_file import ROUNDING
+
+
+def strict(row: Row, k: int) -> list[float]:
+    """Strict-k of a row that was annotated with k or more: 1 where each of the first k - 1 alternatives fails.
+
+    Returns:
+        (T,) weights.
+
+    Raises:
+        ValueError: fewer alternatives are stored, or one that decides was not tried.
+    """
+    return [float(critical) for critical in _each(row, k - 1, _fails)]
+
+
+def rescored(row: Row, k: int, threshold: float) -> list[float]:
+    """Strict-k with another threshold of the verifier's score: 1 where each alternative's is below it.
+
+    An alternative whose verifier met its limit has no score, and fails.
+
+    Returns:
+        (T,) weights.
+
+    Raises:
+        ValueError: as `strict`; or the verifier gives no scores.
+    """
+
+    def fails(alternative: Alternative) -> bool:
+        if alternative.score is None:
+            if alternative.verdict is Verdict.TIMEOUT:
+                return True
+            raise ValueError(f"alternative {alternative.rank} has no score")
+        return alternative.score < threshold - ROUNDING
+
+    return [float(critical) for critical in _each(row, k - 1, fails)]
+
+
+def failing_share(row: Row) -> list[float]:
+    """The share of a token's alternatives that fail, 0 to 1; all of them have to have been tried.
+
+    Returns:
+        (T,) weights.
+
+    Raises:
+        ValueError: one was skipped, so its outcome is not known.
+    """
+    weights = []
+    for position, alternatives in enumerate(_alternatives(row)):
+        if not alternatives:
+            raise ValueError(_where(row, position, "no alternative is stored"))
+        for alternative in alternatives:
+            if alternative.skipped:
+                told = f"alternative {alternative.rank} was skipped, and the share of failing ones needs them all"
+                raise ValueError(_where(row, position, f"{told}: annotate with --annotate.exhaustive"))
+        weights.append(sum(alternative.failed for alternative in alternatives) / len(alternatives))
+    return weights
+
+
+def _fails(alternative: Alternative) -> bool:
+    return alternative.failed
+
+
+def _each(row: Row, count: int, fails: Callable[[Alternative], bool]) -> list[bool]:
+    """For each token, whether all of its first `count` alternatives fail."""
+    return [
+        _all_fail(row, position, alternatives, count, fails)
+        for position, alternatives in enumerate(_alternatives(row))
+    ]
+
+
+def _all_fail(
+    row: Row, position: int, alternatives: list[Alternative], count: int, fails: Callable[[Alternative], bool]
+) -> bool:
+    if len(alternatives) < count:
+        raise ValueError(_where(row, position, f"{len(alternatives)} alternatives are stored, not {count}"))
+    for alternative in alternatives[:count]:
+        if alternative.skipped:
+            told = f"alternative {alternative.rank} was skipped and would decide"
+            raise ValueError(_where(row, position, f"{told}: annotate with --annotate.exhaustive"))
+        try:
+            if not fails(alternative):
+                return False
+        except ValueError as error:
+            raise ValueError(_where(row, position, str(error))) from None
+    return True
+
+
+def _alternatives(row: Row) -> list[list[Alternative]]:
+    """(T, A), checked against the response."""
+    stored = row[ALTERNATIVES]
+    if stored is None:
+        raise ValueError(f"row {row[ID]!r} has no alternatives")
+    if len(stored) != len(row[RESPONSE_IDS]):
+        raise ValueError(
+            f"row {row[ID]!r} has alternatives of {len(stored)} positions and {len(row[RESPONSE_IDS])} response tokens"
+        )
+    return [[alternative_from_dict(alternative) for alternative in position or []] for position in stored]
+
+
+def _where(row: Row, position: int, told: str) -> str:
+    return f"row {row[ID]!r}, response position {position}: {told}"

@@ -1,0 +1,133 @@
+"""A row's prompt and response in the tokens of another tokenizer.
+
+The prompt is rendered anew where its question is named (`--data.input_key`, `--data.apply_chat_template`), as the
+annotator does; otherwise its stored text is tokenized as it is. The response is its text, with the target's own end
+where it had one. Both are tokenized together, unless that changes the prompt's tokens: then apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from openrlhf_cft.annotate.source import SourceSettings, is_token_ids, render_prompt
+from openrlhf_cft.masks.carry import OTHER_TEXT, Layout, NotCarried, layout, one_by_one
+from openrlhf_cft.masks.table import Row
+from openrlhf_cft.records import ID, PROMPT, PROMPT_IDS, RESPONSE, RESPONSE_IDS
+from openrlhf_cft.tokens import decode, special_ids
+
+NO_PROMPT = "the prompt is empty"
+UNKNOWN = "the prompt has characters that the target's tokenizer does not know"
+NO_RESPONSE = "the response has no token"
+NO_QUESTION = "the column of --data.input_key is empty"
+
+
+@dataclass(frozen=True)
+class Carried:
+    """A row's tokens on both sides, over one text."""
+
+    prompt: str
+    prompt_ids: list[int]  # (P,) the target's
+    response: str
+    response_ids: list[int]  # (T,) the target's
+    source: Layout
+    target: Layout
+
+
+class Retokenizer:
+    """From one tokenizer's rows to another's.
+
+    Args:
+        source: the tokenizer of the rows.
+        target: the other one; it has an EOS.
+        rendering: how a prompt is made of a row's question; None: the stored text as it is.
+        same: the two are one tokenizer, so the response's ids stay what they are.
+    """
+
+    def __init__(self, source: Any, target: Any, rendering: SourceSettings | None, same: bool) -> None:
+        if target.eos_token_id is None:
+            raise ValueError("--to: the tokenizer has no EOS token, which ends a response")
+        self._source, self._target = source, target
+        self._rendering, self._same = rendering, same
+        self._special = special_ids(source)
+        self._known = set(target.convert_ids_to_tokens(sorted(special_ids(target))))
+        if rendering is not None and rendering.apply_chat_template and not target.chat_template:
+            raise ValueError("--data.apply_chat_template: the tokenizer of --to has no chat template")
+
+    def __call__(self, row: Row) -> Carried:
+        """One row.
+
+        Raises:
+            NotCarried: this row cannot be carried, for a reason that others may share.
+            ValueError: no row can: the prompt holds special tokens that the target does not know.
+        """
+        prompt = self._prompt(row)
+        if self._rendering is None and self._same:
+            prompt_ids = list(row[PROMPT_IDS])
+        else:
+            prompt_ids = _ids(self._target, prompt)
+        if not prompt_ids:
+            raise NotCarried(NO_PROMPT)
+        unknown = self._target.unk_token_id
+        if unknown is not None and prompt_ids.count(unknown) > prompt.count(str(self._target.unk_token)):
+            raise NotCarried(UNKNOWN)
+        source_ids = list(row[RESPONSE_IDS])
+        if self._same:
+            each = one_by_one(len(source_ids))
+            return Carried(prompt, prompt_ids, row[RESPONSE], source_ids, each, each)
+        if not source_ids:
+            raise NotCarried(NO_RESPONSE)
+        if self._rendering is None:
+            text = added_text(self._source, row[PROMPT_IDS], source_ids)
+        else:
+            text = decode(self._source, source_ids)
+        before = layout(self._source, source_ids, text)
+        ids, after = self._response(prompt, prompt_ids, text, before.ended)
+        return Carried(prompt, prompt_ids, decode(self._target, ids), ids, before, after)
+
+    def _prompt(self, row: Row) -> str:
+        """The text of the prompt, as the target gets it."""
+        if self._rendering is not None:
+            value = row[self._rendering.input_key]
+            if not value:
+                raise NotCarried(NO_QUESTION)
+            if is_token_ids(value):
+                raise ValueError(f"--data.input_key: {self._rendering.input_key!r} holds token ids, not a question")
+            return render_prompt(value, self._target, self._rendering)
+        for token in self._special.intersection(row[PROMPT_IDS]):
+            name = str(self._source.convert_ids_to_tokens(token))
+            if not self._same and name not in self._known:
+                raise ValueError(
+                    f"row {row[ID]!r}: the prompt holds {name!r}, a special token that the tokenizer of --to does not "
+                    "know: name the question's column, --data.input_key question --data.apply_chat_template, to "
+                    "render it anew"
+                )
+        return str(row[PROMPT])
+
+    def _response(self, prompt: str, prompt_ids: list[int], text: str, ended: bool) -> tuple[list[int], Layout]:
+        """The response's tokens and where they lie; those that spell the text when read behind the prompt, if any."""
+        target, end = self._target, [self._target.eos_token_id] if ended else []
+        together, apart = _ids(target, prompt + text), _ids(target, text)
+        if together[: len(prompt_ids)] == prompt_ids:
+            ids = together[len(prompt_ids) :]
+            if added_text(target, prompt_ids, ids) == text:
+                return [*ids, *end], layout(target, [*ids, *end], text)
+        if decode(target, apart) != text:
+            raise NotCarried(OTHER_TEXT)
+        return [*apart, *end], layout(target, [*apart, *end], text)
+
+
+def added_text(tokenizer: Any, prompt_ids: Sequence[int], response_ids: Sequence[int]) -> str:
+    """What a response adds to the text of its prompt: its own text, and a space before it that a decoder leaves out.
+
+    Special tokens are no text.
+    """
+    before, whole = decode(tokenizer, prompt_ids), decode(tokenizer, [*prompt_ids, *response_ids])
+    alone = decode(tokenizer, response_ids)
+    added = whole[len(before) :]
+    return added if whole.startswith(before) and added.endswith(alone) else alone
+
+
+def _ids(tokenizer: Any, text: str) -> list[int]:
+    return [int(token) for token in tokenizer(text, add_special_tokens=False)["input_ids"]]

@@ -1,0 +1,83 @@
+"""`masks sample`: some rows of an annotated data set, at random, all columns as they are, in the data set's order.
+
+A row is taken by a hash of its id and the seed. So the choice does not depend on the order of the rows or on how they
+are spread over files, and a larger sample holds the smaller one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from openrlhf_cft.annotate.workdir import versions
+from openrlhf_cft.masks.table import AnnotatedData, Row, with_record, write
+from openrlhf_cft.records import ID, MASK, check_weights
+from openrlhf_cft.records import RESPONSE_IDS as IDS
+from openrlhf_cft.storage import Place
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class SampleSettings:
+    """Which rows, and how many."""
+
+    rows: int
+    seed: int = 42
+    min_share: float = 0.0  # critical tokens (weight > 0) of the row's response tokens, both ends included
+    max_share: float = 1.0
+    column: str = MASK
+
+
+def sample(data: AnnotatedData, settings: SampleSettings, out: Place) -> int:
+    """Write the sample to `out`.
+
+    Returns:
+        How many rows it was chosen from.
+
+    Raises:
+        ValueError: fewer rows qualify than are asked for, or a row's weights do not fit its tokens.
+    """
+    data.require(settings.column)
+    chosen, qualified = _choose(data, settings)
+    record = {**vars(settings), "qualified": qualified, "from": data.name, "versions": versions()}
+    write(out, with_record(data.schema, "sampled", record), _taken(data, chosen))
+    return qualified
+
+
+def critical_share(row: Row, column: str) -> float:
+    """The share of response tokens whose weight is above 0; 0 for a response without tokens."""
+    check_weights(row[ID], row[column], row[IDS], column)
+    return sum(weight > 0 for weight in row[column]) / max(1, len(row[column]))
+
+
+def _choose(data: AnnotatedData, settings: SampleSettings) -> tuple[set[int], int]:
+    """The numbers of the rows to take, and how many there were to choose from. Only the former are in memory."""
+    qualified = 0
+
+    def ranked() -> Iterator[tuple[bytes, int]]:
+        nonlocal qualified
+        for number, row in enumerate(data.rows([ID, IDS, settings.column])):
+            if settings.min_share <= critical_share(row, settings.column) <= settings.max_share:
+                qualified += 1
+                yield hashlib.sha256(f"{settings.seed}\0{row[ID]}".encode()).digest(), number
+
+    chosen = {number for _, number in heapq.nsmallest(settings.rows, ranked())}
+    if len(chosen) < settings.rows:
+        raise ValueError(f"--rows: {settings.rows} is more than the {qualified} rows that qualify")
+    return chosen, qualified
+
+
+def _taken(data: AnnotatedData, chosen: set[int]) -> Iterator[pa.RecordBatch]:
+    import pyarrow as pa
+
+    first = 0
+    for batch in data.batches():
+        kept = [at for at in range(batch.num_rows) if first + at in chosen]
+        first += batch.num_rows
+        if kept:
+            yield batch.take(pa.array(kept))

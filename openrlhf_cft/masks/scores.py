@@ -1,0 +1,263 @@
+"""What a model says of each response token: its log-probability, the entropy there, the attention it receives.
+
+    model = load_model("model", dtype="bfloat16")
+    for row, logprobs_T in zip(rows, token_logprobs(model, rows), strict=True): ...
+
+Invariants:
+
+- The token at absolute index p of `prompt_token_ids + response_token_ids` is predicted by the logits at p - 1, and
+  response token t is at p = P + t. Logits are computed at these positions only.
+- A row's scores do not depend on the rows beside it but for rounding: rows are padded on the right, and nothing later
+  changes an earlier position of a causal model. So padding needs no attention mask, and none is given: under a sliding
+  window a padded position would see nothing at all, which is NaN in some implementations.
+- Memory: `WINDOW` rows, and of one batch the logits, at most `batch_tokens` x vocabulary, or one layer's attention.
+
+Axes: B batch, L padded length, N response tokens of a batch, P prompt, T response, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
+
+from openrlhf_cft.masks.progress import Progress
+from openrlhf_cft.records import ID, PROMPT_IDS, RESPONSE_IDS
+
+if TYPE_CHECKING:
+    import torch
+
+MEASURES = ("nll", "entropy", "attention")
+BATCH_TOKENS = 4096
+WINDOW = 2048  # rows that are sorted by length, to fill batches with rows of a kind
+SQUARE = 512  # from this length on a row's attention, L x L a head, outweighs the rest of it
+SLICE = 512  # positions whose logits are float32 at a time
+
+Row = Mapping[str, Any]
+_loaded: WeakValueDictionary[tuple[str, str, bool], Any] = WeakValueDictionary()  # models that somebody holds
+
+
+def load_model(
+    path: str, dtype: str = "auto", attention: bool = False, flag: str = "--model.model_name_or_path"
+) -> Any:
+    """A causal language model of `transformers`, on the GPU where there is one, to score with.
+
+    Whoever asks for the same one again gets the same one, as long as somebody holds it.
+
+    Args:
+        path: directory or hub name.
+        dtype: "auto" as the checkpoint, else "bfloat16", "float16" or "float32".
+        attention: its attention weights are wanted, which only the eager implementation computes.
+        flag: that names the model on the command line, for messages.
+
+    Raises:
+        ValueError: nothing to load at `path`.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    key = (path, dtype, attention)
+    if (known := _loaded.get(key)) is not None:
+        return known
+    options = {"attn_implementation": "eager"} if attention else {}
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            path, dtype=dtype if dtype == "auto" else getattr(torch, dtype), **options
+        )
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{flag}: cannot load {path!r}: {str(error).splitlines()[0]}") from error
+    _loaded[key] = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    return model
+
+
+def token_logprobs(
+    model: Any, rows: Iterable[Row], batch_tokens: int = BATCH_TOKENS, progress: Progress | None = None
+) -> Iterator[list[float]]:
+    """Log-probability, natural, of each response token; see `token_scores`."""
+    for nll_T in token_scores(model, rows, "nll", batch_tokens, progress):
+        yield [-value for value in nll_T]
+
+
+def token_scores(
+    model: Any, rows: Iterable[Row], measure: str, batch_tokens: int = BATCH_TOKENS, progress: Progress | None = None
+) -> Iterator[list[float]]:
+    """Score the response tokens of rows, in batches of rows of about the same length.
+
+    Args:
+        model: as `load_model` returns it; "attention" needs `attention=True` there.
+        rows: with `prompt_token_ids` and `response_token_ids`, and `id` for messages; read `WINDOW` at a time.
+        measure: "nll", -log p(token), or "entropy", of the distribution that predicts the token, both in nats and from
+            full distributions in float32 (float64 of a float64 model); or "attention": the attention that the token
+            receives from later tokens of the response, sum over q > t of the mean over layers and heads of A[q, t].
+            Earlier tokens have more tokens behind them, and the last one has none and gets 0.
+        batch_tokens: padded tokens of a batch; a longer row runs alone.
+        progress: told of each batch; None where the caller has its own.
+
+    Returns:
+        For each row, in order, its (T,) scores.
+
+    Raises:
+        ValueError: a row without a prompt token, with a token that the model does not have or longer than the model
+            takes; a score that is no number; a model whose logits or attention cannot be reached.
+    """
+    if measure not in MEASURES:
+        raise ValueError(f"{measure!r} is none of {', '.join(MEASURES)}")
+    if batch_tokens < 1:
+        raise ValueError(f"--batch_tokens: {batch_tokens} is not at least 1")
+    limits = _Limits(model)
+    if _depends_on_length(model.config):
+        batch_tokens = 1
+    score = _attention if measure == "attention" else _logits
+    source = iter(rows)
+    while window := [limits.checked(row) for row in islice(source, WINDOW)]:
+        found: list[list[float]] = [[] for _ in window]
+        lengths = [len(prompt) + len(response) for prompt, response, _ in window]
+        for batch in batches(lengths, batch_tokens, square=measure == "attention"):
+            scores = score(model, [window[index][:2] for index in batch], measure)
+            for index, scores_T in zip(batch, scores, strict=True):
+                if any(value != value for value in scores_T):
+                    raise ValueError(f"row {window[index][2]!r}: {measure} is not a number in {model.dtype}")
+                found[index] = scores_T
+            if progress is not None:
+                progress.add(len(batch))
+        yield from found
+
+
+def batches(lengths: Sequence[int], batch_tokens: int, square: bool = False) -> list[list[int]]:
+    """Rows to batches of about the same length, the longest first: if memory is short, it is at the start.
+
+    Args:
+        lengths: tokens of each row.
+        batch_tokens: bound of the padded tokens of a batch; of one row it is none.
+        square: rows over `SQUARE` tokens count L / `SQUARE` times, so that a layer's attention is bounded too.
+    """
+    order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
+    found: list[list[int]] = []
+    for index in order:
+        longest = lengths[found[-1][0]] if found else 0
+        cost = longest * max(longest, SQUARE) / SQUARE if square else longest
+        if found and (len(found[-1]) + 1) * cost <= batch_tokens:
+            found[-1].append(index)
+        else:
+            found.append([index])
+    return found
+
+
+def _depends_on_length(config: Any) -> bool:
+    """Whether the rotary embedding's frequencies follow the longest row of a batch, so that rows have to run alone."""
+    rope = getattr(config.get_text_config(), "rope_parameters", None) or {}
+    kinds = [rope, *(value for value in rope.values() if isinstance(value, dict))]  # one for all layers, or by kind
+    return any(kind.get("rope_type") in ("dynamic", "longrope") for kind in kinds)
+
+
+class _Limits:
+    """What a model takes, to refuse a row before it fails inside."""
+
+    def __init__(self, model: Any) -> None:
+        config = model.config.get_text_config()
+        self._vocabulary = model.get_input_embeddings().num_embeddings
+        self._length = getattr(config, "max_position_embeddings", None)
+
+    def checked(self, row: Row) -> tuple[list[int], list[int], object]:
+        """Prompt ids, response ids, name of the row."""
+        prompt, response, name = row[PROMPT_IDS], row[RESPONSE_IDS], row.get(ID)
+        if not prompt:
+            raise ValueError(f"row {name!r} has no prompt token: nothing predicts its first response token")
+        largest = max([*prompt, *response])
+        if largest >= self._vocabulary:
+            raise ValueError(f"row {name!r} has token id {largest}, and the model {self._vocabulary} tokens")
+        if self._length and len(prompt) + len(response) > self._length:
+            raise ValueError(f"row {name!r} has {len(prompt) + len(response)} tokens; the model takes {self._length}")
+        return prompt, response, name
+
+
+def _padded(model: Any, rows: Sequence[tuple[list[int], list[int]]]) -> torch.Tensor:
+    """The model's input, (B, L), padded on the right."""
+    import torch
+
+    sequences = [torch.tensor([*prompt, *response]) for prompt, response in rows]
+    return torch.nn.utils.rnn.pad_sequence(sequences, batch_first=True).to(model.device)
+
+
+def _logits(model: Any, rows: Sequence[tuple[list[int], list[int]]], measure: str) -> list[list[float]]:
+    """nll or entropy of the response tokens of one batch."""
+    import torch
+
+    ids_BL = _padded(model, rows)
+    length = ids_BL.shape[1]
+    positions = [
+        row * length + len(prompt) - 1 + token
+        for row, (prompt, response) in enumerate(rows)
+        for token in range(len(response))
+    ]
+    positions_N = torch.tensor(positions, device=model.device, dtype=torch.int64)
+    with torch.inference_mode(), _selected(model, positions_N):
+        logits_NV = model(ids_BL, use_cache=False).logits[0]
+    targets_N = ids_BL.flatten()[positions_N + 1]
+    found: list[float] = []
+    for logits, targets in zip(logits_NV.split(SLICE), targets_N.split(SLICE), strict=True):
+        logprobs = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
+        if measure == "nll":
+            scores = -logprobs.gather(-1, targets[:, None]).squeeze(-1)
+        else:
+            scores = torch.special.entr(logprobs.exp()).sum(-1)  # -p log p, and 0 where p is
+        found += scores.tolist()
+    ends = iter(found)
+    return [list(islice(ends, len(response))) for _, response in rows]
+
+
+def _attention(model: Any, rows: Sequence[tuple[list[int], list[int]]], measure: str) -> list[list[float]]:
+    """Attention that the response tokens of one batch receive from later ones."""
+    import torch
+
+    sums: list[Any] = [0.0] * len(rows)
+    layers = 0
+
+    def add(module: Any, args: Any, output: Any) -> None:
+        """Forward hook of an attention module: its weights are read here and kept by nobody."""
+        nonlocal layers
+        weights_BHLL = output[1] if isinstance(output, tuple) and len(output) > 1 else None
+        if weights_BHLL is None or weights_BHLL.dim() != 4:
+            return
+        layers += 1
+        for index, (prompt, response) in enumerate(rows):
+            part = slice(len(prompt), len(prompt) + len(response))
+            mean_TT = weights_BHLL[index, :, part, part].mean(0, dtype=torch.promote_types(model.dtype, torch.float32))
+            sums[index] = sums[index] + mean_TT.tril(-1).sum(0)
+
+    hooks = [
+        module.register_forward_hook(add) for module in model.modules() if type(module).__name__.endswith("Attention")
+    ]
+    nowhere = torch.zeros(0, dtype=torch.int64, device=model.device)
+    try:
+        with torch.inference_mode(), _selected(model, nowhere):
+            model(_padded(model, rows), use_cache=False)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if not layers:
+        raise ValueError(f"{type(model).__name__} shows no attention weights: it needs attn_implementation='eager'")
+    return [(sum_T / layers).tolist() for sum_T in sums]
+
+
+@contextmanager
+def _selected(model: Any, positions_N: torch.Tensor) -> Iterator[None]:
+    """The output embeddings get the hidden states at these positions only, counted over the flattened batch.
+
+    The logits of a forward are (1, N, V) then. Caps and scales behind the output embeddings work on each by itself.
+    """
+    head = model.get_output_embeddings()
+    if head is None:
+        raise ValueError(f"{type(model).__name__} has no output embeddings to compute log-probabilities with")
+
+    def select(module: Any, args: Any) -> Any:
+        hidden = args[0]
+        return (hidden.reshape(-1, hidden.shape[-1]).index_select(0, positions_N)[None], *args[1:])
+
+    hook = head.register_forward_pre_hook(select)
+    try:
+        yield
+    finally:
+        hook.remove()

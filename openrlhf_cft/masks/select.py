@@ -1,0 +1,56 @@
+"""How many tokens of a row to select, and which: the highest scores, for every selection that is not Strict-k's own.
+
+count = Budget(reference="critical_mask").count(row)     # as many as are critical
+weights = highest(scores_T, count)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from openrlhf_cft.masks.table import Row
+from openrlhf_cft.records import ID, MASK, RESPONSE_IDS, check_weights
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How many tokens of each row are selected: as many as another mask has, or a share of them."""
+
+    reference: str | None = MASK  # column of the mask whose count of weights above 0 is taken
+    share: float | None = None  # of the row's response tokens, rounded to the nearest number; comes first
+
+    def __post_init__(self) -> None:
+        if self.share is not None and not 0 <= self.share <= 1:
+            raise ValueError(f"--share: {self.share} is not between 0 and 1")
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What `count` reads of a row."""
+        return (self.reference,) if self.share is None and self.reference else ()
+
+    def count(self, row: Row) -> int:
+        """The number of tokens to select.
+
+        Raises:
+            ValueError: the row has no weights in the reference column, or they do not fit.
+        """
+        if self.share is not None:
+            return int(self.share * len(row[RESPONSE_IDS]) + 0.5)
+        assert self.reference is not None, "a budget without a share has a reference"
+        check_weights(row[ID], row[self.reference], row[RESPONSE_IDS], self.reference)
+        return sum(weight > 0 for weight in row[self.reference])
+
+
+def highest(scores: Sequence[float], count: int) -> list[float]:
+    """The mask of the tokens with the highest scores, ties broken by the earlier one.
+
+    Args:
+        scores: (T,) of any scale.
+        count: how many, at most T.
+
+    Returns:
+        (T,) weights, 1 for `count` of them.
+    """
+    chosen = set(sorted(range(len(scores)), key=lambda at: (-scores[at], at))[:count])
+    return [float(at in chosen) for at in range(len(scores))]

@@ -1,0 +1,156 @@
+"""`masks stats`: which tokens are critical, by their kind, their place and their row, and how alternatives ended.
+
+A token counts as critical where its weight is above 0. What was not measured is absent.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from openrlhf_cft.masks.progress import Progress
+from openrlhf_cft.masks.table import AnnotatedData, Row
+from openrlhf_cft.records import ALTERNATIVES, ID, RESPONSE_IDS, check_weights
+from openrlhf_cft.tokens import Kind, pieces
+
+BINS = 10  # of relative position, and of the rows' shares
+QUANTILES = {"least": 0.0, "quarter": 0.25, "median": 0.5, "three_quarters": 0.75, "largest": 1.0}
+SKIPPED = "skipped"
+BAR = 30  # columns of a full bar
+
+
+class Stats:
+    """Counts over rows; of each row one number stays in memory.
+
+    Args:
+        mask: the column of weights.
+        tokenizer: of the response tokens, for their kinds; None: without them.
+    """
+
+    def __init__(self, mask: str, tokenizer: Any | None = None) -> None:
+        self._mask, self._tokenizer = mask, tokenizer
+        self._rows: Counter[str] = Counter()
+        self._weights = 0.0
+        self._tokens: Counter[Any] = Counter()  # all, by where they are counted: "all", a kind, a bin, first, last
+        self._critical: Counter[Any] = Counter()
+        self._verdicts: Counter[str] = Counter()
+        self._shares = array("d")  # of each row that has tokens
+
+    def add(self, row: Row) -> None:
+        """Count one row.
+
+        Raises:
+            ValueError: its weights do not fit its tokens.
+        """
+        self._rows["rows"] += 1
+        if row[self._mask] is None:
+            self._rows["rows_without_weights"] += 1
+            return
+        check_weights(row[ID], row[self._mask], row[RESPONSE_IDS], self._mask)
+        critical = [weight > 0 for weight in row[self._mask]]
+        self._weights += sum(row[self._mask])
+        self._rows["rows_without_critical_token"] += not any(critical)
+        if critical:
+            self._shares.append(sum(critical) / len(critical))
+        for at, one in enumerate(critical):
+            self._count(one, "all", at * BINS // len(critical))
+        for name, at in (("first", 0), ("last", -1)):
+            self._count(critical[at], name) if critical else None
+        if self._tokenizer is not None:
+            for piece, one in zip(pieces(self._tokenizer, row[RESPONSE_IDS]), critical, strict=True):
+                self._count(one, piece.kind)
+        for position in row.get(ALTERNATIVES) or []:
+            self._verdicts.update(SKIPPED if a["skipped"] else a["verdict"] for a in position)
+
+    def _count(self, critical: bool, *keys: Any) -> None:
+        self._tokens.update(keys)
+        if critical:
+            self._critical.update(keys)
+
+    def figures(self) -> dict[str, Any]:
+        """All of it, as JSON."""
+        found: dict[str, Any] = {
+            "column": self._mask,
+            "rows": self._rows["rows"],
+            "rows_without_weights": self._rows["rows_without_weights"],
+            "rows_without_critical_token": self._rows["rows_without_critical_token"],
+            **self._share_of("all"),
+            "weights_sum": self._weights,
+            "by_position": [self._share_of(at) for at in range(BINS)],
+            "first_token": self._share_of("first"),
+            "last_token": self._share_of("last"),
+            "shares_of_rows": _distribution(self._shares),
+        }
+        if self._tokenizer is not None:
+            found["by_kind"] = {str(kind): self._share_of(kind) for kind in Kind if self._tokens[kind]}
+        if self._verdicts:
+            found["verdicts_of_alternatives"] = dict(self._verdicts.most_common())
+        return found
+
+    def _share_of(self, key: Any) -> dict[str, Any]:
+        tokens, critical = self._tokens[key], self._critical[key]
+        counts = {"tokens": tokens, "critical_tokens": critical}
+        return {**counts, "critical_share": critical / tokens} if tokens else counts
+
+
+def stats(data: AnnotatedData, mask: str, tokenizer: Any | None = None) -> dict[str, Any]:
+    """`Stats.figures` of a data set.
+
+    Raises:
+        ValueError: there is no such column, or weights do not fit their tokens.
+    """
+    data.require(mask)
+    counts = Stats(mask, tokenizer)
+    columns = [ID, RESPONSE_IDS, mask, ALTERNATIVES]
+    for row in Progress("masks stats", data.count()).over(data.rows(columns)):
+        counts.add(row)
+    return counts.figures()
+
+
+def _distribution(shares: Sequence[float]) -> dict[str, Any]:
+    """Quantiles, those between two rows interpolated, and how many rows are in each of ten equal parts of 0 to 1."""
+    ordered = sorted(shares)
+    if not ordered:
+        return {}
+    found: dict[str, Any] = {"mean": sum(ordered) / len(ordered)}
+    for name, q in QUANTILES.items():
+        at = q * (len(ordered) - 1)
+        low = int(at)
+        high = min(low + 1, len(ordered) - 1)
+        found[name] = ordered[low] + (at - low) * (ordered[high] - ordered[low])
+    bins = Counter(min(int(share * BINS), BINS - 1) for share in ordered)
+    return {**found, "rows_by_tenth": [bins[at] for at in range(BINS)]}
+
+
+def describe(found: dict[str, Any]) -> str:
+    """The figures as a table for a terminal."""
+    without = f"{found['rows_without_critical_token']} without a critical token"
+    if found["rows_without_weights"]:
+        without += f", {found['rows_without_weights']} without weights"
+    lines = [f"column              {found['column']}", f"rows                {found['rows']}   ({without})"]
+    lines += [f"response tokens     {found['tokens']}", f"sum of weights      {found['weights_sum']:g}"]
+    lines.append(_line("critical", found))
+    if "by_kind" in found:
+        lines += ["", *(_line(kind, counts) for kind, counts in found["by_kind"].items())]
+    places = [_line("first token", found["first_token"])]
+    places += [_line(f"{10 * at} to {10 * at + 10} %", counts) for at, counts in enumerate(found["by_position"])]
+    lines += ["", *places, _line("last token", found["last_token"])]
+    rows = found["shares_of_rows"]
+    if rows:
+        told = ", ".join(f"{name.replace('_', ' ')} {rows[name]:.0%}" for name in QUANTILES)
+        lines += ["", f"rows' shares        {told}"]
+    if "verdicts_of_alternatives" in found:
+        told = ", ".join(f"{count} {name}" for name, count in found["verdicts_of_alternatives"].items())
+        lines += ["", f"alternatives        {told}"]
+    return "\n".join(lines)
+
+
+def _line(name: str, counts: dict[str, Any]) -> str:
+    """`digits   120 of 300   40.0%  ############`."""
+    if "critical_share" not in counts:
+        return f"{name:<19} no token"
+    share = counts["critical_share"]
+    of = f"{counts['critical_tokens']} of {counts['tokens']}"
+    return f"{name:<19} {of:<18} {share:>6.1%}  {'#' * round(BAR * share)}".rstrip()

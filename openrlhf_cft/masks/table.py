@@ -1,0 +1,223 @@
+"""An annotated data set as Arrow record batches: opened, checked, and written again with nothing lost.
+
+    data = open_data("annotated")
+    schema = with_record(data.schema, "sampled", {"rows": 10})
+    write(output("out", [data]), schema, (change(batch) for batch in data.batches()))
+
+Invariants:
+
+- Columns that a verb does not touch keep their Arrow type and values, the schema its field and file metadata.
+- A data set appears whole or not at all: on a local filesystem its directory is renamed once it is complete; elsewhere
+  its files are renamed, from names that readers skip, once the last is complete.
+- One record batch is in memory at a time, whatever the size of the data set.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from openrlhf_cft.records import ID, METADATA_KEY, RESPONSE_IDS
+from openrlhf_cft.storage import BATCH_ROWS, Place, hidden, place
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+ROWS_PER_FILE = 50_000
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class AnnotatedData:
+    """An annotated data set that can be read."""
+
+    name: str  # as it was given, without credentials
+    place: Place
+    files: tuple[Place, ...]  # at least one
+    schema: pa.Schema  # of each file, with the file metadata of the first
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What the annotator recorded, and the verbs after it; empty where there is nothing."""
+        stored = (self.schema.metadata or {}).get(METADATA_KEY)
+        return dict(json.loads(stored)) if stored else {}
+
+    def require(self, *columns: str) -> None:
+        """Refuse a data set that lacks a column.
+
+        Raises:
+            ValueError: names the column, and those that there are.
+        """
+        for name in columns:
+            if name not in self.schema.names:
+                there = ", ".join(self.schema.names)
+                raise ValueError(f"{self.name!r} has no column {name!r}; its columns are {there}")
+
+    def count(self) -> int:
+        """The number of rows, from the files' footers."""
+        import pyarrow.parquet as pq
+
+        return sum(int(pq.read_metadata(file.path, filesystem=file.filesystem).num_rows) for file in self.files)
+
+    def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """All rows in order, at most `BATCH_ROWS` at a time; all columns, or the named ones in the file's order."""
+        import pyarrow.parquet as pq
+
+        kept = None if columns is None else [name for name in self.schema.names if name in columns]
+        for file in self.files:
+            with pq.ParquetFile(file.path, filesystem=file.filesystem) as opened:
+                yield from opened.iter_batches(batch_size=BATCH_ROWS, columns=kept)
+
+    def rows(self, columns: Sequence[str]) -> Iterator[Row]:
+        """The named columns of all rows, in order."""
+        for batch in self.batches(columns):
+            yield from batch.to_pylist()
+
+
+def open_data(path: str | Path) -> AnnotatedData:
+    """A data set, a Parquet file or a directory of them, on any filesystem.
+
+    Raises:
+        ValueError: there is no Parquet file, a file is not whole, its columns differ from those of the others, or they
+            are not those of annotated rows.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    target, name = place(path), hidden(str(path))
+    found = target.files(".parquet") if target.is_dir() else [target] if target.exists() else []
+    files = tuple(file for file in found if not file.name.startswith("."))
+    if not files:
+        raise ValueError(f"no Parquet file at {name!r}")
+    schemas = []
+    for file in files:
+        try:
+            with file.open_input() as opened:
+                schemas.append(pq.read_schema(opened))
+        except pa.ArrowInvalid as error:
+            raise ValueError(f"{str(file)!r} is no whole Parquet file: {str(error).splitlines()[0]}") from None
+        if not schemas[-1].equals(schemas[0]):
+            raise ValueError(f"{str(file)!r} has other columns than {files[0].name!r}: masks merge puts them together")
+    data = AnnotatedData(name, target, files, schemas[0])
+    data.require(ID, RESPONSE_IDS)
+    return data
+
+
+def output(path: str | Path, inputs: Sequence[AnnotatedData]) -> Place:
+    """Where a new data set is to be written, a directory that is not there yet.
+
+    Raises:
+        ValueError: it is an input, or in one, or around one; there is something already; or it is named like a file.
+    """
+    try:
+        out = place(path)
+    except ValueError as error:
+        raise ValueError(f"--out: {error}") from None
+    if out.name.endswith(".parquet"):
+        raise ValueError(f"--out: {str(out)!r} is named like a file, and a data set is a directory of files")
+    for data in inputs:
+        if out.filesystem == data.place.filesystem and _nested(_real(out), _real(data.place)):
+            raise ValueError(f"--out: {str(out)!r} and the input {data.name!r} are, or hold, one another")
+    if out.exists() and not (out.is_dir() and _is_empty(out)):
+        raise ValueError(f"--out: {str(out)!r} is there already: give another, or delete it")
+    return out
+
+
+def _real(target: Place) -> str:
+    return os.path.realpath(target.path) if target.is_local else target.path.rstrip("/")
+
+
+def _nested(left: str, right: str) -> bool:
+    return f"{left}/".startswith(f"{right}/") or f"{right}/".startswith(f"{left}/")
+
+
+def _is_empty(directory: Place) -> bool:
+    """Whether it holds nothing but what an unfinished `write` left."""
+    from pyarrow.fs import FileSelector
+
+    return all(
+        info.base_name.startswith(".part-")
+        for info in directory.filesystem.get_file_info(FileSelector(directory.path))
+    )
+
+
+def with_record(schema: pa.Schema, key: str, value: Any) -> pa.Schema:
+    """The schema with `value` under `key` in this project's file metadata, all other metadata kept."""
+    metadata = dict(schema.metadata or {})
+    recorded = json.loads(metadata.get(METADATA_KEY, b"{}"))
+    metadata[METADATA_KEY] = json.dumps({**recorded, key: value}).encode()
+    return schema.with_metadata(metadata)
+
+
+def write(out: Place, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> int:
+    """Write a data set of `ROWS_PER_FILE` rows a file, or one file without a row. Whatever fails leaves nothing.
+
+    Args:
+        out: of `output`.
+        schema: of each batch, with the file metadata to store.
+        batches: the rows.
+
+    Returns:
+        The number of rows.
+    """
+    folder = out.partial()  # where files are objects: `out` itself, and the names of the files are hidden ones
+    _discard(out, folder)
+    folder.make_dir()
+    parts: list[Place] = []
+    try:
+        rows = _write_parts(folder, "" if out.is_local else ".", schema, batches, parts)
+    except BaseException:
+        _discard(out, folder)
+        raise
+    if out.is_local:
+        folder.move(out)
+    else:
+        for part in parts:
+            part.move(out / part.name.removeprefix("."))
+    return rows
+
+
+def _discard(out: Place, folder: Place) -> None:
+    """Remove what an unfinished `write` has left."""
+    if out.is_local:
+        if folder.is_dir():
+            folder.filesystem.delete_dir(folder.path)
+        return
+    for part in folder.files(".parquet"):
+        if part.name.startswith(".part-"):
+            part.delete()
+
+
+def _write_parts(
+    folder: Place, prefix: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch], parts: list[Place]
+) -> int:
+    """Write the files, whose places are added to `parts`; the number of rows."""
+    import pyarrow.parquet as pq
+
+    writer: pq.ParquetWriter | None = None
+    rows = in_file = 0
+
+    def start() -> pq.ParquetWriter:
+        parts.append(folder / f"{prefix}part-{len(parts):05d}.parquet")
+        return pq.ParquetWriter(parts[-1].path, schema, filesystem=folder.filesystem)
+
+    try:
+        for batch in batches:
+            writer = writer or start()
+            writer.write_batch(batch)
+            rows, in_file = rows + batch.num_rows, in_file + batch.num_rows
+            if in_file >= ROWS_PER_FILE:
+                writer.close()
+                writer, in_file = None, 0
+        if not parts:
+            writer = start()
+    finally:
+        if writer is not None:
+            writer.close()
+    return rows

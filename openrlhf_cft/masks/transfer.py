@@ -1,0 +1,216 @@
+"""`masks transfer`: annotated rows of one model as rows of another, in its tokens.
+
+- With the same tokenizer the rows are what they were.
+- `characters`: every column of weights is carried by the characters of its tokens (`carry`).
+- `score`: `critical_mask` is what the target model itself finds least probable, as in the paper (arXiv 2510.10974):
+  with another tokenizer annotations cannot be reused, and tokens are picked by a probability score instead.
+
+The alternatives are tokens of the other model and stay behind: null, unless the tokenizer is the same. Rows that
+cannot be carried are left out and counted by reason.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from openrlhf_cft.annotate.source import SourceSettings
+from openrlhf_cft.annotate.workdir import versions
+from openrlhf_cft.masks import scores
+from openrlhf_cft.masks.agreement import agreement
+from openrlhf_cft.masks.carry import NotCarried, carry
+from openrlhf_cft.masks.coverage import Coverage
+from openrlhf_cft.masks.derive import DERIVED
+from openrlhf_cft.masks.progress import Progress
+from openrlhf_cft.masks.retokenize import Carried, Retokenizer
+from openrlhf_cft.masks.select import Budget, highest
+from openrlhf_cft.masks.table import AnnotatedData, Row, with_record, write
+from openrlhf_cft.masks.tokenizer import fingerprint_of, load_tokenizer, tokenizer_of
+from openrlhf_cft.records import (
+    ALTERNATIVES,
+    ID,
+    MASK,
+    METADATA_KEY,
+    PROMPT,
+    PROMPT_IDS,
+    RESPONSE,
+    RESPONSE_IDS,
+    annotation_fields,
+    check_weights,
+    tokenizer_fingerprint,
+)
+from openrlhf_cft.storage import Place
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+METHODS = ("characters", "score")
+NO_WEIGHTS = "the row has no weights"
+TOO_LONG = "the row is longer than the model takes"
+
+
+@dataclass(frozen=True)
+class Picking:
+    """Which tokens `score` picks: those of the lowest probability."""
+
+    threshold: float | None = None  # all whose probability is below it; comes first
+    count: int | None = None  # so many of each row, or all that there are
+    budget: Budget = field(default_factory=Budget)  # else as many as by characters, or a share
+
+    def weights(self, logprobs_T: Sequence[float], row: Row) -> list[float]:
+        """(T,) weights, 0 or 1, of natural log-probabilities; `row` has the mask by characters."""
+        if self.threshold is not None:
+            return [float(math.exp(logprob) < self.threshold) for logprob in logprobs_T]
+        count = self.budget.count(row) if self.count is None else self.count
+        return highest([-logprob for logprob in logprobs_T], count)
+
+
+@dataclass(frozen=True)
+class TransferSettings:
+    """What the command line says."""
+
+    to: str  # the target model, or a directory with its tokenizer where nothing is scored
+    method: str = "characters"
+    model: str | None = None  # of the data set; None: the one that its metadata names
+    rendering: SourceSettings | None = None  # None: prompts stay as they are
+    picking: Picking = field(default_factory=Picking)
+    dtype: str = "auto"
+    batch_tokens: int = scores.BATCH_TOKENS
+
+
+def transfer(data: AnnotatedData, settings: TransferSettings, out: Place) -> dict[str, Any]:
+    """Write the rows of the target to `out`.
+
+    Returns:
+        `same_tokenizer`, and `Coverage.figures`.
+
+    Raises:
+        ValueError: a column or a model is missing, a prompt holds special tokens that the target does not know, or
+            none of the rows can be carried.
+    """
+    job = _Transfer(data, settings)
+    write(out, job.schema, job.batches())
+    return {"method": settings.method, "same_tokenizer": job.same, **job.counts.figures()}
+
+
+class _Transfer:
+    """One run: what is loaded, and what is counted."""
+
+    def __init__(self, data: AnnotatedData, settings: TransferSettings) -> None:
+        rendering = settings.rendering
+        data.require(PROMPT, RESPONSE, PROMPT_IDS, MASK, *([rendering.input_key] if rendering else []))
+        target = load_tokenizer(settings.to, "--to")
+        fingerprint = tokenizer_fingerprint(target)
+        self.same = fingerprint_of(data) == fingerprint
+        source = target if self.same else tokenizer_of(data, settings.model)
+        self.same = self.same or tokenizer_fingerprint(source) == fingerprint
+        self.counts = Coverage()
+        self._data, self._settings, self._target = data, settings, target
+        self._retokenize = Retokenizer(source, target, rendering, self.same)
+        self._model: Any = None
+        self._length: int | None = None
+        if settings.method == "score":
+            self._model = scores.load_model(settings.to, settings.dtype, flag="--to")
+            self._length = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
+        self._weights = [name for name in data.schema.names if name == MASK or name in data.metadata.get(DERIVED, {})]
+        self.schema = self._schema(fingerprint)
+
+    def _schema(self, fingerprint: str) -> pa.Schema:
+        """The columns as they are; the file metadata names the target, and keeps the source's in `transferred`."""
+        before, settings = self._data.metadata, self._settings
+        how: dict[str, Any] = {"method": settings.method, "from": self._data.name, "versions": versions()}
+        if self._model is not None:
+            how |= {**vars(settings.picking), "budget": vars(settings.picking.budget), "dtype": str(self._model.dtype)}
+        if settings.rendering is not None:
+            keys = ("input_key", "apply_chat_template", "input_template")
+            how["rendering"] = {key: getattr(settings.rendering, key) for key in keys}
+        kept = before if self.same else {key: before[key] for key in ("criterion", DERIVED) if key in before}
+        model = os.path.abspath(settings.to) if os.path.isdir(settings.to) else settings.to
+        recorded = {**kept, "model": model, "tokenizer_fingerprint": fingerprint}
+        if settings.method == "score":
+            recorded["criterion"] = "score"
+        metadata = {key: value for key, value in (self._data.schema.metadata or {}).items() if key != METADATA_KEY}
+        schema = self._data.schema.with_metadata(metadata)
+        for name in self._weights:  # carried and picked ones are floats, whatever they were
+            at = schema.get_field_index(name)
+            schema = schema.set(at, schema.field(at).with_type(annotation_fields()[MASK]))
+        for key, value in {**recorded, "transferred": {**how, "metadata": before}}.items():
+            schema = with_record(schema, key, value)
+        return schema
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """The target's rows."""
+        import pyarrow as pa
+
+        replaced = [PROMPT, RESPONSE, PROMPT_IDS, RESPONSE_IDS, *self._weights]
+        needed = {ID, *replaced} | ({self._settings.rendering.input_key} if self._settings.rendering else set())
+        progress = Progress(f"masks transfer, {self._settings.method}", self._data.count())
+        for batch in self._data.batches():
+            rows = batch.select([name for name in batch.schema.names if name in needed]).to_pylist()
+            pairs = [(at, self._carried(row)) for at, row in enumerate(rows)]
+            kept = {at: carried for at, carried in pairs if carried is not None}
+            progress.add(len(rows) - len(kept))
+            new = [self._row(rows[at], carried) for at, carried in kept.items()]
+            self._score(new, progress)
+            for (at, carried), row in zip(kept.items(), new, strict=True):
+                self.counts.add(carried.source, rows[at][MASK], carried.target, row[MASK])
+            if not new:
+                continue
+            chosen = batch.take(pa.array(list(kept)))
+            columns = []
+            for name, kind in zip(self.schema.names, self.schema.types, strict=True):
+                if name in replaced:
+                    columns.append(pa.array([row[name] for row in new], kind))
+                elif name == ALTERNATIVES and not self.same:
+                    columns.append(pa.nulls(len(new), kind))
+                else:
+                    columns.append(chosen.column(name))
+            yield pa.RecordBatch.from_arrays(columns, schema=self.schema)
+        if self.counts.dropped and not self.counts.rows:
+            told = ", ".join(f"{count} because {reason}" for reason, count in self.counts.dropped.items())
+            raise ValueError(f"no row of {self._data.name!r} can be carried to {self._settings.to!r}: {told}")
+
+    def _carried(self, row: Row) -> Carried | None:
+        """The row in the target's tokens; None, counted, where it cannot be carried."""
+        try:
+            if row[MASK] is None:
+                raise NotCarried(NO_WEIGHTS)
+            check_weights(row[ID], row[MASK], row[RESPONSE_IDS], MASK)
+            carried = self._retokenize(row)
+            if self._length and len(carried.prompt_ids) + len(carried.response_ids) > self._length:
+                raise NotCarried(TOO_LONG)
+            return carried
+        except NotCarried as reason:
+            self.counts.dropped[str(reason)] += 1
+            self.counts.critical += sum(weight > 0 for weight in row[MASK] or [])
+            return None
+
+    def _row(self, row: Row, carried: Carried) -> Row:
+        """The columns that change, all weights carried by characters."""
+        new: Row = {
+            ID: row[ID],
+            PROMPT: carried.prompt,
+            RESPONSE: carried.response,
+            PROMPT_IDS: carried.prompt_ids,
+            RESPONSE_IDS: carried.response_ids,
+        }
+        for name in self._weights:
+            new[name] = None
+            if row[name] is not None:
+                check_weights(row[ID], row[name], row[RESPONSE_IDS], name)
+                new[name] = carry(carried.source, row[name], carried.target)
+        return new
+
+    def _score(self, rows: list[Row], progress: Progress) -> None:
+        """Put the picked tokens in place of the mask by characters."""
+        if self._model is None:
+            progress.add(len(rows))
+            return
+        found = scores.token_logprobs(self._model, rows, self._settings.batch_tokens, progress)
+        for row, logprobs_T in zip(rows, found, strict=True):
+            picked = self._settings.picking.weights(logprobs_T, row)
+            self.counts.tokens += agreement(row[MASK], picked)
+            row[MASK] = picked

@@ -1,0 +1,223 @@
+"""Data sets read and written in batches: nothing lost, whole or absent, never onto themselves; and random samples."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from test_storage import bucket
+from train_helpers import make_rows, write_rows
+
+from openrlhf_cft.cli.flags import run_command
+from openrlhf_cft.cli.masks import main
+from openrlhf_cft.masks import progress, table
+from openrlhf_cft.masks.sample import SampleSettings, sample
+from openrlhf_cft.masks.table import open_data, output, with_record, write
+from openrlhf_cft.records import MASK, METADATA_KEY, read_metadata, read_rows
+from openrlhf_cft.storage import place
+
+__all__ = ["bucket"]
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """Three files of 40 rows, with columns of types that Parquet alone does not have, and foreign metadata."""
+    path = write_rows(tmp_path / "in", make_rows(120), {"model": "m"})
+    whole = pq.read_table(path / "part-0.parquet")
+    kinds = pa.array(["x", "y"] * 60).dictionary_encode()
+    when = pa.array(range(120), pa.timestamp("us", tz="Europe/Berlin"))
+    nested = pa.array([[{"a": i, "b": [str(i), None]}] for i in range(120)])
+    field = pa.field("kind", kinds.type, metadata={b"colour": b"red"})
+    whole = whole.append_column(field, kinds).append_column("when", when).append_column("nested", nested)
+    whole = whole.append_column("half", pa.array([0.5] * 120, pa.float16()))
+    whole = whole.replace_schema_metadata({**(whole.schema.metadata or {}), b"other": b"kept"})
+    for number in range(3):
+        pq.write_table(whole.slice(40 * number, 40), path / f"part-{number}.parquet", row_group_size=7)
+    return path
+
+
+def read(path: Path) -> pa.Table:
+    return pa.concat_tables([pq.read_table(file) for file in sorted(path.glob("*.parquet"))])
+
+
+def test_what_is_written_is_what_was_read(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "ROWS_PER_FILE", 50)
+    data = open_data(source)
+    out = output(tmp_path / "out", [data])
+    assert write(out, with_record(data.schema, "note", [1]), data.batches()) == 120
+    before, after = read(source), read(tmp_path / "out")
+    assert after.equals(before) and after.schema.equals(before.schema)
+    assert len(list((tmp_path / "out").glob("*"))) == 3
+    for old, new in zip(before.schema, after.schema, strict=True):
+        kept = {key: value for key, value in (old.metadata or {}).items() if not key.startswith(b"PARQUET:")}
+        assert kept.items() <= (new.metadata or {}).items()
+    assert after.schema.metadata[b"other"] == b"kept"
+    assert json.loads(after.schema.metadata[METADATA_KEY]) == {"model": "m", "note": [1]}
+    assert len(datasets.load_dataset(str(tmp_path / "out"), cache_dir=tmp_path / "cache")["train"]) == 120
+
+
+def test_it_is_whole_or_absent(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "ROWS_PER_FILE", 30)
+    data, out = open_data(source), tmp_path / "out"
+
+    def failing() -> Iterator[pa.RecordBatch]:
+        yield from data.batches()
+        assert (tmp_path / "out.partial" / "part-00001.parquet").exists() and not out.exists()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write(output(out, [data]), data.schema, failing())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in"]
+    (tmp_path / "out.partial").mkdir()
+    (tmp_path / "out.partial" / "part-00009.parquet").write_text("of a process that was killed")
+    write(output(out, [data]), data.schema, data.batches())
+    assert len(list(read_rows(out))) == 120 and not (tmp_path / "out.partial").exists()
+
+
+def test_on_an_object_store_too(source: Path, bucket: str, tmp_path: Path) -> None:
+    data, target = open_data(source), bucket.format(tmp_path.name)
+    place(target).make_dir()
+    (place(target) / ".part-00007.parquet").write_text("of a process that was killed")
+
+    def failing() -> Iterator[pa.RecordBatch]:
+        yield next(data.batches())
+        raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="disk"):
+        write(output(target, [data]), data.schema, failing())
+    assert place(target).files("") == []
+    write(output(target, [data]), data.schema, data.batches())
+    assert [file.name for file in place(target).files("")] == ["part-00000.parquet"]
+    assert pa.Table.from_batches(open_data(target).batches()).equals(read(source))
+    with pytest.raises(ValueError, match="is there already"):
+        output(target, [data])
+    with pytest.raises(ValueError, match="are, or hold, one another"):
+        output(target, [open_data(target)])
+
+
+def test_a_data_set_without_a_row_stays_one(source: Path, tmp_path: Path) -> None:
+    data = open_data(source)
+    (tmp_path / "out").mkdir()  # empty, and so no obstacle
+    assert write(output(tmp_path / "out", [data]), data.schema, []) == 0
+    assert open_data(tmp_path / "out").schema.equals(data.schema) and list(read_rows(tmp_path / "out")) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("in", "are, or hold, one another"),
+        ("in/part-0", "are, or hold, one another"),
+        ("", "are, or hold, one another"),
+        ("link", "are, or hold, one another"),
+        ("full", "is there already"),
+        ("new.parquet", "is named like a file"),
+    ],
+)
+def test_outputs_that_are_refused(source: Path, tmp_path: Path, name: str, told: str) -> None:
+    (tmp_path / "link").symlink_to(source)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match=f"--out: .*{told}"):
+        output(tmp_path / name, [open_data(source)])
+
+
+def test_inputs_that_are_refused(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no Parquet file at"):
+        open_data(tmp_path)
+    pq.write_table(pa.table({"id": ["a"]}), tmp_path / "plain.parquet")
+    with pytest.raises(ValueError, match="has no column 'response_token_ids'; its columns are id"):
+        open_data(tmp_path / "plain.parquet")
+    (source / "part-1.parquet").write_bytes((source / "part-1.parquet").read_bytes()[:-9])
+    with pytest.raises(ValueError, match=r"part-1\.parquet' is no whole Parquet file"):
+        open_data(source)
+    pq.write_table(pa.table({"id": ["a"]}), source / "part-1.parquet")
+    with pytest.raises(ValueError, match=r"part-1\.parquet' has other columns than 'part-0\.parquet'"):
+        open_data(source)
+
+
+def share(row: dict[str, Any]) -> float:
+    return sum(weight > 0 for weight in row[MASK]) / len(row[MASK])
+
+
+def test_a_sample_is_some_of_the_rows_in_their_order(source: Path, tmp_path: Path) -> None:
+    small, large = tmp_path / "small", tmp_path / "large"
+    flags = ["--min_share", "0.2", "--max_share", "0.6"]
+    assert main(["sample", str(source), "--rows", "10", *flags, "--out", str(small)]) == 0
+    assert main(["sample", str(source), "--rows", "30", *flags, "--out", str(large)]) == 0
+    rows, ten, thirty = list(read_rows(source)), list(read_rows(small)), list(read_rows(large))
+    fitting = [row for row in rows if 0.2 <= share(row) <= 0.6]
+    assert [row for row in fitting if row in thirty] == thirty and len(thirty) == 30
+    assert [row for row in thirty if row in ten] == ten and len(ten) == 10, "a larger one holds the smaller"
+    recorded = (read_metadata(small) or {})["sampled"]
+    assert (recorded["rows"], recorded["qualified"]) == (10, len(fitting))
+
+
+def test_a_sample_does_not_depend_on_the_order_and_every_row_has_its_chance(tmp_path: Path) -> None:
+    rows = make_rows(60)
+    data = open_data(write_rows(tmp_path / "a", rows))
+    turned = open_data(write_rows(tmp_path / "b", rows[::-1]))
+    taken: dict[str, int] = {row["id"]: 0 for row in rows}
+    for seed in range(40):
+        settings = SampleSettings(15, seed)
+        sample(data, settings, place(tmp_path / f"a{seed}"))
+        sample(turned, settings, place(tmp_path / f"b{seed}"))
+        ids = [row["id"] for row in read_rows(tmp_path / f"a{seed}")]
+        assert ids == [row["id"] for row in read_rows(tmp_path / f"b{seed}")][::-1]
+        for row_id in ids:
+            taken[row_id] += 1
+    assert min(taken.values()) > 0 and max(taken.values()) < 25, "10 times each, give or take"
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--rows", "500"], "--rows: 500 is more than the 120 rows that qualify"),
+        (["--rows", "0"], "--rows: 0 is not at least 1"),
+        (["--rows", "1", "--min_share", "0.9", "--max_share", "0.1"], "--min_share 0.9 to --max_share 0.1 is no part"),
+        (["--rows", "1", "--mask", "nope"], "has no column 'nope'"),
+    ],
+)
+def test_a_bad_sample_is_one_sentence(source: Path, tmp_path: Path, flags: list[str], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        main(["sample", str(source), *flags, "--out", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
+
+
+def test_as_a_command(source: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "openrlhf_cft.cli.masks", "sample", str(source), "--rows", "3"]
+    done = subprocess.run([*command, "--out", str(tmp_path / "out")], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, f"masks sample: 3 of 120 rows are in {tmp_path / 'out'}\n")
+    done = subprocess.run([*command, "--out", str(source)], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "--out" in done.stderr
+
+
+def test_progress_has_rate_and_eta(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    told = progress.Progress("masks stats", 60)
+    for _ in told.over(range(40)):
+        now[0] += 0.5
+    assert capsys.readouterr().err.splitlines() == [
+        "masks stats: 20/60 rows, 2.0 rows/s, ETA 20 s",
+        "masks stats: 40/60 rows, 2.0 rows/s, ETA 10 s",
+    ]
+
+
+@pytest.mark.parametrize(("error", "code"), [(OSError("the disk is full"), 1), (KeyboardInterrupt(), 130)])
+def test_what_fails_says_that_nothing_was_written(
+    error: BaseException, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def failing() -> int:
+        raise error
+
+    with pytest.raises(SystemExit) as ended:
+        run_command("masks", failing, resumes=False)
+    assert ended.value.code == code and "nothing was written" in capsys.readouterr().err

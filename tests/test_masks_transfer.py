@@ -1,0 +1,340 @@
+"""`masks transfer` as a command: data sets to other tokenizers and back, trained on, and picked by probability."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from masks_data import annotate, written
+from test_masks_carry import comes_back
+from tokenizer_families import FAMILIES
+from tokenizers import AddedToken
+from train_helpers import Strategy, make_model
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from openrlhf_cft.cli.masks import main
+from openrlhf_cft.masks.carry import layout
+from openrlhf_cft.records import (
+    ALTERNATIVES,
+    ID,
+    MASK,
+    PROMPT,
+    PROMPT_IDS,
+    RESPONSE,
+    RESPONSE_IDS,
+    read_metadata,
+    read_rows,
+    tokenizer_fingerprint,
+)
+from openrlhf_cft.tokens import decode
+from openrlhf_cft.train.checks import columns_to_read, count_tokens
+from openrlhf_cft.train.dataset import CriticalTokenDataset
+
+TEXTS = [f"The answer to {n} + {n} is {2 * n}, so there are {2 * n} pieces. Zwölf 🎉 数学" for n in range(30)]
+TEMPLATE = "{% for m in messages %}<{{ m['role'] }}> {{ m['content'] }}\n{% endfor %}<assistant> "
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The three families, saved as the tokenizers of models; each with a chat template."""
+    folder, found = tmp_path_factory.mktemp("models"), {}
+    for family, make in FAMILIES.items():
+        tokenizer = make()
+        tokenizer.chat_template = TEMPLATE
+        if family == "unigram":
+            tokenizer.unk_token = "<unk>"
+        tokenizer.save_pretrained(folder / family)
+        found[family] = str(folder / family)
+    return found
+
+
+@pytest.fixture(scope="module")
+def scorer(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A random model with a byte-level tokenizer of its own."""
+    return str(make_model(tmp_path_factory.mktemp("scorer") / "model"))
+
+
+def load(path: str) -> Any:
+    return AutoTokenizer.from_pretrained(path)
+
+
+def run(source: Path, to: str, out: Path, *flags: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The rows of the target, and the figures."""
+    report = out.with_suffix(".json")
+    main(["transfer", str(source), "--to", to, "--out", str(out), "--report", str(report), *flags])
+    return list(read_rows(out)), json.loads(report.read_text())
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("metaspace", "byte_level"), ("byte_level", "unigram"), ("unigram", "metaspace")]
+)
+def test_there_and_back(models: dict[str, str], one: str, other: str, tmp_path: Path) -> None:
+    first, second = load(models[one]), load(models[other])
+    source = written(tmp_path / "in", first, TEXTS, models[one])
+    before = list(read_rows(source))
+    there, figures = run(source, models[other], tmp_path / "there")
+    back, _ = run(tmp_path / "there", models[one], tmp_path / "back")
+    assert len(there) == len(back) == figures["rows"] == len(TEXTS) and figures["rows_dropped"] == {}
+    assert figures["coverage"] == 1 and figures["characters"]["recall"] == 1 and not figures["same_tokenizer"]
+    for old, new, again in zip(before, there, back, strict=True):
+        assert decode(second, new[RESPONSE_IDS]) == new[RESPONSE] == old[RESPONSE]
+        assert decode(second, new[PROMPT_IDS]) == new[PROMPT] == old[PROMPT]
+        assert (again[RESPONSE_IDS], again[PROMPT_IDS]) == (old[RESPONSE_IDS], old[PROMPT_IDS])
+        assert new[RESPONSE_IDS][-1] == second.eos_token_id and new[MASK][-1] == old[MASK][-1]
+        layouts = [layout(load, row[RESPONSE_IDS], old[RESPONSE]) for load, row in ((first, old), (second, new))]
+        assert (again[MASK] == old[MASK]) == comes_back(layouts[0], old[MASK], layouts[1])
+    metadata = read_metadata(tmp_path / "back") or {}
+    assert (metadata["model"], metadata["tokenizer_fingerprint"]) == (models[one], tokenizer_fingerprint(first))
+    assert metadata["transferred"]["metadata"]["transferred"]["metadata"]["model"] == models[one], "where it came from"
+
+
+def test_figures_count_what_is_there(models: dict[str, str], tmp_path: Path) -> None:
+    """Against a count over all pairs of tokens and over all characters."""
+    first, second = load(models["byte_level"]), load(models["metaspace"])
+    source = written(tmp_path / "in", first, TEXTS, models["byte_level"], critical=0.2)
+    rows, figures = run(source, models["metaspace"], tmp_path / "out")
+    critical = both = only_a = only_b = neither = 0
+    for old, new in zip(read_rows(source), rows, strict=True):
+        characters = []
+        for tokenizer, row in ((first, old), (second, new)):
+            spans = layout(tokenizer, row[RESPONSE_IDS], old[RESPONSE]).spans
+            marked = {at for span, w in zip(spans, row[MASK], strict=True) if w for at in range(*span)}
+            characters.append(marked)
+        critical += sum(old[MASK])
+        ends = len(old[RESPONSE]) + 1
+        both, only_a = both + len(characters[0] & characters[1]), only_a + len(characters[0] - characters[1])
+        only_b += len(characters[1] - characters[0])
+        neither += ends - len(characters[0] | characters[1])
+    assert (figures["critical_tokens"], figures["critical_tokens_carried"]) == (critical, critical)
+    counted = figures["characters"]
+    assert (counted["both"], counted["only_a"], counted["only_b"], counted["neither"]) == (both, 0, only_b, neither)
+    assert only_a == 0 and only_b > 0
+
+
+def test_training_takes_it(models: dict[str, str], tmp_path: Path) -> None:
+    source = written(tmp_path / "in", load(models["byte_level"]), TEXTS, models["byte_level"])
+    rows, _ = run(source, models["metaspace"], tmp_path / "out")
+    table = pq.read_table(tmp_path / "out", columns=columns_to_read(list(rows[0]), MASK))
+    counts = count_tokens(table, MASK, 10_000)
+    assert counts.trained_R.tolist() == [sum(weight > 0 for weight in row[MASK]) for row in rows]
+    assert counts.response_R.tolist() == [len(row[RESPONSE_IDS]) for row in rows]
+    loaded = datasets.load_dataset(str(tmp_path / "out"), cache_dir=tmp_path / "cache")["train"]
+    dataset = CriticalTokenDataset(loaded, load(models["metaspace"]), 10_000, Strategy())
+    usable = [row for row in rows if any(row[MASK])]
+    assert len(dataset) == len(usable) > 0
+    assert dataset[0][0][0].tolist() == usable[0][PROMPT_IDS] + usable[0][RESPONSE_IDS]
+
+
+def changed(source: Path, column: str, values: list[Any]) -> None:
+    """Put other values into a column."""
+    table = pq.read_table(source)
+    at = table.schema.get_field_index(column)
+    new = pa.array(values, table.schema.field(at).type)
+    pq.write_table(table.set_column(at, table.schema.field(at), new), source / "part-0.parquet")
+
+
+def test_rows_that_cannot_be_carried_are_counted(models: dict[str, str], tmp_path: Path) -> None:
+    tokenizer = load(models["byte_level"])
+    texts = [*TEXTS[:6], "Ж is no letter of this one"]
+    source = written(tmp_path / "in", tokenizer, texts, models["byte_level"])
+    rows = list(read_rows(source))
+    masks, ids = [row[MASK] for row in rows], [row[RESPONSE_IDS] for row in rows]
+    masks[1] = None
+    ids[2] = [tokenizer.eos_token_id, *ids[2][1:]]
+    ids[3], masks[3] = [], []
+    changed(source, MASK, masks)
+    changed(source, RESPONSE_IDS, ids)
+    changed(source, PROMPT, ["", *[row[PROMPT] for row in rows[1:5]], "Ж", rows[6][PROMPT]])
+    found, figures = run(source, models["unigram"], tmp_path / "out")
+    assert [row[ID] for row in found] == ["row-4"] and figures["rows"] == 1
+    assert figures["rows_dropped"] == {
+        "the prompt is empty": 1,
+        "the prompt has characters that the target's tokenizer does not know": 1,
+        "the row has no weights": 1,
+        "a special token is inside the response": 1,
+        "the response has no token": 1,
+        "the tokens do not spell the text": 1,
+    }
+    assert figures["critical_tokens"] == sum(sum(mask or []) for mask in masks)
+    assert figures["critical_tokens_carried"] == sum(masks[4])
+    written(tmp_path / "none", tokenizer, texts[-1:], models["byte_level"])
+    with pytest.raises(ValueError, match=r"no row of .* can be carried to .*: 1 because the tokens do not spell"):
+        run(tmp_path / "none", models["unigram"], tmp_path / "out2")
+    assert not (tmp_path / "out2").exists()
+
+
+def test_prompts_are_rendered_by_the_targets_template(models: dict[str, str], tmp_path: Path) -> None:
+    source = written(tmp_path / "in", load(models["byte_level"]), TEXTS, models["byte_level"])
+    table = pq.read_table(source)
+    questions = [f"What is {n}?" for n in range(len(TEXTS) - 1)] + [None]
+    pq.write_table(table.append_column("question", pa.array(questions)), source / "part-0.parquet")
+    flags = ["--data.input_key", "question", "--data.apply_chat_template"]
+    rows, figures = run(source, models["metaspace"], tmp_path / "out", *flags)
+    target = load(models["metaspace"])
+    assert figures["rows_dropped"] == {"the column of --data.input_key is empty": 1}
+    for number, row in enumerate(rows):
+        assert row[PROMPT] == f"<user> What is {number}?\n<assistant> "
+        assert row[PROMPT_IDS] == target(row[PROMPT], add_special_tokens=False)["input_ids"]
+        assert row[RESPONSE] == TEXTS[number] and decode(target, row[RESPONSE_IDS]) == row[RESPONSE]
+    same, figures = run(source, models["byte_level"], tmp_path / "same", *flags)
+    assert figures["same_tokenizer"] and same[3][PROMPT] == "<user> What is 3?\n<assistant> "
+    assert [row[RESPONSE_IDS] for row in same] == [row[RESPONSE_IDS] for row in read_rows(source)][:-1]
+    templated, _ = run(source, models["metaspace"], tmp_path / "out2", *flags[:2], "--data.input_template", "Q: {} A:")
+    assert templated[0][PROMPT] == "Q: What is 0? A:"
+
+
+def test_a_prompt_with_foreign_special_tokens_is_refused(models: dict[str, str], tmp_path: Path) -> None:
+    tokenizer = load(models["byte_level"])
+    tokenizer.add_tokens([AddedToken("<turn>", special=True)])  # without a role, as the headers of Llama 3
+    tokenizer.save_pretrained(tmp_path / "chat")
+    source = written(tmp_path / "in", tokenizer, TEXTS, str(tmp_path / "chat"))
+    marked = "<turn>What is 0?"
+    changed(source, PROMPT, [marked] * len(TEXTS))
+    changed(source, PROMPT_IDS, [tokenizer(marked)["input_ids"]] * len(TEXTS))
+    with pytest.raises(ValueError, match=r"row 'row-0': the prompt holds '<turn>', .*--data.input_key question"):
+        run(source, models["metaspace"], tmp_path / "out")
+    other = load(models["metaspace"])
+    other.add_tokens([AddedToken("<turn>", special=True)])
+    other.save_pretrained(tmp_path / "other")
+    rows, _ = run(source, str(tmp_path / "other"), tmp_path / "out")
+    assert rows[0][PROMPT_IDS][0] == other.convert_tokens_to_ids("<turn>") and rows[0][PROMPT] == marked
+
+
+def test_the_same_tokenizer_changes_nothing_but_the_model(models: dict[str, str], tmp_path: Path) -> None:
+    source = annotate(tmp_path / "in", 3)
+    table = pq.read_table(source)
+    tokenizer = load(models["byte_level"])
+    metadata = {**(read_metadata(source) or {}), "tokenizer_fingerprint": tokenizer_fingerprint(tokenizer)}
+    stored = table.replace_schema_metadata({b"openrlhf_cft": json.dumps(metadata).encode(), b"other": b"kept"})
+    pq.write_table(stored, source / "part-0.parquet")
+    _, figures = run(source, models["byte_level"], tmp_path / "out")
+    after = pq.read_table(tmp_path / "out")
+    assert after.equals(table) and after.schema.metadata[b"other"] == b"kept"
+    assert figures["same_tokenizer"] and figures["coverage"] == 1 and figures["characters"]["agreement"] == 1
+    found = read_metadata(tmp_path / "out") or {}
+    assert found["model"] == models["byte_level"] and found["criterion"] == "strict-3" and found["verifier"] == "math"
+    assert found["transferred"]["metadata"] == metadata
+
+
+def test_other_columns(models: dict[str, str], tmp_path: Path) -> None:
+    """Derived weights go along, alternatives stay behind, everything else is as it was."""
+    source = written(tmp_path / "in", load(models["byte_level"]), TEXTS, models["byte_level"])
+    main(["derive", str(source), "--column", "r", "--how", "random", "--out", str(tmp_path / "derived")])
+    table = pq.read_table(tmp_path / "derived")
+    extra = {"note": pa.array([[n, None] for n in range(len(TEXTS))]), ALTERNATIVES: pa.array([[[{"rank": 2}]]] * 30)}
+    for name, values in extra.items():
+        table = table.append_column(name, values)
+    pq.write_table(table, tmp_path / "derived" / "part-00000.parquet")
+    rows, _ = run(tmp_path / "derived", models["metaspace"], tmp_path / "out")
+    after = pq.read_table(tmp_path / "out")
+    assert after.schema.names == table.schema.names and after["note"].equals(table["note"])
+    assert after[ALTERNATIVES].null_count == len(TEXTS)
+    assert after.schema.field(ALTERNATIVES).type == table.schema.field(ALTERNATIVES).type
+    assert all(len(row["r"]) == len(row[RESPONSE_IDS]) and sum(row["r"]) > 0 for row in rows)
+    assert any(row["r"] != row[MASK] for row in rows)
+    metadata = read_metadata(tmp_path / "out") or {}
+    assert metadata["derived"]["r"]["how"] == "random"
+    main(["compare", str(tmp_path / "out"), "--mask_b", "r"])
+
+
+def literal_probabilities(model: str, row: dict[str, Any]) -> list[float]:
+    """One row at a time, in float64, from the whole logits."""
+    exact = AutoModelForCausalLM.from_pretrained(model, dtype="float64").eval()
+    ids = torch.tensor([row[PROMPT_IDS] + row[RESPONSE_IDS]])
+    with torch.no_grad():
+        probabilities = exact(ids).logits[0].softmax(-1)
+    first = len(row[PROMPT_IDS])
+    return [float(probabilities[first + t - 1, token]) for t, token in enumerate(row[RESPONSE_IDS])]
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--count", "3"], lambda p, carried: 3),
+        (["--share", "0.25"], lambda p, carried: int(len(p) / 4 + 0.5)),
+        ([], lambda p, carried: sum(carried)),
+        (["--count", "same"], lambda p, carried: sum(carried)),
+        (["--threshold", "0.0005"], lambda p, carried: sum(x < 0.0005 for x in p)),
+    ],
+)
+def test_tokens_are_picked_by_the_models_probability(
+    models: dict[str, str], scorer: str, tmp_path: Path, flags: list[str], expected: Any
+) -> None:
+    source = written(tmp_path / "in", load(models["metaspace"]), TEXTS[:8], models["metaspace"])
+    carried, _ = run(source, scorer, tmp_path / "carried")
+    how = ["--method", "score", "--dtype", "float32", "--batch_tokens", "300", *flags]
+    rows, figures = run(source, scorer, tmp_path / "out", *how)
+    agreeing = tokens = 0
+    for row, other in zip(rows, carried, strict=True):
+        assert [row[name] for name in (PROMPT_IDS, RESPONSE_IDS, RESPONSE)] == [
+            other[name] for name in (PROMPT_IDS, RESPONSE_IDS, RESPONSE)
+        ]
+        p = literal_probabilities(scorer, row)
+        assert set(row[MASK]) <= {0.0, 1.0} and sum(row[MASK]) == expected(p, other[MASK])
+        inside = [x for x, weight in zip(p, row[MASK], strict=True) if weight]
+        outside = [x for x, weight in zip(p, row[MASK], strict=True) if not weight]
+        assert not inside or not outside or max(inside) <= min(outside) * (1 + 1e-4)
+        agreeing += sum(a == b for a, b in zip(row[MASK], other[MASK], strict=True))
+        tokens += len(p)
+    assert math.isclose(figures["score_against_characters"]["agreement"], agreeing / tokens)
+    assert 0 < figures["coverage"] < 1
+    metadata = read_metadata(tmp_path / "out") or {}
+    assert metadata["criterion"] == "score" and metadata["transferred"]["method"] == "score"
+
+
+def test_rows_longer_than_the_model_are_left_out(models: dict[str, str], scorer: str, tmp_path: Path) -> None:
+    source = written(tmp_path / "in", load(models["metaspace"]), [TEXTS[0], TEXTS[1] * 20], models["metaspace"])
+    _, figures = run(source, scorer, tmp_path / "out", "--method", "score")
+    assert figures["rows"] == 1 and figures["rows_dropped"] == {"the row is longer than the model takes": 1}
+    rows, _ = run(source, scorer, tmp_path / "out2")
+    assert len(rows) == 2, "without the model there is no such limit"
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--threshold", "0.1"], "--threshold: add --method score"),
+        (["--method", "score", "--count", "2", "--share", "0.1"], "--count and --share: one of them"),
+        (["--method", "score", "--count", "none"], "--count: 'none' is neither same nor a number"),
+        (["--method", "score", "--count", "0"], "--count: '0' is neither same nor a number"),
+        (["--method", "score", "--threshold", "1.5"], "--threshold: 1.5 is no probability above 0"),
+        (["--method", "score", "--share", "2"], "--share: 2.0 is not between 0 and 1"),
+        (["--data.apply_chat_template"], "--data.input_key: name the question's column"),
+        (["--data.input_key", "nope"], "has no column 'nope'"),
+        (["--data.input_key", "id", "--data.input_template", "x"], "--data.input_template: 'x' has no {} for"),
+        (["--data.input_key", PROMPT_IDS], "--data.input_key: 'prompt_token_ids' holds token ids"),
+        (
+            ["--model.model_name_or_path", "{unigram}"],
+            "--model.model_name_or_path: the tokenizer of .* is not",
+        ),
+        (["--report", "x.txt"], "--report: 'x.txt' does not end with .json"),
+    ],
+)
+def test_bad_flags_are_one_sentence(models: dict[str, str], tmp_path: Path, flags: list[str], told: str) -> None:
+    source = written(tmp_path / "in", load(models["byte_level"]), TEXTS[:2], models["byte_level"])
+    given = [flag.format(**models) if flag == "{unigram}" else flag for flag in flags]
+    with pytest.raises(ValueError, match=told):
+        main(["transfer", str(source), "--to", models["metaspace"], "--out", str(tmp_path / "out"), *given])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_target_without_a_tokenizer_or_an_end(models: dict[str, str], tmp_path: Path) -> None:
+    source = written(tmp_path / "in", load(models["byte_level"]), TEXTS[:2], models["byte_level"])
+    with pytest.raises(ValueError, match="--to: no tokenizer at '/nowhere'"):
+        run(source, "/nowhere", tmp_path / "out")
+    endless = load(models["metaspace"])
+    endless.eos_token = None
+    endless.save_pretrained(tmp_path / "endless")
+    with pytest.raises(ValueError, match="--to: the tokenizer has no EOS token"):
+        run(source, str(tmp_path / "endless"), tmp_path / "out")
+    plain = FAMILIES["metaspace"]()
+    plain.save_pretrained(tmp_path / "plain")
+    with pytest.raises(ValueError, match=r"--data.apply_chat_template: the tokenizer of --to has no chat template"):
+        run(source, str(tmp_path / "plain"), tmp_path / "out", "--data.input_key", "id", "--data.apply_chat_template")
