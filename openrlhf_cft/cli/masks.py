@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from openrlhf_cft.annotate.workdir import versions, write_json
-from openrlhf_cft.cli.flags import run_command
+from openrlhf_cft.cli.flags import DTYPES, run_command
 from openrlhf_cft.cli.transfer_flags import transfer_flags, transfer_settings
 from openrlhf_cft.masks.compare import compare
 from openrlhf_cft.masks.compare import describe as describe_comparison
@@ -19,6 +19,7 @@ from openrlhf_cft.masks.coverage import describe as describe_transfer
 from openrlhf_cft.masks.derive import SELECTIONS, DeriveSettings, Wish, derive
 from openrlhf_cft.masks.merge import ON_DUPLICATE, merge
 from openrlhf_cft.masks.sample import SampleSettings, sample
+from openrlhf_cft.masks.scores import BATCH_TOKENS
 from openrlhf_cft.masks.select import Budget
 from openrlhf_cft.masks.stats import describe as describe_stats
 from openrlhf_cft.masks.stats import stats
@@ -71,8 +72,15 @@ def _sample_run(flags: Flags) -> None:
 
 
 def _model_flag(parser: argparse.ArgumentParser) -> None:
-    about = "whose tokenizer is used; default: the model that the file metadata names"
+    about = "whose tokenizer or probabilities are used; default: the model that the file metadata names"
     parser.add_argument("--model.model_name_or_path", default=None, help=about)
+
+
+def _score_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--dtype", default="auto", choices=DTYPES, help="of models that score; auto: as the checkpoint"
+    )
+    parser.add_argument("--batch_tokens", type=int, default=BATCH_TOKENS, help="padded tokens of one of their batches")
 
 
 def _report_flag(parser: argparse.ArgumentParser) -> None:
@@ -158,6 +166,8 @@ def _derive_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threshold", type=float, default=None, help="score that an alternative needs to be right")
     parser.add_argument("--seed", type=int, default=42)
     _model_flag(parser)
+    parser.add_argument("--reference.model_name_or_path", default=None, help="the other model of excess_loss")
+    _score_flags(parser)
 
 
 def _derive_run(flags: Flags) -> None:
@@ -167,7 +177,15 @@ def _derive_run(flags: Flags) -> None:
     data = open_data(flags["data"])
     out = output(flags["out"], [data])
     budget = Budget(flags["reference"], flags["share"])
-    settings = DeriveSettings(budget, flags["threshold"], flags["seed"], flags["model.model_name_or_path"])
+    settings = DeriveSettings(
+        budget,
+        flags["threshold"],
+        flags["seed"],
+        flags["model.model_name_or_path"],
+        flags["reference.model_name_or_path"],
+        flags["dtype"],
+        flags["batch_tokens"],
+    )
     shares = derive(data, [Wish(*pair) for pair in zip(names, hows, strict=True)], settings, out)
     for name, how in zip(names, hows, strict=True):
         share = f"{shares[name]:.1%} of the response tokens" if name in shares else "no token"
