@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from train_helpers import make_model, make_rows, write_rows
 
 from openrlhf_cft.cli.masks import main
 from openrlhf_cft.masks.card import size_category
-from openrlhf_cft.masks.conversation import spans
+from openrlhf_cft.masks.conversation import question_column, spans
+from openrlhf_cft.masks.table import open_data
 from openrlhf_cft.records import ID, MASK, METADATA_KEY, PROMPT, PROMPT_IDS, RESPONSE, RESPONSE_IDS, labels, read_rows
 from openrlhf_cft.tokens import decode, pieces
 
@@ -109,6 +111,22 @@ def test_conversations_have_the_question_and_the_spans(annotated: Path, model: P
     assert export(annotated, tmp_path / "sharegpt", "sharegpt") == found
     rendered = export(annotated, tmp_path / "rendered", "sharegpt", "--data.input_key", PROMPT)
     assert rendered[0]["conversations"][0]["value"] == "<user>row-0<assistant>"
+
+
+def test_the_question_is_found_after_other_verbs(annotated: Path) -> None:
+    data = open_data(annotated)
+    chat = {"input_key": "question", "apply_chat_template": True}
+    plain = {"input_key": "question", "apply_chat_template": False}
+    for metadata, column in (
+        ({"source": chat}, "question"),
+        ({"source": plain}, None),
+        ({}, None),
+        ({"source": {**chat, "input_key": PROMPT}}, None),  # whose column is the rendered prompt now
+        ({"transferred": {"metadata": {"source": chat}}}, "question"),
+        ({"transferred": {"rendering": plain, "metadata": {"source": chat}}}, None),
+    ):
+        schema = data.schema.with_metadata({METADATA_KEY: json.dumps(metadata).encode()})
+        assert question_column(replace(data, schema=schema)) == column
 
 
 def test_messages_become_turns(annotated: Path, tmp_path: Path) -> None:
@@ -252,6 +270,14 @@ def test_the_card_of_an_annotated_data_set(annotated: Path, capsys: pytest.Captu
     assert len(datasets.load_dataset(str(annotated), split="train", cache_dir=str(annotated.parent / "cache"))) == 7
     with pytest.raises(ValueError, match=r"--out: .*README.md' is there already"):
         main(["card", str(annotated), "--out", str(annotated / "README.md")])
+
+
+def test_the_card_says_how_a_derived_mask_was_made(annotated: Path, tmp_path: Path) -> None:
+    main(["derive", str(annotated), "--out", str(tmp_path / "out"), "--column", "chance", "--how", "random"])
+    main(["card", str(tmp_path / "out"), "--mask", "chance", "--out", str(tmp_path / "README.md")])
+    text = DatasetCard.load(tmp_path / "README.md").text
+    assert "| derived: how | random |" in text and "| derived: seed | 42 |" in text
+    assert "| column of the weights | `chance` |" in text and "--critical_mask chance" in text
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from openrlhf_cft.masks.derive import DERIVED
 from openrlhf_cft.masks.stats import stats
 from openrlhf_cft.masks.table import AnnotatedData
 from openrlhf_cft.records import ANNOTATION_COLUMNS
@@ -21,7 +22,7 @@ TAGS = ("critical-tokens", "critical-token-fine-tuning", "token-weights", "openr
 TOOLS = {"trl": "trl", "axolotl": "axolotl", "llamafactory": "llama-factory"}  # tags of the hub, by format
 UNITS = ("", "K", "M", "B")
 SHOWN = ("model", "dtype", "criterion", "verifier", "threshold", "tokenizer_fingerprint")
-HISTORY = ("derived", "transferred")  # in the file metadata: by column, how verbs of `masks` made it
+HISTORY = ("transferred", "sampled")  # what verbs of `masks` record in the file metadata, beside `derived`
 
 
 @dataclass(frozen=True)
@@ -96,9 +97,12 @@ def _made(metadata: dict[str, Any], mask: str) -> dict[str, str]:
     decoding, source = metadata.get("decoding") or {}, metadata.get("source") or {}
     found |= {f"decoding: {name}": value for name, value in decoding.items()}
     found |= {f"source: {name}": value for name, value in source.items() if value is not None}
-    for kind in HISTORY:
-        record = (metadata.get(kind) or {}).get(mask) or {}
-        found |= {f"{kind}: {name}": value for name, value in record.items() if name != "versions"}
+    changes = {DERIVED: (metadata.get(DERIVED) or {}).get(mask), **{name: metadata.get(name) for name in HISTORY}}
+    for change, record in changes.items():
+        plain = {name: value for name, value in (record or {}).items() if not isinstance(value, dict)}
+        found |= {f"{change}: {name}": value for name, value in plain.items() if value is not None}
+    if "transferred" in metadata:
+        found["transferred: from model"] = metadata["transferred"].get("metadata", {}).get("model", "unknown")
     return {name.replace("_", " "): str(_public(value)).replace("|", "\\|") for name, value in found.items()}
 
 

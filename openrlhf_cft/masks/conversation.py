@@ -56,13 +56,21 @@ def spans(pieces_T: Sequence[Piece], weights_T: Sequence[float]) -> list[Span]:
 
 def question_column(data: AnnotatedData) -> str | None:
     """The column of the question, or of its messages, that the chat template rendered; None where there is none."""
-    source = data.metadata.get("source", {})
+    source = _rendering(data.metadata)
     key = source.get("input_key")
     if not source.get("apply_chat_template") or key is None:
         return None
     if f"source_{key}" in data.schema.names:  # how annotation keeps a column whose name it takes
         return f"source_{key}"
     return key if key in data.schema.names and key not in ANNOTATION_COLUMNS else None
+
+
+def _rendering(metadata: dict[str, Any]) -> dict[str, Any]:
+    """How the prompts were rendered: by the annotator, or by `masks transfer` after it."""
+    transferred = metadata.get("transferred")
+    if "source" in metadata or transferred is None:
+        return dict(metadata.get("source", {}))
+    return dict(transferred.get("rendering") or _rendering(transferred.get("metadata", {})))
 
 
 def turns(row: Row, column: str | None) -> list[dict[str, str]]:
