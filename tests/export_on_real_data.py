@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -99,11 +98,9 @@ def check_trl_step(annotated: Path, model: Path, folder: Path, count: int = 6) -
     """The real TRL trains a step on the export of a few rows, and its loss and update are ours."""
     rows = [row for row in read_rows(annotated) if any(row[MASK])][:count]
     (folder / "few").mkdir(parents=True)
-    first = next(iter(sorted(annotated.glob("*.parquet"))))
-    table = pq.read_table(first)
+    table = pq.read_table(sorted(annotated.glob("*.parquet"))[0])
     kept = {row[ID] for row in rows}
-    few = table.filter([value in kept for value in table[ID].to_pylist()])
-    pq.write_table(few, folder / "few" / "part-0.parquet")
+    pq.write_table(table.filter([one in kept for one in table[ID].to_pylist()]), folder / "few" / "part-0.parquet")
     main(["export", str(folder / "few"), "--format", "trl", "--out", str(folder / "trl")])
     data = datasets.load_dataset(str(folder / "trl"), split="train", cache_dir=str(folder / "cache"))
     ours = our_step(model, list(read_rows(folder / "few")))
@@ -144,7 +141,6 @@ def check_selections_by_model(annotated: Path, model: Path, folder: Path, refere
     assert len(rows) == len(list(read_rows(annotated)))
     for row in rows:
         assert {sum(row[how]) for how in hows} == {sum(weight > 0 for weight in row[MASK])}
-    selected = {how: sum(sum(map(min, row[how], row[MASK])) for row in rows) for how in hows}
-    critical = sum(sum(row[MASK]) for row in rows)
-    print(f"of {critical:.0f} critical tokens, selected too: { {how: int(n) for how, n in selected.items()} }")
-    assert len(set(map(str, islice(([row[how] for row in rows] for how in hows), 3)))) == 3
+    selected = {how: int(sum(sum(map(min, row[how], row[MASK])) for row in rows)) for how in hows}
+    print(f"of {sum(sum(row[MASK]) for row in rows):.0f} critical tokens, selected too: {selected}")
+    assert len({str([row[how] for row in rows]) for how in hows}) == 3

@@ -67,7 +67,7 @@ def export(data: AnnotatedData, settings: ExportSettings, card: CardSettings, ou
             raise ValueError(f"no row of {data.name!r} has a critical token in column {settings.mask!r}")
         told = {"format": settings.format, "question": question, "threshold": settings.threshold}
         text = render(data, settings.mask, figures, card, kind.data_files, told)
-        (folder / "README.md").write_text(text)
+        (folder / "README.md").write_text(text, encoding="utf-8")
     return figures
 
 
