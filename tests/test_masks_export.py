@@ -232,14 +232,16 @@ def test_bad_input_is_refused_in_a_sentence(annotated: Path, tmp_path: Path) -> 
         (["--format", "trl", "--threshold", "0"], "--threshold: 0.0 is not above 0"),
         (["--format", "jsonl", "--threshold", "0.5"], "--threshold: jsonl carries all columns as they are"),
         (["--format", "sharegpt", "--data.input_key", "x"], "no column 'x'"),
+        (["--format", "trl", "--data.input_key", "question"], "--data.input_key: trl has no conversations"),
         (["--format", "trl", "--out", str(annotated / "below")], "are, or hold, one another"),
         (["--format", "trl", "--out", "gs://bucket/out"], "is no local folder"),
     ):
         with pytest.raises(ValueError, match=message):
             main(["export", str(annotated), "--out", str(tmp_path / "out"), *flags])
     empty = write_rows(tmp_path / "empty", [{**row, MASK: [0.0] * len(row[MASK])} for row in make_rows(2)])
-    with pytest.raises(ValueError, match=r"no row of .*empty' has a critical token in column 'critical_mask'"):
-        main(["export", str(empty), "--format", "trl", "--out", str(tmp_path / "out")])
+    for kind in ("trl", "axolotl", "jsonl"):
+        with pytest.raises(ValueError, match=r"no row of .*empty' has a critical token in column 'critical_mask'"):
+            main(["export", str(empty), "--format", kind, "--out", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists() and not (tmp_path / "out.partial").exists()
 
 

@@ -25,7 +25,7 @@ from typing import Any
 
 from openrlhf_cft.masks.card import CardSettings, render
 from openrlhf_cft.masks.conversation import question_column
-from openrlhf_cft.masks.formats import FORMATS, Source
+from openrlhf_cft.masks.formats import FORMATS, SPOKEN, Source
 from openrlhf_cft.masks.progress import Progress
 from openrlhf_cft.masks.stats import Stats
 from openrlhf_cft.masks.table import AnnotatedData, Row, output
@@ -63,8 +63,6 @@ def export(data: AnnotatedData, settings: ExportSettings, card: CardSettings, ou
     with _whole(out) as folder:
         kind.write(folder, Source(data, rows, settings.mask, settings.model, question))
         figures = rows.figures()
-        if not figures["rows"]:
-            raise ValueError(f"no row of {data.name!r} has a critical token in column {settings.mask!r}")
         told = {"format": settings.format, "question": question, "threshold": settings.threshold}
         text = render(data, settings.mask, figures, card, kind.data_files, told)
         (folder / "README.md").write_text(text, encoding="utf-8")
@@ -91,8 +89,10 @@ def _check(data: AnnotatedData, settings: ExportSettings) -> None:
             raise ValueError(f"--threshold: {settings.threshold} is not above 0, so every token would be critical")
         if settings.format == "jsonl":
             raise ValueError("--threshold: jsonl carries all columns as they are; masks derive makes new ones")
-    spoken = [settings.input_key or PROMPT] if settings.format in ("sharegpt", "llamafactory") else []
-    data.require(ID, PROMPT_IDS, RESPONSE_IDS, settings.mask, *spoken)
+    spoken = settings.format in SPOKEN
+    if settings.input_key is not None and not spoken:
+        raise ValueError(f"--data.input_key: {settings.format} has no conversations, only {' and '.join(SPOKEN)} have")
+    data.require(ID, PROMPT_IDS, RESPONSE_IDS, settings.mask, *([settings.input_key or PROMPT] if spoken else []))
 
 
 class _Rows:
@@ -119,6 +119,8 @@ class _Rows:
             self._stats.add({name: row[name] for name in (ID, RESPONSE_IDS, mask)})
             self._longest = max(self._longest, len(row[PROMPT_IDS]) + len(row[RESPONSE_IDS]))
             yield {name: value for name, value in row.items() if name in wanted}
+        if self._longest == 0:
+            raise ValueError(f"no row of {self._data.name!r} has a critical token in column {mask!r}")
 
     def _weights(self, row: Row) -> list[float] | None:
         """The row's weights; None where it is left out, which is counted."""

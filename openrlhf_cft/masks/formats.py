@@ -38,7 +38,7 @@ class Source:
     """What is exported."""
 
     data: AnnotatedData
-    rows: Callable[[Sequence[str] | None], Iterator[Row]]  # some columns or all; can be asked for several times
+    rows: Callable[[Sequence[str] | None], Iterator[Row]]  # at least one; some columns or all; asked for again: anew
     mask: str  # column of the weights in these rows
     model: str | None  # whose tokenizer it is; None: the model that the file metadata names
     question: str | None  # column of the question or messages; None: the prompt as it was rendered
@@ -50,7 +50,6 @@ class Format:
 
     write: Callable[[Path, Source], None]  # into an empty folder
     data_files: str  # what `datasets.load_dataset` reads, a pattern
-    loses_weights: bool  # it can only say 0 or 1
 
 
 def _trl(folder: Path, source: Source) -> None:
@@ -89,12 +88,13 @@ def _jsonl(folder: Path, source: Source) -> None:
         file.writelines(_line(row) for row in source.rows(None))
 
 
+SPOKEN = ("llamafactory", "sharegpt")  # of `FORMATS`, those that are conversations
 FORMATS = {
-    "trl": Format(_trl, "data/*.parquet", loses_weights=True),
-    "axolotl": Format(_axolotl, "train.jsonl", loses_weights=True),
-    "llamafactory": Format(_llamafactory, "train.json", loses_weights=True),
-    "sharegpt": Format(_sharegpt, "train.json", loses_weights=False),
-    "jsonl": Format(_jsonl, "train.jsonl", loses_weights=False),
+    "trl": Format(_trl, "data/*.parquet"),
+    "axolotl": Format(_axolotl, "train.jsonl"),
+    "llamafactory": Format(_llamafactory, "train.json"),
+    "sharegpt": Format(_sharegpt, "train.json"),
+    "jsonl": Format(_jsonl, "train.jsonl"),
 }
 
 
@@ -142,7 +142,7 @@ def _plain(value: Any) -> Any:
     """A float that is no number is null, as JSON has no other word for it."""
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
