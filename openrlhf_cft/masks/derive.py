@@ -9,6 +9,7 @@ whole batches of rows, of `BATCH_ROWS`, to sort into batches of its own.
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -81,9 +82,12 @@ def derive(data: AnnotatedData, wishes: Sequence[Wish], settings: DeriveSettings
             raise ValueError(f"--column: {wish.column!r} is there already")
         taken.add(wish.column)
     selections = {wish.column: _prepare(data, wish.how, settings) for wish in wishes}
-    for flag, value in (("share", settings.budget.share), ("threshold", settings.threshold)):
-        if value is not None and not any(flag in selection.record for selection in selections.values()):
-            raise ValueError(f"--{flag}: {value} is of no use to {', '.join(wish.how for wish in wishes)}")
+    budget, flags = settings.budget, {"reference_model": REFERENCE_FLAG}
+    given = {"share": budget.share, "threshold": settings.threshold, "reference_model": settings.reference_model}
+    for name, value in given.items():
+        if value is not None and not any(name in selection.record for selection in selections.values()):
+            flag = flags.get(name, f"--{name}")
+            raise ValueError(f"{flag}: {value} is of no use to {', '.join(wish.how for wish in wishes)}")
     schema, record = data.schema, dict(data.metadata.get(DERIVED, {}))
     for wish in wishes:
         schema = schema.append(_field(wish.column))
@@ -210,11 +214,11 @@ def _scored(data: AnnotatedData, how: str, settings: DeriveSettings) -> Selectio
 def _excess_loss(data: AnnotatedData, how: str, settings: DeriveSettings) -> Selection:
     """The tokens whose nll under the model exceeds that under the reference model most.
 
-    Source: Rho-1, arXiv 2404.07965, eq. 3; its reference model was trained on data of high quality.
+    Source: the excess loss of Rho-1, arXiv 2404.07965, whose reference model was trained on data of high quality.
     """
     if settings.reference_model is None:
         raise ValueError("--how excess_loss needs --reference.model_name_or_path")
-    name, reference_name = _checked_model(data, settings), settings.reference_model
+    name, reference_name = _checked_model(data, settings), _anywhere(settings.reference_model)
     require_same(data, load_tokenizer(reference_name, REFERENCE_FLAG), reference_name, REFERENCE_FLAG)
     model = scores.load_model(name, settings.dtype)
     reference = scores.load_model(reference_name, settings.dtype, flag=REFERENCE_FLAG)
@@ -231,7 +235,12 @@ def _checked_model(data: AnnotatedData, settings: DeriveSettings) -> str:
     """The model that scores, whose tokenizer is that of the data set; its weights are not loaded yet."""
     data.require(PROMPT_IDS, *settings.budget.columns)
     tokenizer_of(data, settings.model)
-    return str(settings.model or data.metadata["model"])
+    return _anywhere(str(settings.model or data.metadata["model"]))
+
+
+def _anywhere(model: str) -> str:
+    """A hub name, or a path that holds in every current directory, to be recorded."""
+    return os.path.abspath(model) if os.path.isdir(model) else model
 
 
 def _highest(
