@@ -81,7 +81,7 @@ def literal(model: Any, row: dict[str, Any], measure: str) -> list[float]:
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_batches_score_as_a_row_alone(name: str) -> None:
-    rows = make_rows(9)
+    rows = [*make_rows(9), {records.PROMPT_IDS: [5, 6], records.RESPONSE_IDS: []}]
     exact, single = architecture(name, torch.float64), architecture(name, torch.float32)
     for measure in scores.MEASURES:
         wanted = [literal(exact, row, measure) for row in rows]
@@ -132,6 +132,7 @@ def test_a_row_that_the_model_cannot_take_is_refused() -> None:
     for change, message in (
         ({records.PROMPT_IDS: []}, "row 'row-0' has no prompt token"),
         ({records.RESPONSE_IDS: [VOCAB]}, f"row 'row-0' has token id {VOCAB}, and the model {VOCAB} tokens"),
+        ({records.PROMPT_IDS: [-1]}, "row 'row-0' has token id -1, and"),
         ({records.RESPONSE_IDS: [1] * 5000}, "tokens; the model takes 2048"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -11,14 +11,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from openrlhf_cft.annotate.workdir import versions, write_json
-from openrlhf_cft.cli.flags import run_command
+from openrlhf_cft.cli.export_flags import card_flags, card_settings, export_flags, export_settings
+from openrlhf_cft.cli.flags import DTYPES, run_command
 from openrlhf_cft.cli.transfer_flags import transfer_flags, transfer_settings
+from openrlhf_cft.masks.card import card
 from openrlhf_cft.masks.compare import compare
 from openrlhf_cft.masks.compare import describe as describe_comparison
 from openrlhf_cft.masks.coverage import describe as describe_transfer
 from openrlhf_cft.masks.derive import SELECTIONS, DeriveSettings, Wish, derive
+from openrlhf_cft.masks.export import describe as describe_export
+from openrlhf_cft.masks.export import export, local_output
 from openrlhf_cft.masks.merge import ON_DUPLICATE, merge
 from openrlhf_cft.masks.sample import SampleSettings, sample
+from openrlhf_cft.masks.scores import BATCH_TOKENS
 from openrlhf_cft.masks.select import Budget
 from openrlhf_cft.masks.stats import describe as describe_stats
 from openrlhf_cft.masks.stats import stats
@@ -71,8 +76,15 @@ def _sample_run(flags: Flags) -> None:
 
 
 def _model_flag(parser: argparse.ArgumentParser) -> None:
-    about = "whose tokenizer is used; default: the model that the file metadata names"
+    about = "whose tokenizer or probabilities are used; default: the model that the file metadata names"
     parser.add_argument("--model.model_name_or_path", default=None, help=about)
+
+
+def _score_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--dtype", default="auto", choices=DTYPES, help="of models that score; auto: as the checkpoint"
+    )
+    parser.add_argument("--batch_tokens", type=int, default=BATCH_TOKENS, help="padded tokens of one of their batches")
 
 
 def _report_flag(parser: argparse.ArgumentParser) -> None:
@@ -158,6 +170,8 @@ def _derive_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threshold", type=float, default=None, help="score that an alternative needs to be right")
     parser.add_argument("--seed", type=int, default=42)
     _model_flag(parser)
+    parser.add_argument("--reference.model_name_or_path", default=None, help="the other model of excess_loss")
+    _score_flags(parser)
 
 
 def _derive_run(flags: Flags) -> None:
@@ -167,7 +181,15 @@ def _derive_run(flags: Flags) -> None:
     data = open_data(flags["data"])
     out = output(flags["out"], [data])
     budget = Budget(flags["reference"], flags["share"])
-    settings = DeriveSettings(budget, flags["threshold"], flags["seed"], flags["model.model_name_or_path"])
+    settings = DeriveSettings(
+        budget,
+        flags["threshold"],
+        flags["seed"],
+        flags["model.model_name_or_path"],
+        flags["reference.model_name_or_path"],
+        flags["dtype"],
+        flags["batch_tokens"],
+    )
     shares = derive(data, [Wish(*pair) for pair in zip(names, hows, strict=True)], settings, out)
     for name, how in zip(names, hows, strict=True):
         share = f"{shares[name]:.1%} of the response tokens" if name in shares else "no token"
@@ -191,12 +213,45 @@ def _transfer_run(flags: Flags) -> None:
     _report(flags["report"], {"data": data.name, "to": flags["to"], **figures, "versions": versions()})
 
 
+def _export_flags(parser: argparse.ArgumentParser) -> None:
+    _data_flag(parser)
+    export_flags(parser)
+    _model_flag(parser)
+
+
+def _export_run(flags: Flags) -> None:
+    data, settings = open_data(flags["data"]), export_settings(flags)
+    out = local_output(flags["out"], data)
+    print(describe_export(export(data, settings, card_settings(flags), out), settings, out))
+
+
+def _card_flags(parser: argparse.ArgumentParser) -> None:
+    _data_flag(parser)
+    card_flags(parser)
+    parser.add_argument("--mask", default=MASK, metavar="COLUMN")
+    parser.add_argument("--out", default=None, metavar="README.md", help="default: print it")
+
+
+def _card_run(flags: Flags) -> None:
+    out = None if flags["out"] is None else place(flags["out"])
+    if out is not None and out.exists():
+        raise ValueError(f"--out: {str(out)!r} is there already: give another, or delete it")
+    text = card(open_data(flags["data"]), flags["mask"], card_settings(flags))
+    if out is None:
+        print(text, end="")
+    else:
+        out.write_text(text)
+        print(f"masks card: {out}")
+
+
 VERBS = {
     "stats": Verb("which tokens are critical: by kind, place and row", _stats_flags, _stats_run),
     "compare": Verb("agreement of two masks of the same responses", _compare_flags, _compare_run),
     "merge": Verb("several annotated data sets as one", _merge_flags, _merge_run),
     "derive": Verb("new columns of weights from what is stored", _derive_flags, _derive_run),
     "transfer": Verb("masks of one model as those of another", _transfer_flags, _transfer_run),
+    "export": Verb("the data set in the format of another trainer", _export_flags, _export_run),
+    "card": Verb("a data-set card, ready for a hub", _card_flags, _card_run),
     "sample": Verb("some rows at random", _sample_flags, _sample_run),
 }
 

@@ -9,18 +9,19 @@ whole batches of rows, of `BATCH_ROWS`, to sort into batches of its own.
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from openrlhf_cft.annotate.workdir import versions
-from openrlhf_cft.masks import outcomes
+from openrlhf_cft.masks import outcomes, scores
 from openrlhf_cft.masks.progress import Progress
 from openrlhf_cft.masks.select import Budget, highest
 from openrlhf_cft.masks.table import AnnotatedData, Row, with_record, write
-from openrlhf_cft.masks.tokenizer import tokenizer_of
-from openrlhf_cft.records import ALTERNATIVES, ID, RESPONSE_IDS, check_weights
+from openrlhf_cft.masks.tokenizer import load_tokenizer, require_same, tokenizer_of
+from openrlhf_cft.records import ALTERNATIVES, ID, PROMPT_IDS, RESPONSE_IDS, check_weights
 from openrlhf_cft.storage import Place
 from openrlhf_cft.tokens import Kind, pieces
 from openrlhf_cft.verify import VERIFIERS
@@ -28,6 +29,7 @@ from openrlhf_cft.verify import VERIFIERS
 if TYPE_CHECKING:
     import pyarrow as pa
 
+REFERENCE_FLAG = "--reference.model_name_or_path"
 DERIVED = "derived"  # in the file metadata: by column, how it was made
 
 
@@ -47,6 +49,9 @@ class DeriveSettings:
     threshold: float | None = None  # of `threshold`
     seed: int = 42  # of `random`
     model: str | None = None  # whose tokenizer or probabilities are used; None: the one in the file metadata
+    reference_model: str | None = None  # of `excess_loss`, beside the one whose loss exceeds it
+    dtype: str = "auto"  # of models that score
+    batch_tokens: int = scores.BATCH_TOKENS
 
 
 @dataclass(frozen=True)
@@ -77,9 +82,12 @@ def derive(data: AnnotatedData, wishes: Sequence[Wish], settings: DeriveSettings
             raise ValueError(f"--column: {wish.column!r} is there already")
         taken.add(wish.column)
     selections = {wish.column: _prepare(data, wish.how, settings) for wish in wishes}
-    for flag, value in (("share", settings.budget.share), ("threshold", settings.threshold)):
-        if value is not None and not any(flag in selection.record for selection in selections.values()):
-            raise ValueError(f"--{flag}: {value} is of no use to {', '.join(wish.how for wish in wishes)}")
+    budget, flags = settings.budget, {"reference_model": REFERENCE_FLAG}
+    given = {"share": budget.share, "threshold": settings.threshold, "reference_model": settings.reference_model}
+    for name, value in given.items():
+        if value is not None and not any(name in selection.record for selection in selections.values()):
+            flag = flags.get(name, f"--{name}")
+            raise ValueError(f"{flag}: {value} is of no use to {', '.join(wish.how for wish in wishes)}")
     schema, record = data.schema, dict(data.metadata.get(DERIVED, {}))
     for wish in wishes:
         schema = schema.append(_field(wish.column))
@@ -192,10 +200,69 @@ def _random(data: AnnotatedData, how: str, settings: DeriveSettings) -> Selectio
     return by_row(budget.columns, weigh, {"from": [ID, *budget.columns], "seed": seed, **vars(budget)})
 
 
+def _scored(data: AnnotatedData, how: str, settings: DeriveSettings) -> Selection:
+    """The tokens with the highest entropy or attention received (`scores.token_scores`) under the model."""
+    name = _checked_model(data, settings)
+    model = scores.load_model(name, settings.dtype, attention=how == "attention")
+
+    def score(rows: Sequence[Row]) -> Iterator[list[float]]:
+        return scores.token_scores(model, rows, how, settings.batch_tokens)
+
+    return _highest(score, settings, {"model": name})
+
+
+def _excess_loss(data: AnnotatedData, how: str, settings: DeriveSettings) -> Selection:
+    """The tokens whose nll under the model exceeds that under the reference model most.
+
+    Source: the excess loss of Rho-1, arXiv 2404.07965, whose reference model was trained on data of high quality.
+    """
+    if settings.reference_model is None:
+        raise ValueError("--how excess_loss needs --reference.model_name_or_path")
+    name, reference_name = _checked_model(data, settings), _anywhere(settings.reference_model)
+    require_same(data, load_tokenizer(reference_name, REFERENCE_FLAG), reference_name, REFERENCE_FLAG)
+    model = scores.load_model(name, settings.dtype)
+    reference = scores.load_model(reference_name, settings.dtype, flag=REFERENCE_FLAG)
+
+    def score(rows: Sequence[Row]) -> Iterator[list[float]]:
+        of_both = [scores.token_scores(each, rows, "nll", settings.batch_tokens) for each in (model, reference)]
+        for nll_T, reference_nll_T in zip(*of_both, strict=True):
+            yield [a - b for a, b in zip(nll_T, reference_nll_T, strict=True)]
+
+    return _highest(score, settings, {"model": name, "reference_model": reference_name})
+
+
+def _checked_model(data: AnnotatedData, settings: DeriveSettings) -> str:
+    """The model that scores, whose tokenizer is that of the data set; its weights are not loaded yet."""
+    data.require(PROMPT_IDS, *settings.budget.columns)
+    tokenizer_of(data, settings.model)
+    return _anywhere(str(settings.model or data.metadata["model"]))
+
+
+def _anywhere(model: str) -> str:
+    """A hub name, or a path that holds in every current directory, to be recorded."""
+    return os.path.abspath(model) if os.path.isdir(model) else model
+
+
+def _highest(
+    score: Callable[[Sequence[Row]], Iterator[list[float]]], settings: DeriveSettings, record: dict[str, Any]
+) -> Selection:
+    """A selection of the tokens with the highest scores."""
+    budget = settings.budget
+
+    def weigh(rows: Sequence[Row]) -> list[list[float]]:
+        return [highest(scores_T, budget.count(row)) for row, scores_T in zip(rows, score(rows), strict=True)]
+
+    made_from = {"from": [PROMPT_IDS, RESPONSE_IDS, *budget.columns], "dtype": settings.dtype}
+    return Selection((PROMPT_IDS, *budget.columns), weigh, {**made_from, **record, **vars(budget)})
+
+
 SELECTIONS: dict[str, Prepare] = {
     "strict": _strict,
     "failing_share": _failing_share,
     "threshold": _threshold,
     "numbers": _numbers,
     "random": _random,
+    "entropy": _scored,
+    "attention": _scored,
+    "excess_loss": _excess_loss,
 }

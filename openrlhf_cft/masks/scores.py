@@ -165,9 +165,9 @@ class _Limits:
         prompt, response, name = row[PROMPT_IDS], row[RESPONSE_IDS], row.get(ID)
         if not prompt:
             raise ValueError(f"row {name!r} has no prompt token: nothing predicts its first response token")
-        largest = max([*prompt, *response])
-        if largest >= self._vocabulary:
-            raise ValueError(f"row {name!r} has token id {largest}, and the model {self._vocabulary} tokens")
+        for token in (min([*prompt, *response]), max([*prompt, *response])):
+            if not 0 <= token < self._vocabulary:
+                raise ValueError(f"row {name!r} has token id {token}, and the model {self._vocabulary} tokens")
         if self._length and len(prompt) + len(response) > self._length:
             raise ValueError(f"row {name!r} has {len(prompt) + len(response)} tokens; the model takes {self._length}")
         return prompt, response, name
@@ -204,8 +204,8 @@ def _logits(model: Any, rows: Sequence[tuple[list[int], list[int]]], measure: st
         else:
             scores = torch.special.entr(logprobs.exp()).sum(-1)  # -p log p, and 0 where p is
         found += scores.tolist()
-    ends = iter(found)
-    return [list(islice(ends, len(response))) for _, response in rows]
+    rest = iter(found)
+    return [list(islice(rest, len(response))) for _, response in rows]
 
 
 def _attention(model: Any, rows: Sequence[tuple[list[int], list[int]]], measure: str) -> list[list[float]]:

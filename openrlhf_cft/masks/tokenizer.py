@@ -40,7 +40,7 @@ def tokenizer_of(data: AnnotatedData, model: str | None = None) -> Any:
     return tokenizer
 
 
-def require_same(data: AnnotatedData, tokenizer: Any, name: str) -> None:
+def require_same(data: AnnotatedData, tokenizer: Any, name: str, flag: str = FLAG) -> None:
     """Refuse a tokenizer that gives the ids of a data set another meaning, where the data set says which it is of.
 
     Raises:
@@ -49,7 +49,7 @@ def require_same(data: AnnotatedData, tokenizer: Any, name: str) -> None:
     expected, found = fingerprint_of(data), tokenizer_fingerprint(tokenizer)
     if expected not in (None, found):
         raise ValueError(
-            f"{FLAG}: the tokenizer of {name!r} (fingerprint {found}) is not the one that {data.name!r} was annotated "
+            f"{flag}: the tokenizer of {name!r} (fingerprint {found}) is not the one that {data.name!r} was annotated "
             f"with (fingerprint {expected})"
         )
 

@@ -1,0 +1,113 @@
+"""A data-set card: README.md with the front matter that the Hugging Face hub reads. The text is in `card.md`.
+
+    text = card(open_data("annotated"), MASK, CardSettings(license="apache-2.0", language=("en",)))
+
+Paths of this machine are not part of it: of an absolute one the last name is left.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from openrlhf_cft.masks.derive import DERIVED
+from openrlhf_cft.masks.stats import stats
+from openrlhf_cft.masks.table import AnnotatedData
+from openrlhf_cft.records import ANNOTATION_COLUMNS
+
+TEMPLATE = Path(__file__).with_name("card.md")
+TAGS = ("critical-tokens", "critical-token-fine-tuning", "token-weights", "openrlhf", "sft")
+TOOLS = {"trl": "trl", "axolotl": "axolotl", "llamafactory": "llama-factory"}  # tags of the hub, by format
+UNITS = ("", "K", "M", "B")
+SHOWN = ("model", "dtype", "criterion", "verifier", "threshold", "tokenizer_fingerprint")
+HISTORY = ("transferred", "sampled")  # what verbs of `masks` record in the file metadata, beside `derived`
+
+
+@dataclass(frozen=True)
+class CardSettings:
+    """What only the one who publishes the data set knows."""
+
+    license: str = "unknown"  # as the hub names it, for example apache-2.0
+    language: tuple[str, ...] = ()  # ISO 639 codes
+
+
+def card(data: AnnotatedData, mask: str, settings: CardSettings) -> str:
+    """The card of an annotated data set, to lie beside its Parquet files.
+
+    Raises:
+        ValueError: there is no such column, or weights do not fit their tokens.
+    """
+    return render(data, mask, stats(data, mask), settings, "*.parquet", {"format": "annotated"})
+
+
+def render(
+    data: AnnotatedData,
+    mask: str,
+    figures: dict[str, Any],
+    settings: CardSettings,
+    data_files: str,
+    told: dict[str, Any],
+) -> str:
+    """The text of a card.
+
+    Args:
+        data: the annotated data set, whose metadata is shown.
+        mask: the column of weights.
+        figures: `Stats.figures` of the rows that the card is about.
+        settings: what the metadata cannot say.
+        data_files: pattern of the files that `datasets.load_dataset` reads.
+        told: `format`, and what else the template says of it.
+    """
+    from huggingface_hub import DatasetCard, DatasetCardData
+
+    title = f"Critical tokens of {_public(data.metadata.get('model', 'a language model'))}"
+    front = DatasetCardData(
+        language=list(settings.language) or None,
+        license=settings.license,
+        pretty_name=title,
+        task_categories=["text-generation"],
+        size_categories=[size_category(figures["rows"])],
+        annotations_creators="machine-generated",
+        tags=[*TAGS, *([TOOLS[told["format"]]] if told["format"] in TOOLS else [])],
+        configs=[{"config_name": "default", "data_files": [{"split": "train", "path": data_files}]}],
+    )
+    own = [name for name in data.schema.names if name not in ANNOTATION_COLUMNS and name != mask]
+    values: dict[str, Any] = {"title": title, "mask": mask, "figures": figures, "made": _made(data.metadata, mask)}
+    values |= {"own_columns": own, "versions": data.metadata.get("versions", {}), **told}
+    text = DatasetCard.from_template(front, template_path=str(TEMPLATE), **values)
+    return str(text).rstrip() + "\n"
+
+
+def size_category(rows: int) -> str:
+    """The hub's name for a number of rows, such as `1K<n<10K`."""
+    if rows < 1000:
+        return "n<1K"
+    power = len(str(rows)) - 1  # the size is between 10^power and ten times that
+    if power >= 12:
+        return "n>1T"
+    low, high = (f"{10 ** (p % 3)}{UNITS[p // 3]}" if p < 12 else "1T" for p in (power, power + 1))
+    return f"{low}<n<{high}"
+
+
+def _made(metadata: dict[str, Any], mask: str) -> dict[str, str]:
+    """What the metadata says of how the masks were made, by name, to be shown."""
+    found = {name: metadata[name] for name in SHOWN if metadata.get(name) is not None}
+    decoding, source = metadata.get("decoding") or {}, metadata.get("source") or {}
+    found |= {f"decoding: {name}": value for name, value in decoding.items()}
+    found |= {f"source: {name}": value for name, value in source.items() if value is not None}
+    changes = {DERIVED: (metadata.get(DERIVED) or {}).get(mask), **{name: metadata.get(name) for name in HISTORY}}
+    for change, record in changes.items():
+        plain = {name: value for name, value in (record or {}).items() if not isinstance(value, dict)}
+        found |= {f"{change}: {name}": value for name, value in plain.items() if value is not None}
+    if "transferred" in metadata:
+        found["transferred: from model"] = metadata["transferred"].get("metadata", {}).get("model", "unknown")
+    return {name.replace("_", " "): str(_public(value)).replace("|", "\\|") for name, value in found.items()}
+
+
+def _public(value: Any) -> Any:
+    """A value without the folders of this machine."""
+    if isinstance(value, str) and os.path.isabs(value):
+        return os.path.basename(value.rstrip("/"))
+    return value

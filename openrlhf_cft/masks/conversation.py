@@ -1,0 +1,95 @@
+"""An annotated row as a conversation, in ShareGPT's layout, with character spans in the place of token weights.
+
+    turns(row, question_column(data))           # [{"from": "human", "value": "How many ..."}]
+    spans(pieces(tokenizer, ids), weights_T)    # [Span(start=4, end=9, weight=1.0)]
+
+Invariants:
+
+- Spans count the characters of the response. They are in order and do not overlap.
+- Consecutive tokens of equal weight are one span. A character that is spread over several tokens has the largest of
+  their weights.
+- A token without text, such as the end of the turn, is a span of its own, whose start is its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from openrlhf_cft.masks.table import AnnotatedData, Row
+from openrlhf_cft.records import ANNOTATION_COLUMNS, ID, PROMPT
+from openrlhf_cft.tokens import Piece
+
+ROLES = {"system": "system", "user": "human", "assistant": "gpt", "tool": "observation"}
+
+
+@dataclass(frozen=True)
+class Span:
+    """Consecutive characters of one weight, above 0."""
+
+    start: int  # the first one
+    end: int  # behind the last one
+    weight: float
+
+
+def spans(pieces_T: Sequence[Piece], weights_T: Sequence[float]) -> list[Span]:
+    """Weights of tokens to weights of characters.
+
+    Args:
+        pieces_T: (T,) of `tokens.pieces`.
+        weights_T: (T,) weights, at least 0.
+    """
+    heaviest: dict[tuple[int, int], float] = {}  # by place: a character, or a token without text before it
+    for piece, weight in zip(pieces_T, weights_T, strict=True):
+        places = [(at, 1) for at in range(piece.start, piece.end)] or [(piece.start, 0)]
+        for at in places:
+            heaviest[at] = max(weight, heaviest.get(at, 0.0))
+    found = []
+    for (weight, length), group in groupby(sorted(heaviest), lambda at: (heaviest[at], at[1])):
+        run = list(group)
+        if weight > 0:
+            found.append(Span(run[0][0], run[-1][0] + length, weight))
+    return found
+
+
+def question_column(data: AnnotatedData) -> str | None:
+    """The column of the question, or of its messages, that the chat template rendered; None where there is none."""
+    source = _rendering(data.metadata)
+    key = source.get("input_key")
+    if not source.get("apply_chat_template") or key is None:
+        return None
+    if f"source_{key}" in data.schema.names:  # how annotation keeps a column whose name it takes
+        return f"source_{key}"
+    return key if key in data.schema.names and key not in ANNOTATION_COLUMNS else None
+
+
+def _rendering(metadata: dict[str, Any]) -> dict[str, Any]:
+    """How the prompts were rendered: by the annotator, or by `masks transfer` after it."""
+    transferred = metadata.get("transferred")
+    if "source" in metadata or transferred is None:
+        return dict(metadata.get("source", {}))
+    return dict(transferred.get("rendering") or _rendering(transferred.get("metadata", {})))
+
+
+def turns(row: Row, column: str | None) -> list[dict[str, str]]:
+    """What comes before the response.
+
+    Args:
+        row: with the column.
+        column: a text, or a list of `role` and `content`; None: the prompt as it was rendered, as one turn.
+
+    Raises:
+        ValueError: names the row whose value is neither.
+    """
+    value: Any = row[column or PROMPT]
+    if isinstance(value, str):
+        return [{"from": "human", "value": value}]
+    try:
+        found = [{"from": ROLES[message["role"]], "value": message["content"]} for message in value]
+        if found and all(isinstance(turn["value"], str) for turn in found):
+            return found
+    except (KeyError, TypeError):
+        pass
+    raise ValueError(f"row {row[ID]!r}: {value!r:.80} in column {column!r} is neither a text nor messages of text")

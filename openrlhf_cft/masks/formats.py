@@ -1,0 +1,154 @@
+"""The files of each export format: a function of a folder and the rows, by name in `FORMATS`.
+
+`labels` are -100 where the weight is 0 and the token elsewhere, not shifted: the model's loss does that. They hold no
+weights but 0 and 1. Spans (`conversation`) hold any.
+
+Sources of the formats: TRL 1.16 `SFTTrainer._prepare_dataset`, which leaves `input_ids` and `labels` as they are;
+axolotl `docs/dataset-formats/tokenized.qmd`; LLaMA-Factory `data/README.md`, and `tokenized_path` in its
+`data/loader.py`, which is `datasets.load_from_disk`.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from openrlhf_cft.masks.conversation import spans, turns
+from openrlhf_cft.masks.table import AnnotatedData, Row, write
+from openrlhf_cft.masks.tokenizer import tokenizer_of
+from openrlhf_cft.records import ID, PROMPT, PROMPT_IDS, RESPONSE_IDS, labels
+from openrlhf_cft.storage import BATCH_ROWS, place
+from openrlhf_cft.tokens import decode, pieces
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+NAME = "critical_tokens"  # of the data set in LLaMA-Factory
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is exported."""
+
+    data: AnnotatedData
+    rows: Callable[[Sequence[str] | None], Iterator[Row]]  # at least one; some columns or all; asked for again: anew
+    mask: str  # column of the weights in these rows
+    model: str | None  # whose tokenizer it is; None: the model that the file metadata names
+    question: str | None  # column of the question or messages; None: the prompt as it was rendered
+
+
+@dataclass(frozen=True)
+class Format:
+    """One export format."""
+
+    write: Callable[[Path, Source], None]  # into an empty folder
+    data_files: str  # what `datasets.load_dataset` reads, a pattern
+
+
+def _trl(folder: Path, source: Source) -> None:
+    _write_labels(folder / "data", source, ("input_ids", "labels"))
+
+
+def _axolotl(folder: Path, source: Source) -> None:
+    with open(folder / "train.jsonl", "w") as file:
+        file.writelines(_line(row) for row in _labelled(source))
+
+
+def _sharegpt(folder: Path, source: Source) -> None:
+    """A JSON array, an element a line."""
+    with open(folder / "train.json", "w") as file:
+        for number, row in enumerate(_conversations(source)):
+            file.write(("[\n" if number == 0 else ",\n") + _line(row).rstrip("\n"))
+        file.write("\n]\n")
+
+
+def _llamafactory(folder: Path, source: Source) -> None:
+    _sharegpt(folder, source)
+    description = {"file_name": "train.json", "formatting": "sharegpt", "columns": {"messages": "conversations"}}
+    (folder / "dataset_info.json").write_text(json.dumps({NAME: description}, indent=2) + "\n")
+    import datasets
+
+    # LLaMA-Factory knows no spans: what trains the mask is a data set that is tokenized already.
+    with TemporaryDirectory(dir=folder) as scratch:
+        _write_labels(Path(scratch) / "data", source, ("input_ids", "attention_mask", "labels"))
+        files = [str(file) for file in sorted(Path(scratch, "data").glob("*.parquet"))]
+        train = datasets.Dataset.from_parquet(files, cache_dir=f"{scratch}/cache")
+        datasets.DatasetDict({"train": train}).save_to_disk(folder / "tokenized")
+
+
+def _jsonl(folder: Path, source: Source) -> None:
+    with open(folder / "train.jsonl", "w") as file:
+        file.writelines(_line(row) for row in source.rows(None))
+
+
+SPOKEN = ("llamafactory", "sharegpt")  # of `FORMATS`, those that are conversations
+FORMATS = {
+    "trl": Format(_trl, "data/*.parquet"),
+    "axolotl": Format(_axolotl, "train.jsonl"),
+    "llamafactory": Format(_llamafactory, "train.json"),
+    "sharegpt": Format(_sharegpt, "train.json"),
+    "jsonl": Format(_jsonl, "train.jsonl"),
+}
+
+
+def _labelled(source: Source) -> Iterator[dict[str, list[int]]]:
+    for row in source.rows([ID, PROMPT_IDS, RESPONSE_IDS, source.mask]):
+        try:
+            ids, wanted = labels(row[PROMPT_IDS], row[RESPONSE_IDS], row[source.mask])
+        except ValueError as error:
+            more = "; --threshold X makes 0 and 1 of them, and --format sharegpt carries them as they are"
+            raise ValueError(f"row {row[ID]!r}: column {source.mask!r}: {error}{more}") from None
+        yield {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": wanted}
+
+
+def _write_labels(folder: Path, source: Source, columns: Sequence[str]) -> None:
+    import pyarrow as pa
+
+    schema = pa.schema([(name, pa.list_(pa.int32())) for name in columns])
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        rows = _labelled(source)
+        while batch := list(islice(rows, BATCH_ROWS)):
+            yield pa.RecordBatch.from_pylist(batch, schema)  # columns that the schema lacks are left out
+
+    write(place(folder), schema, batches())
+
+
+def _conversations(source: Source) -> Iterator[dict[str, Any]]:
+    tokenizer = tokenizer_of(source.data, source.model)
+    for row in source.rows([ID, RESPONSE_IDS, source.mask, source.question or PROMPT]):
+        messages = turns(row, source.question)
+        found = spans(pieces(tokenizer, row[RESPONSE_IDS]), row[source.mask])
+        yield {
+            ID: row[ID],
+            "conversations": [*messages, {"from": "gpt", "value": decode(tokenizer, row[RESPONSE_IDS])}],
+            "critical_spans": [{"message": len(messages), **asdict(span)} for span in found],
+        }
+
+
+def _line(row: Row) -> str:
+    """One JSON object, ASCII, on a line of its own."""
+    return json.dumps(_plain(row), default=_as_json, allow_nan=False) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    """A float that is no number is null, as JSON has no other word for it."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _as_json(value: Any) -> Any:
+    """What JSON does not know: a NumPy number as a number, bytes in base 64, the rest (dates, decimals) as text."""
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    return value.item() if hasattr(value, "item") else str(value)
