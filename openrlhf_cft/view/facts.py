@@ -11,20 +11,28 @@ from openrlhf_cft.view.dataset import Annotated
 
 def selection(data: Annotated) -> str:
     """What it means that a token has a weight, in a sentence or two."""
-    derived = data.metadata.get("derived") or {}
-    criterion = str(data.metadata.get("criterion", ""))
-    name, _, k = criterion.partition("-")
-    if data.mask == records.MASK and data.mask not in derived and name == "strict" and k.isdigit():
-        tried, none = ("best other token was", "that did not lead")
-        if k != "2":
-            tried, none = f"{int(k) - 1} best other tokens were", "none of them led"
-        return (
-            f"In the place of every token of a correct response the model's {tried} tried, and the response finished "
-            f"from there. Where {none} to a correct answer, the token is critical."
-        )
-    how = (derived.get(data.mask) or {}).get("how") if isinstance(derived, dict) else None
-    origin = f", selected by {how}" if how else ""
-    return f"A token is marked when its weight in the column {data.mask!r} is above 0{origin}."
+    criterion = criterion_of(data)
+    name, _, k = str(criterion).partition("-")
+    if name != "strict" or not k.isdigit():
+        origin = "" if criterion is None else f", selected by {criterion}"
+        return f"A token is marked when its weight in the column “{data.mask}” is above 0{origin}."
+    tried, none = "best other token was", "that did not lead"
+    if k != "2":
+        tried, none = f"{int(k) - 1} best other tokens were", "none of them led"
+    return (
+        f"In the place of every token of a correct response the model's {tried} tried, and the response finished "
+        f"from there. Where {none} to a correct answer, the token is critical."
+    )
+
+
+def criterion_of(data: Annotated) -> str | None:
+    """How the tokens of the mask were selected: by the annotator, or later by `masks derive`; None: unsaid."""
+    derived = data.metadata.get("derived")
+    made = derived.get(data.mask) if isinstance(derived, dict) else None
+    stated = made.get("how") if isinstance(made, dict) else None
+    if stated is None and data.mask == records.MASK:
+        stated = data.metadata.get("criterion")
+    return None if stated is None else str(stated)
 
 
 def facts(data: Annotated) -> list[tuple[str, str]]:
@@ -33,7 +41,7 @@ def facts(data: Annotated) -> list[tuple[str, str]]:
     decoding = known.get("decoding") or {}
     found: list[tuple[str, Any]] = [
         ("model", known.get("model")),
-        ("criterion", known.get("criterion")),
+        ("criterion", criterion_of(data)),
         ("mask", data.mask),
         ("verifier", known.get("verifier")),
         ("token budget", decoding.get("max_new_tokens")),

@@ -57,17 +57,18 @@ function fillCard({ row, side, i }) {
   const close = el("button", { type: "button", class: "close", "aria-label": "Close" }, "×");
   close.addEventListener("click", () => hideCard());
   const own = several && row.same ? row.sides : [side];
-  const parts = own.flatMap((each) => [
-    el("p", { class: "state" }, several ? el("bdi", { class: `set-${each.at}` }, nameOf(each.at)) : null, state(each, i)),
-    alternativesTable(each, i),
-  ]);
+  // Two columns of one data set have one and the same alternatives.
+  const alike = own.length > 1 && JSON.stringify(own[0].alternatives?.[i]) === JSON.stringify(own[1].alternatives?.[i]);
+  const tables = own.map((each) => alternativesTable(each, i));
+  const parts = own.flatMap((each, at) => [state(each, i), alike && at === 0 ? null : tables[at]]);
   const head = el("p", { class: "card-head" }, tokenTitle(token), unsaid(token), el("span", { class: "quiet" }, facts.join(" · ")));
   card.replaceChildren(...[head, close, partOf(side, i), ...parts].filter(Boolean));
 }
 
 function state(side, i) {
   const weight = side.weights[i];
-  return el("strong", { class: weight > 0 ? "is-marked" : null }, sets[side.at].binary ? weightSpoken(weight, side.at) : `weight ${weight}`);
+  const name = several ? el("bdi", { class: `set-${side.at}` }, nameOf(side.at)) : null;
+  return el("p", { class: "state" }, name, el("strong", { class: weight > 0 ? "is-marked" : null }, weightSpoken(weight, side.at)));
 }
 
 // Of which character a token is a part, if a later token completes it.
@@ -92,9 +93,14 @@ function showCard(element) {
   placeCard(element);
 }
 
-// Below the token, or above where there is more room; on a narrow screen the style puts it at the lower edge.
+// Below the token, or above where there is more room; on a narrow screen the style puts it at the lower edge, and the
+// token moves out of its way.
 function placeCard(element) {
   const token = element.getClientRects()[0] ?? element.getBoundingClientRect();
+  if (getComputedStyle(card).position === "fixed") {
+    window.scrollBy(0, Math.max(0, token.bottom + 24 - card.getBoundingClientRect().top));
+    return;
+  }
   const { width, height } = card.getBoundingClientRect();
   const room = document.documentElement.clientWidth;
   const left = Math.max(8, Math.min(token.left - 12, room - width - 8));

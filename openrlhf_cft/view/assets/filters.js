@@ -26,7 +26,7 @@ function prepareFilters() {
   byId("filters").addEventListener("input", applyFilters);
   byId("filters").addEventListener("submit", (event) => event.preventDefault());
   byId("filters").addEventListener("reset", () => setTimeout(clearFilters));
-  byId("nothing-clear").addEventListener("click", () => byId("filters").reset());
+  byId("nothing-clear").addEventListener("click", () => byId("clear").click());
   byId("direction").addEventListener("click", turn);
 }
 
@@ -73,9 +73,10 @@ function applyFilters() {
 }
 
 function showCount() {
-  const sides = visible.map((row) => row.sides[0]);
-  const sum = (value) => sides.reduce((total, side) => total + value(side), 0);
-  const tokens = sum((side) => side.length);
-  const share = tokens ? `, ${percent(sum((side) => side.critical) / tokens)} ${marked}` : "";
+  const shares = sets.map((_, at) => {
+    const sum = (value) => visible.reduce((total, row) => total + value(row.sides[at]), 0);
+    return percent(sum((side) => side.critical) / Math.max(1, sum((side) => side.length)));
+  });
+  const share = visible.length ? `, ${shares.join(" and ")} ${marked}` : "";
   byId("count").replaceChildren(`${visible.length.toLocaleString("en")} of ${count(rows.length, "response")}${share}`);
 }

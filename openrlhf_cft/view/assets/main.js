@@ -30,6 +30,7 @@ function toggleTheme() {
 
 setTheme(storedTheme() ?? (window.matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"));
 byId("theme").addEventListener("click", toggleTheme);
+root.classList.toggle("several", several);
 showHead();
 showLegend();
 showFigures();

@@ -13,6 +13,7 @@ function showHead() {
   });
   if (!parts.length) parts.push(["tokenizer", known.tokenizer]);
   for (const [name, value] of parts) byId("facts").append(el("span", {}, `${name} `, el("bdi", {}, value)));
+  if (payload.agreement) unmatched(payload.agreement).forEach((note) => byId("facts").append(el("span", {}, note)));
   for (const note of sets.map(notShown).filter(Boolean)) byId("facts").append(el("span", { class: "warn" }, note));
 }
 
@@ -26,6 +27,12 @@ function nameOf(at) {
   const ways = [(name) => lastParts(name, 1), (name) => lastParts(name, 2), (name) => name];
   const way = ways.find((short) => !several || short(sets[0].name) !== short(sets[1].name));
   return way(sets[at].name);
+}
+
+// Rows that cannot be compared.
+function unmatched({ others, only }) {
+  const found = only.flatMap((number, at) => (number ? [`${count(number, "row")} only in ${nameOf(at)}`] : []));
+  return others ? [...found, `${count(others, "row")} with other tokens`] : found;
 }
 
 function notShown(set) {
@@ -48,12 +55,17 @@ function showLegend() {
     samples.append(el("li", {}, el("span", { class: "tokens sample" }, el("span", { class: "t" }, "token")), " not critical"));
   }
   if (several) samples.append(el("li", {}, el("span", { class: "tokens sample" }, el("span", { class: "t differs" }, "token")), " the two masks differ"));
-  const told = [...new Set(sets.map((set) => set.selection))].join(" ");
-  byId("selection").append(told, " Point at a token, tap it or go there with the arrow keys to see its alternatives.");
+  const told = several && sets[0].selection !== sets[1].selection ? sets : sets.slice(0, 1);
+  for (const [at, set] of told.entries()) {
+    const name = told.length > 1 ? el("strong", { class: `set-${at}` }, el("bdi", {}, nameOf(at)), ": ") : null;
+    byId("selection").append(el("p", {}, name, set.selection));
+  }
+  byId("selection").append(el("p", { class: "hint" }, "Point at a token, tap it or go there with the arrow keys to see its alternatives."));
 }
 
 function figure(term, ...values) {
-  return el("div", {}, el("dt", {}, term), ...values.map((value) => el("dd", {}, value)));
+  const told = values.map((value, at) => el("dd", { class: values.length > 1 ? `set-${at}` : null }, value));
+  return el("div", {}, el("dt", {}, term), ...told);
 }
 
 function showFigures() {
