@@ -126,17 +126,22 @@ def test_visible_text_has_nothing_hidden(text: str) -> None:
     assert display.visible(shown) == shown
 
 
-@pytest.mark.parametrize(
-    ("character", "mark"),
-    [("\x00", "␀"), ("\x1b", "␛"), ("\x7f", "␡"), ("\x85", "⟨U+0085⟩"), ("\u202e", "⟨U+202E⟩"), ("\u200d", "⟨U+200D⟩")]
-    + [
-        ("\ufeff", "⟨U+FEFF⟩"),
-        ("\u3164", "⟨U+3164⟩"),
-        ("\U000e0041", "⟨U+E0041⟩"),
-        ("\r", "␍"),
-        ("\uffff", "⟨U+FFFF⟩"),
-    ],
-)
+MARKS = {
+    "\x00": "␀",
+    "\r": "␍",
+    "\x1b": "␛",
+    "\x7f": "␡",
+    "\x85": "⟨U+0085⟩",
+    "\u200d": "⟨U+200D⟩",
+    "\u202e": "⟨U+202E⟩",
+    "\u3164": "⟨U+3164⟩",
+    "\ufeff": "⟨U+FEFF⟩",
+    "\uffff": "⟨U+FFFF⟩",
+    "\U000e0041": "⟨U+E0041⟩",
+}
+
+
+@pytest.mark.parametrize(("character", "mark"), MARKS.items())
 def test_hidden_characters_have_marks(character: str, mark: str) -> None:
     assert display.hidden(character) and display.mark(character) == mark
 

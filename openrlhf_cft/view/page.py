@@ -195,7 +195,7 @@ def _set(data: Annotated, responses: list[Response]) -> dict[str, Any]:
         "name": data.name,
         "mask": data.mask,
         "binary": data.binary,
-        "largest": max((weight for response in responses for weight in response.weights), default=0.0),
+        "largest": _rounded(max((weight for response in responses for weight in response.weights), default=0.0)),
         "selection": selection(data),
         "facts": facts(data),
         "metadata": metadata_text(data),

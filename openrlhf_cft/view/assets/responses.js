@@ -16,12 +16,11 @@ function renderRow(row) {
 }
 
 function article(row) {
-  const id = `row-${row.number}`;
   const head = el("header", {},
-    el("h3", { id }, el("bdi", {}, row.id)),
+    el("h3", {}, el("bdi", {}, row.id)),
     row.question ? el("p", { class: "question", dir: "auto" }, row.question) : null);
   const sides = row.sides.map((side) => sideElement(row, side));
-  const element = el("article", { "aria-labelledby": id, "data-row": row.number, tabindex: -1 }, head, el("div", { class: `sides sides-${sides.length}` }, ...sides));
+  const element = el("article", { "aria-label": `Response ${row.id}`, "data-row": row.number, tabindex: -1 }, head, el("div", { class: `sides sides-${sides.length}` }, ...sides));
   articles.set(row.number, element);
   return element;
 }
