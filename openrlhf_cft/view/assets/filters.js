@@ -32,7 +32,7 @@ function prepareFilters() {
 
 function turn() {
   falling = !falling;
-  byId("direction").replaceChildren(falling ? "↓" : "↑");
+  byId("direction").replaceChildren(falling ? "↓ descending" : "↑ ascending");
   byId("direction").setAttribute("aria-label", falling ? "Descending; switch to ascending" : "Ascending; switch to descending");
   applyFilters();
 }

@@ -78,8 +78,9 @@ function showFigures() {
   if (sets.some((set) => !set.binary)) list.append(figure("mean weight", ...each((found) => String(found.all[3] ?? "none"))));
   list.append(figure("tokens a response, median", ...distinct(each((found) => String(found.lengths[1])))));
   if (payload.agreement) agreementFigures(list, payload.agreement);
+  const cost = (name) => distinct(each((found) => (found.cost ? found.cost[name].toLocaleString("en") : "unknown")));
   if (sets.some((set) => set.summary.cost)) {
-    list.append(figure("rollouts", ...distinct(each((found) => (found.cost ? found.cost.rollouts.toLocaleString("en") : "unknown")))));
+    list.append(figure("rollouts", ...cost("rollouts")), figure("tokens decoded in them", ...cost("decoded")));
   }
 }
 
