@@ -1,4 +1,4 @@
-"""The page of the view in Chromium: what is shown, the card, the keyboard, filters and order, two data sets."""
+"""The page of the view in Chromium: what is shown, the card, the keyboard, filters and order."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import view_data
-from view_browser import browser, make_pages, opened, shown_ids, token, until
+from view_browser import browser, card_text, make_pages, opened, shown_ids, token, until
 
 from openrlhf_cft import display, records
 from openrlhf_cft.tokens import pieces
@@ -76,11 +76,6 @@ def test_bidirectional_marks_reorder_nothing(page: Any, rows: list[dict[str, Any
     assert right_to_left.evaluate("(tokens) => getComputedStyle(tokens).direction") == "rtl"
 
 
-def card_text(page: Any) -> str:
-    until(page, "!document.getElementById('card').hidden")
-    return str(page.locator("#card").inner_text())
-
-
 def check_card(page: Any, row: dict[str, Any], index: int) -> None:
     """The card shows the stored alternatives of a token, each with all that is known of it."""
     text = card_text(page)
@@ -138,7 +133,9 @@ def test_the_arrow_keys_go_from_token_to_token(page: Any, rows: list[dict[str, A
     page.keyboard.press("Escape")
     assert not page.locator("#card").is_visible()
     page.keyboard.press("Enter")
-    assert page.locator("#card").is_visible()
+    assert page.locator("#card").is_visible() and page.evaluate("document.activeElement.id") == "card"
+    page.keyboard.press("Escape")
+    assert not page.locator("#card").is_visible() and page.evaluate(at) == 0
     page.set_viewport_size({"width": 420, "height": 900})
     tops = tokens.evaluate_all("(all) => all.map((token) => token.getClientRects()[0].top)")
     page.keyboard.press("ArrowDown")
@@ -259,59 +256,3 @@ def test_the_theme_follows_the_system_and_the_button(chromium: Any, pages: Path)
         assert page.evaluate(ground) == light
     with opened(chromium, pages / "hostile.html", color_scheme="dark") as page:
         assert page.evaluate(ground) == dark
-
-
-def test_two_data_sets_are_side_by_side(chromium: Any, pages: Path, rows: list[dict[str, Any]]) -> None:
-    right = {row["id"]: row for row in records.read_rows(pages / "changed")}
-    with opened(chromium, pages / "pair.html") as page:
-        assert page.locator("h1").inner_text() == "hostile against changed"
-        both = [row for row in rows if row["id"] in right]
-        assert shown_ids(page) == [row["id"] for row in both]
-        compared = same = 0
-        for row in both:
-            token(page, row["id"], 0)
-            sides = page.locator("article", has=page.locator("h3", has_text=row["id"])).locator(".tokens")
-            pair = [row, right[row["id"]]]
-            alike = pair[0]["response_token_ids"] == pair[1]["response_token_ids"]
-            expected = [
-                at for at, bit in enumerate(row["critical_mask"]) if alike and bit != pair[1]["critical_mask"][at]
-            ]
-            for side, other in enumerate(pair):
-                states = (
-                    sides.nth(side)
-                    .locator(".t")
-                    .evaluate_all("(all) => all.map((t) => [Boolean(t.dataset.l), t.classList.contains('differs')])")
-                )
-                assert [float(marked) for marked, _ in states] == other["critical_mask"]
-                assert [at for at, (_, differs) in enumerate(states) if differs] == expected
-            compared, same = compared + alike * length(row), same + alike * (length(row) - len(expected))
-        figures = page.locator("#figures").inner_text()
-        assert f"{100 * same / compared:.1f} %" in figures and "Cohen’s kappa" in figures
-        facts = page.locator("#facts").inner_text()
-        assert (
-            "1 row only in hostile" in facts
-            and "1 row only in changed" in facts
-            and "1 row with other tokens" in facts
-        )
-        page.evaluate("scrollTo(0, 0)")
-        page.keyboard.press("d")
-        assert "differs" in page.evaluate("document.activeElement.className")
-        assert re.search(r"hostile.*critical.*changed.*critical", card_text(page), re.DOTALL)
-        page.keyboard.press("Escape")
-        page.get_by_role("checkbox", name="masks differ").check()
-        assert "slots" not in shown_ids(page) and len(shown_ids(page)) == len(both) - 1
-
-
-def test_weights_are_marked_by_their_size(chromium: Any, pages: Path, rows: list[dict[str, Any]]) -> None:
-    largest = max(weight for row in rows for weight in row["weights"])
-    with opened(chromium, pages / "weights.html") as page:
-        token(page, "script", 0)
-        levels = (
-            page.locator("article")
-            .first.locator(".t")
-            .evaluate_all("(all) => all.map((t) => Number(t.dataset.l ?? 0))")
-        )
-        assert levels == [math.ceil(5 * weight / largest - 1e-3) if weight else 0 for weight in rows[0]["weights"]]
-        index = next(at for at, weight in enumerate(rows[0]["weights"]) if weight)
-        token(page, "script", index).focus()
-        assert f"weight {rows[0]['weights'][index]:.4g}" in card_text(page)

@@ -98,6 +98,12 @@ def token(page: Any, row: str, index: int, side: int = 0) -> Any:
     return article.locator(".tokens").nth(side).locator(".t").nth(index)
 
 
+def card_text(page: Any) -> str:
+    """What the card says, once it is there."""
+    until(page, "!document.getElementById('card').hidden")
+    return str(page.locator("#card").inner_text())
+
+
 def shown_ids(page: Any) -> list[str]:
     """The ids of the rows that are shown, in their order."""
     return list(page.evaluate("[...document.querySelectorAll('article:not([hidden]) h3')].map((e) => e.textContent)"))

@@ -237,8 +237,8 @@ def _characters(value: Any) -> set[str]:
     """All characters of all strings in a JSON value."""
     if isinstance(value, str):
         return set(value)
-    items = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
-    return set().union(*map(_characters, items))
+    items = value.values() if isinstance(value, dict) else value
+    return set().union(*(_characters(item) for item in items if isinstance(item, str | dict | list | tuple)))
 
 
 def _asset(name: str) -> str:

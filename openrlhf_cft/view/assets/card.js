@@ -8,6 +8,7 @@ const HIDE_AFTER = 180; // ms, to reach the card
 const card = byId("card");
 let cardToken = null; // that the card is of
 let cardTimer = 0;
+let goingBack = false; // the focus, from the card to its token
 
 function tokenTitle(token, class_ = "big") {
   const text = el("bdi", { class: `token-text ${class_}` });
@@ -110,18 +111,28 @@ function placeCard(element) {
   card.style.setProperty("top", `${top + window.scrollY}px`);
 }
 
+// With the focus in the card, it goes back to the token, which does not show the card again for that.
 function hideCard() {
   clearTimeout(cardTimer);
+  const back = card.contains(document.activeElement) ? cardToken : null;
   card.hidden = true;
   cardToken?.classList.remove("open");
   cardToken = null;
+  goingBack = true;
+  back?.focus({ preventScroll: true });
+  goingBack = false;
 }
 
-// After the pointer has left: back to the token with the focus, if one has it.
+function enterCard(token) {
+  showCard(token);
+  card.focus({ preventScroll: true });
+}
+
+// After the pointer has left: back to the token with the focus, if one has it; a card with the focus stays.
 function leaveCard() {
   const focused = document.activeElement;
   if (focused?.classList.contains("t")) showCard(focused);
-  else hideCard();
+  else if (!card.contains(focused)) hideCard();
 }
 
 function sayCard({ side, i }) {
@@ -161,12 +172,15 @@ function listenForTokens(main) {
   });
   main.addEventListener("focusin", (event) => {
     const token = tokenAt(event);
-    if (!token) return;
+    if (!token || goingBack) return;
     showCard(token);
     sayCard(placeOf(token));
   });
-  main.addEventListener("focusout", (event) => {
-    if (!(event.relatedTarget instanceof Element) || !event.relatedTarget.closest(".t, .card")) hideCard();
-  });
+  for (const part of [main, card]) {
+    part.addEventListener("focusout", ({ relatedTarget }) => {
+      const stays = relatedTarget instanceof Element && relatedTarget.closest(".t, .card");
+      if (!stays && !goingBack) hideCard();
+    });
+  }
   window.addEventListener("resize", () => cardToken && placeCard(cardToken));
 }

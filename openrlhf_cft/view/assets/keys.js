@@ -8,6 +8,7 @@ const KEYS = [
   ["j k", "next and previous response"],
   ["/", "search"],
   ["t", "dark or light"],
+  ["Enter", "into the card of a token, to scroll it"],
   ["Esc", "put the card away"],
   ["?", "this list"],
 ];
@@ -40,7 +41,7 @@ function listenForKeys() {
 }
 
 function onToken(event, token) {
-  if (event.key === "Enter" || event.key === " ") showCard(token);
+  if (event.key === "Enter" || event.key === " ") enterCard(token);
   else if (MOVES.has(event.key)) {
     const next = neighbour(token, event.key);
     if (next) focusToken(next);

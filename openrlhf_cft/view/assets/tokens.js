@@ -16,8 +16,10 @@ function tokenElement(row, side, i) {
     "aria-label": `${spoken(token)}, ${weightSpoken(weight, side.at)}${differs ? ", the masks differ" : ""}`,
   });
   if (/^ +$/.test(token.text)) element.classList.add("blank");
-  if (/\n/.test(token.text)) element.classList.add("breaks");
-  write(element, token.text);
+  for (const [at, line] of token.text.split("\n").entries()) {
+    if (at) element.append(el("span", { class: "break" }), "\n"); // the style shows a sign there
+    write(element, line);
+  }
   if (token.partial) element.append(el("span", { class: "chip", title: "part of a character, which a later token completes" }, CHIPS.partial));
   else if (token.text === "") element.append(el("span", { class: "chip", title: "a token without characters" }, CHIPS.empty));
   return element;
