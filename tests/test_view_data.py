@@ -197,7 +197,9 @@ def test_two_data_sets_are_matched_by_id_and_tokens(folder: Path) -> None:
     found = load(folder / "hostile", folder / "changed")
     stored = {row["id"]: row for row in records.read_rows(folder / "changed")}
     assert [pair.left.id for pair in found.pairs] == [name for name in view_data.HOSTILE if name in stored]
-    assert (found.only_left, found.only_right) == (1, 1)
+    assert (found.matched, found.only_left, found.only_right) == (9, 1, 1)
+    part = load(folder / "hostile", folder / "changed", "--data.max_samples", 3)
+    assert len(part.pairs) == 3 and "the first 3 of 9 matched rows" in terminal.describe(part, BRACKETS)
     assert [pair.left.id for pair in found.pairs if not pair.same] == ["slots"]
     bits = [
         (a > 0, b > 0)

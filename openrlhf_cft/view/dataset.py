@@ -100,17 +100,18 @@ def read(
         ValueError: the column is missing or holds no weights, or there is no row with any.
     """
     _check_column(data, mask)
+    metadata = data.metadata
     responses, without = [], 0
     wanted = (row for row in data.rows(data.schema.names) if only is None or row[ID] in only)
     for row in Progress("view", min(max_samples, data.count())).over(islice(wanted, max_samples)):
         if row[mask] is None or row[RESPONSE_IDS] is None:
             without += 1
         else:
-            responses.append(_response(row, tokenizer, mask, data.metadata))
+            responses.append(_response(row, tokenizer, mask, metadata))
     if not responses:
         raise ValueError(f"{data.name!r} has no row with weights in column {mask!r} to show")
     fingerprint = records.tokenizer_fingerprint(tokenizer)
-    return Annotated(data.name, mask, fingerprint, data.metadata, _job(data), responses, data.count(), without)
+    return Annotated(data.name, mask, fingerprint, metadata, _job(data), responses, data.count(), without)
 
 
 def _check_column(data: AnnotatedData, mask: str) -> None:

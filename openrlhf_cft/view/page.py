@@ -228,6 +228,7 @@ def _agreement(pairing: Pairing) -> dict[str, Any]:
     return {
         "pairs": sum(pair.same for pair in pairing.pairs),
         "others": sum(not pair.same for pair in pairing.pairs),
+        "matched": pairing.matched,
         "only": [pairing.only_left, pairing.only_right],
         **pairing.agreement.figures(),
     }

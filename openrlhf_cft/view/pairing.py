@@ -41,6 +41,7 @@ class Pairing:
     left: Annotated
     right: Annotated
     pairs: list[Pair]
+    matched: int  # rows of the whole data sets that have a partner
     only_left: int  # rows of the whole data sets that the other has no partner for
     only_right: int
 
@@ -66,7 +67,7 @@ def read_pair(left: Side, right: Side, max_samples: int) -> Pairing:
     shown = {response.id for response in first.responses}
     second = read(right.data, right.tokenizer, right.mask, sum(ids[1][identity] for identity in shown), shown)
     only_left, only_right = (ids[0] - ids[1]).total(), (ids[1] - ids[0]).total()
-    return Pairing(first, second, match(first, second), only_left, only_right)
+    return Pairing(first, second, match(first, second), (ids[0] & ids[1]).total(), only_left, only_right)
 
 
 def match(left: Annotated, right: Annotated) -> list[Pair]:

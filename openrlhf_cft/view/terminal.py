@@ -55,6 +55,8 @@ def _two(pairing: Pairing, marks: Marks) -> Iterator[str]:
     share = "nothing to compare" if found.share is None else f"{found.share:.1%} of {found.tokens} tokens"
     kappa = "undefined" if found.kappa is None else f"{found.kappa:.3f}"
     yield f"\nthe masks agree: {share}, Cohen's kappa {kappa}; only in A {found.only_a}, only in B {found.only_b}"
+    if len(pairing.pairs) < pairing.matched:
+        yield f"the first {len(pairing.pairs)} of {pairing.matched} matched rows; --data.max_samples shows more"
     yield f"rows only in A {pairing.only_left}, only in B {pairing.only_right}"
     for pair in pairing.pairs:
         note = "" if pair.same else "   other tokens"

@@ -13,19 +13,32 @@ let goingBack = false; // the focus, from the card to its token
 function tokenTitle(token, class_ = "big") {
   const text = el("bdi", { class: `token-text ${class_}` });
   if (token.text === "") write(text, token.partial ? CHIPS.partial : CHIPS.empty);
-  else write(text, token.text.replace(/\n/g, "↵").replace(/\t/g, "⇥").replace(/^ +| +$/g, (spaces) => "␣".repeat(spaces.length)));
+  else
+    write(
+      text,
+      token.text
+        .replace(/\n/g, "↵")
+        .replace(/\t/g, "⇥")
+        .replace(/^ +| +$/g, (spaces) => "␣".repeat(spaces.length)),
+    );
   return text;
 }
 
 // How a rollout ended, in words.
 function ending(found) {
   if (!found.tried) return "not tried: the token was decided already";
-  if (found.truncated) return found.length ? `cut off after ${count(found.length, "token")}` : "cut off at once: no budget was left";
+  if (found.truncated)
+    return found.length ? `cut off after ${count(found.length, "token")}` : "cut off at once: no budget was left";
   return found.length ? `ended by itself after ${count(found.length, "token")}` : "ended the response there";
 }
 
 function verdictElement(verdict) {
-  return el("span", { class: `verdict v-${verdict.replace(" ", "-")}` }, el("span", { "aria-hidden": "true" }, `${SIGNS[verdict]} `), verdict);
+  return el(
+    "span",
+    { class: `verdict v-${verdict.replace(" ", "-")}` },
+    el("span", { "aria-hidden": "true" }, `${SIGNS[verdict]} `),
+    verdict,
+  );
 }
 
 function alternativesTable(side, i) {
@@ -35,16 +48,27 @@ function alternativesTable(side, i) {
   for (const found of stored.map(alternativeOf)) {
     const bar = el("span", { class: "chance", "aria-hidden": "true" });
     bar.style.setProperty("--size", `${100 * found.probability}%`);
-    const score = found.score === null || found.score === 0 || found.score === 1 ? null : el("span", { class: "quiet" }, ` score ${found.score}`);
-    body.append(el("tr", { class: found.tried ? null : "untried" },
-      el("td", { class: "rank" }, found.rank),
-      el("th", { scope: "row" }, tokenTitle(found.token, ""), unsaid(found.token)),
-      el("td", { class: "number" }, bar, probability(found.probability)),
-      el("td", {}, verdictElement(found.verdict), score, el("span", { class: "ending" }, ending(found)))));
-    if (found.rollout !== null) body.append(el("tr", { class: "rollout" }, el("td", { colspan: 4 }, el("bdi", { dir: "auto" }, found.rollout))));
+    const score = found.score === null ? null : el("span", { class: "quiet" }, ` score ${found.score}`);
+    body.append(
+      el(
+        "tr",
+        { class: found.tried ? null : "untried" },
+        el("td", { class: "rank" }, found.rank),
+        el("th", { scope: "row" }, tokenTitle(found.token, ""), unsaid(found.token)),
+        el("td", { class: "number" }, bar, probability(found.probability)),
+        el("td", {}, verdictElement(found.verdict), score, el("span", { class: "ending" }, ending(found))),
+      ),
+    );
+    if (found.rollout !== null)
+      body.append(el("tr", { class: "rollout" }, el("td", { colspan: 4 }, el("bdi", { dir: "auto" }, found.rollout))));
   }
   const names = ["rank", "instead", "probability", "outcome"];
-  return el("table", {}, el("thead", {}, el("tr", {}, ...names.map((name) => el("th", { scope: "col" }, name)))), body);
+  return el(
+    "table",
+    {},
+    el("thead", {}, el("tr", {}, ...names.map((name) => el("th", { scope: "col" }, name)))),
+    body,
+  );
 }
 
 // The name of a token in the vocabulary, where its text does not say which it is.
@@ -59,17 +83,29 @@ function fillCard({ row, side, i }) {
   close.addEventListener("click", () => hideCard());
   const own = several && row.same ? row.sides : [side];
   // Two columns of one data set have one and the same alternatives.
-  const alike = own.length > 1 && JSON.stringify(own[0].alternatives?.[i]) === JSON.stringify(own[1].alternatives?.[i]);
+  const alike =
+    own.length > 1 && JSON.stringify(own[0].alternatives?.[i]) === JSON.stringify(own[1].alternatives?.[i]);
   const tables = own.map((each) => alternativesTable(each, i));
   const parts = own.flatMap((each, at) => [state(each, i), alike && at === 0 ? null : tables[at]]);
-  const head = el("p", { class: "card-head" }, tokenTitle(token), unsaid(token), el("span", { class: "quiet" }, facts.join(" · ")));
+  const head = el(
+    "p",
+    { class: "card-head" },
+    tokenTitle(token),
+    unsaid(token),
+    el("span", { class: "quiet" }, facts.join(" · ")),
+  );
   card.replaceChildren(...[head, close, partOf(side, i), ...parts].filter(Boolean));
 }
 
 function state(side, i) {
   const weight = side.weights[i];
   const name = several ? el("bdi", { class: `set-${side.at}` }, nameOf(side.at)) : null;
-  return el("p", { class: "state" }, name, el("strong", { class: weight > 0 ? "is-marked" : null }, weightSpoken(weight, side.at)));
+  return el(
+    "p",
+    { class: "state" },
+    name,
+    el("strong", { class: weight > 0 ? "is-marked" : null }, weightSpoken(weight, side.at)),
+  );
 }
 
 // Of which character a token is a part, if a later token completes it.
@@ -77,7 +113,14 @@ function partOf(side, i) {
   if (!vocabulary[side.tokens[i]].partial) return null;
   for (let next = i + 1; next < side.length; next += 1) {
     const { text, special } = vocabulary[side.tokens[next]];
-    if (text !== "" && !special) return el("p", { class: "quiet" }, "part of ", el("bdi", {}, Array.from(text)[0]), `, which token ${next + 1} completes`);
+    if (text !== "" && !special)
+      return el(
+        "p",
+        { class: "quiet" },
+        "part of ",
+        el("bdi", {}, Array.from(text)[0]),
+        `, which token ${next + 1} completes`,
+      );
   }
   return el("p", { class: "quiet" }, "part of a character that is never completed");
 }
@@ -137,7 +180,10 @@ function leaveCard() {
 
 function sayCard({ side, i }) {
   const found = (side.alternatives?.[i] ?? []).map(alternativeOf);
-  const told = found.map((each) => `rank ${each.rank}, ${spoken(each.token)}, ${probability(each.probability)}, ${each.verdict}, ${ending(each)}`);
+  const told = found.map(
+    (each) =>
+      `rank ${each.rank}, ${spoken(each.token)}, ${probability(each.probability)}, ${each.verdict}, ${ending(each)}`,
+  );
   say(told.length ? `${count(told.length, "alternative")}: ${told.join("; ")}.` : "No alternatives are stored.");
 }
 
@@ -149,7 +195,7 @@ function say(text) {
 }
 
 function listenForTokens(main) {
-  const tokenAt = (event) => event.target instanceof Element ? event.target.closest(".t") : null;
+  const tokenAt = (event) => (event.target instanceof Element ? event.target.closest(".t") : null);
   main.addEventListener("pointerover", (event) => {
     const token = tokenAt(event);
     if (!token || event.pointerType !== "mouse") return;

@@ -55,7 +55,7 @@ function sideOf([answer, verdict, tokens, packed, alternatives], first, at) {
 // Positions where one side has a weight and the other has none; none where the tokens are not the same.
 function differences(sides, same) {
   if (!same) return new Set();
-  return new Set(sides[0].weights.flatMap((weight, i) => (weight > 0) !== (sides[1].weights[i] > 0) ? [i] : []));
+  return new Set(sides[0].weights.flatMap((weight, i) => (weight > 0 !== sides[1].weights[i] > 0 ? [i] : [])));
 }
 
 const rows = payload.rows.map(([id, question, gold, packed, same], number) => {

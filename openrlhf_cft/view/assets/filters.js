@@ -19,7 +19,10 @@ function prepareFilters() {
   byId("length-to").placeholder = String(lengths.reduce((a, b) => Math.max(a, b), 0));
   const found = new Set(rows.flatMap((row) => row.sides.flatMap((side) => [...side.verdicts])));
   const verdict = (number) => el("option", { value: number }, payload.verdicts[number]);
-  byId("verdict").append(el("option", { value: "" }, "of any verdict"), ...[...found].sort((a, b) => a - b).map(verdict));
+  byId("verdict").append(
+    el("option", { value: "" }, "of any verdict"),
+    ...[...found].sort((a, b) => a - b).map(verdict),
+  );
   byId("verdict-label").hidden = found.size === 0;
   byId("differ-label").hidden = !several;
   byId("sort").append(...Object.entries(ORDERS).map(([key, [label]]) => el("option", { value: key }, label)));
@@ -33,7 +36,10 @@ function prepareFilters() {
 function turn() {
   falling = !falling;
   byId("direction").replaceChildren(falling ? "↓ descending" : "↑ ascending");
-  byId("direction").setAttribute("aria-label", falling ? "Descending; switch to ascending" : "Ascending; switch to descending");
+  byId("direction").setAttribute(
+    "aria-label",
+    falling ? "Descending; switch to ascending" : "Ascending; switch to descending",
+  );
   applyFilters();
 }
 
@@ -54,15 +60,23 @@ function fits() {
   const [shortest, longest] = [typed("length-from", 0), typed("length-to", Infinity)];
   const verdict = byId("verdict").value;
   const side = (each) =>
-    each.share >= from && each.share <= to && each.length >= shortest && each.length <= longest &&
+    each.share >= from &&
+    each.share <= to &&
+    each.length >= shortest &&
+    each.length <= longest &&
     (verdict === "" || each.verdicts.has(Number(verdict)));
-  return (row) => row.sides.some(side) && (!byId("differ").checked || row.differ.size > 0) && (wanted === "" || sought(row).includes(wanted));
+  return (row) =>
+    row.sides.some(side) &&
+    (!byId("differ").checked || row.differ.size > 0) &&
+    (wanted === "" || sought(row).includes(wanted));
 }
 
 function applyFilters() {
   const [, key] = ORDERS[byId("sort").value];
   const sign = falling ? -1 : 1;
-  const compare = key ? (a, b) => sign * (key(a) - key(b)) || a.number - b.number : (a, b) => sign * byName(a.id, b.id) || a.number - b.number;
+  const compare = key
+    ? (a, b) => sign * (key(a) - key(b)) || a.number - b.number
+    : (a, b) => sign * byName(a.id, b.id) || a.number - b.number;
   const shown = new Set(rows.filter(fits()));
   visible = rows.filter((row) => shown.has(row)).sort(compare);
   for (const row of rows) articles.get(row.number).hidden = !shown.has(row);
@@ -75,7 +89,13 @@ function applyFilters() {
 function showCount() {
   const shares = sets.map((_, at) => {
     const sum = (value) => visible.reduce((total, row) => total + value(row.sides[at]), 0);
-    return percent(sum((side) => side.critical) / Math.max(1, sum((side) => side.length)));
+    return percent(
+      sum((side) => side.critical) /
+        Math.max(
+          1,
+          sum((side) => side.length),
+        ),
+    );
   });
   const share = visible.length ? `, ${shares.join(" and ")} ${marked}` : "";
   byId("count").replaceChildren(`${visible.length.toLocaleString("en")} of ${count(rows.length, "response")}${share}`);

@@ -58,7 +58,10 @@ function currentRow() {
 
 function firstInWindow() {
   const top = byId("filters").getBoundingClientRect().bottom;
-  return Math.max(0, visible.findIndex((row) => articles.get(row.number).getBoundingClientRect().bottom > Math.max(0, top) + 8));
+  return Math.max(
+    0,
+    visible.findIndex((row) => articles.get(row.number).getBoundingClientRect().bottom > Math.max(0, top) + 8),
+  );
 }
 
 function goToRow(direction) {
@@ -102,7 +105,8 @@ function openHelp() {
 }
 
 function prepareHelp() {
-  const row = ([keys, does]) => el("tr", {}, el("th", { scope: "row" }, ...keys.split(" ").map((key) => el("kbd", {}, key))), el("td", {}, does));
+  const row = ([keys, does]) =>
+    el("tr", {}, el("th", { scope: "row" }, ...keys.split(" ").map((key) => el("kbd", {}, key))), el("td", {}, does));
   byId("help-keys").append(...KEYS.map(row));
   byId("help-open").addEventListener("click", openHelp);
 }

@@ -12,41 +12,65 @@ function onNear(entries) {
 function renderRow(row) {
   const article = articles.get(row.number);
   renderedBy?.unobserve(article);
-  for (const element of article.querySelectorAll(".tokens")) renderTokens(row, row.sides[Number(element.dataset.at)], element);
+  for (const element of article.querySelectorAll(".tokens"))
+    renderTokens(row, row.sides[Number(element.dataset.at)], element);
 }
 
 function article(row) {
-  const head = el("header", {},
+  const head = el(
+    "header",
+    {},
     el("h3", {}, el("bdi", {}, row.id)),
-    row.question ? el("p", { class: "question", dir: "auto" }, row.question) : null);
+    row.question ? el("p", { class: "question", dir: "auto" }, row.question) : null,
+  );
   const sides = row.sides.map((side) => sideElement(row, side));
-  const element = el("article", { "aria-label": `Response ${row.id}`, "data-row": row.number, tabindex: -1 }, head, el("div", { class: `sides sides-${sides.length}` }, ...sides));
+  const element = el(
+    "article",
+    { "aria-label": `Response ${row.id}`, "data-row": row.number, tabindex: -1 },
+    head,
+    el("div", { class: `sides sides-${sides.length}` }, ...sides),
+  );
   articles.set(row.number, element);
   return element;
 }
 
 function sideElement(row, side) {
   const of = several ? ` in ${nameOf(side.at)}` : "";
-  const tokens = el("div", {
-    class: "tokens",
-    dir: "auto",
-    role: "toolbar",
-    "data-at": side.at,
-    "aria-label": `Response of ${row.id}${of}, ${count(side.length, "token")}; the arrow keys go from token to token`,
-  }, textOf(side));
-  return el("div", { class: "side" }, several ? el("p", { class: `side-name set-${side.at}` }, el("bdi", {}, nameOf(side.at))) : null, tokens, rowFacts(row, side));
+  const tokens = el(
+    "div",
+    {
+      class: "tokens",
+      dir: "auto",
+      role: "toolbar",
+      "data-at": side.at,
+      "aria-label": `Response of ${row.id}${of}, ${count(side.length, "token")}; arrow keys go from token to token`,
+    },
+    textOf(side),
+  );
+  return el(
+    "div",
+    { class: "side" },
+    several ? el("p", { class: `side-name set-${side.at}` }, el("bdi", {}, nameOf(side.at))) : null,
+    tokens,
+    rowFacts(row, side),
+  );
 }
 
 function rowFacts(row, side) {
   const share = el("span", { class: "meter", "aria-hidden": "true" });
   share.style.setProperty("--size", `${100 * side.share}%`);
-  const list = el("p", { class: "row-facts" },
+  const list = el(
+    "p",
+    { class: "row-facts" },
     el("span", {}, share, `${percent(side.share, 0)} ${marked}`),
-    el("span", {}, `${side.critical} of ${count(side.length, "token")}`));
+    el("span", {}, `${side.critical} of ${count(side.length, "token")}`),
+  );
   if (side.answer !== null) list.append(el("span", {}, "answer ", el("bdi", { class: "answer" }, side.answer)));
-  if (row.gold !== null && row.gold !== side.answer) list.append(el("span", {}, "gold ", el("bdi", { class: "answer" }, row.gold)));
+  if (row.gold !== null && row.gold !== side.answer)
+    list.append(el("span", {}, "gold ", el("bdi", { class: "answer" }, row.gold)));
   if (side.verdict && side.verdict !== "correct") list.append(verdictElement(side.verdict));
-  if (several && row.same) list.append(el("span", {}, `${count(row.differ.size, "token")} differ${row.differ.size === 1 ? "s" : ""}`));
+  if (several && row.same)
+    list.append(el("span", {}, `${count(row.differ.size, "token")} differ${row.differ.size === 1 ? "s" : ""}`));
   else if (several) list.append(el("span", {}, "other tokens"));
   return list;
 }

@@ -9,7 +9,9 @@ function showHead() {
   const shown = sets.map((set) => Object.fromEntries(set.facts));
   const parts = ["model", "criterion", "verifier"].flatMap((name) => {
     const values = [...new Set(shown.map((facts) => facts[name]).filter(Boolean))];
-    return values.length ? [[name, values.map((value) => (name === "model" ? lastParts(value, 2) : value)).join(" against ")]] : [];
+    return values.length
+      ? [[name, values.map((value) => (name === "model" ? lastParts(value, 2) : value)).join(" against ")]]
+      : [];
   });
   if (!parts.length) parts.push(["tokenizer", known.tokenizer]);
   for (const [name, value] of parts) byId("facts").append(el("span", {}, `${name} `, el("bdi", {}, value)));
@@ -30,14 +32,16 @@ function nameOf(at) {
 }
 
 // Rows that cannot be compared.
-function unmatched({ others, only }) {
+function unmatched({ others, only, pairs, matched }) {
+  const cut = pairs + others < matched ? [`the first ${pairs + others} of ${count(matched, "matched row")}`] : [];
   const found = only.flatMap((number, at) => (number ? [`${count(number, "row")} only in ${nameOf(at)}`] : []));
-  return others ? [...found, `${count(others, "row")} with other tokens`] : found;
+  return [...cut, ...found, ...(others ? [`${count(others, "row")} with other tokens`] : [])];
 }
 
 function notShown(set) {
   const found = [];
-  if (!several && set.total > set.summary.rows + set.without) found.push(`the first ${set.summary.rows + set.without} of ${count(set.total, "row")}`);
+  if (!several && set.total > set.summary.rows + set.without)
+    found.push(`the first ${set.summary.rows + set.without} of ${count(set.total, "row")}`);
   if (set.without) found.push(`${count(set.without, "row")} without a mask left out`);
   return found.join(", ");
 }
@@ -49,18 +53,39 @@ function showLegend() {
     const steps = [1, 2, 3, 4, 5].map((step) => el("span", { class: "t", "data-l": step }, "token"));
     const most = sets.map((set) => Number(set.largest.toPrecision(3))).join(" and ");
     samples.append(el("li", {}, el("span", { class: "tokens sample" }, ...steps), ` weight, up to ${most}`));
-    samples.append(el("li", {}, el("span", { class: "tokens sample" }, el("span", { class: "t" }, "token")), " weight 0"));
+    samples.append(
+      el("li", {}, el("span", { class: "tokens sample" }, el("span", { class: "t" }, "token")), " weight 0"),
+    );
   } else {
-    samples.append(el("li", {}, el("span", { class: "tokens sample" }, el("span", { class: "t", "data-l": 4 }, "token")), " critical"));
-    samples.append(el("li", {}, el("span", { class: "tokens sample" }, el("span", { class: "t" }, "token")), " not critical"));
+    samples.append(
+      el(
+        "li",
+        {},
+        el("span", { class: "tokens sample" }, el("span", { class: "t", "data-l": 4 }, "token")),
+        " critical",
+      ),
+    );
+    samples.append(
+      el("li", {}, el("span", { class: "tokens sample" }, el("span", { class: "t" }, "token")), " not critical"),
+    );
   }
-  if (several) samples.append(el("li", {}, el("span", { class: "tokens sample" }, el("span", { class: "t differs" }, "token")), " the two masks differ"));
+  if (several)
+    samples.append(
+      el(
+        "li",
+        {},
+        el("span", { class: "tokens sample" }, el("span", { class: "t differs" }, "token")),
+        " the two masks differ",
+      ),
+    );
   const told = several && sets[0].selection !== sets[1].selection ? sets : sets.slice(0, 1);
   for (const [at, set] of told.entries()) {
     const name = told.length > 1 ? el("strong", { class: `set-${at}` }, el("bdi", {}, nameOf(at)), ": ") : null;
     byId("selection").append(el("p", {}, name, set.selection));
   }
-  byId("selection").append(el("p", { class: "hint" }, "Point at a token, tap it or go there with the arrow keys to see its alternatives."));
+  byId("selection").append(
+    el("p", { class: "hint" }, "Point at a token, tap it or go there with the arrow keys to see its alternatives."),
+  );
 }
 
 function figure(term, ...values) {
@@ -75,7 +100,8 @@ function showFigures() {
   list.append(figure("responses", sets[0].summary.rows.toLocaleString("en")));
   list.append(figure("tokens", ...distinct(each((found) => found.all[1].toLocaleString("en")))));
   list.append(figure(`${marked} tokens`, ...each((found) => percent(share(found)))));
-  if (sets.some((set) => !set.binary)) list.append(figure("mean weight", ...each((found) => String(found.all[3] ?? "none"))));
+  if (sets.some((set) => !set.binary))
+    list.append(figure("mean weight", ...each((found) => String(found.all[3] ?? "none"))));
   list.append(figure("tokens a response, median", ...distinct(each((found) => String(found.lengths[1])))));
   if (payload.agreement) agreementFigures(list, payload.agreement);
   const cost = (name) => distinct(each((found) => (found.cost ? found.cost[name].toLocaleString("en") : "unknown")));
@@ -103,10 +129,13 @@ function chart(title, note, items, upright) {
       bar.style.setProperty("--size", String((value ?? 0) / largest));
       return bar;
     });
-    const item = el("li", { title: `${label}: ${told.join(" | ")}` },
+    const item = el(
+      "li",
+      { title: `${label}: ${told.join(" | ")}` },
       el("span", { class: upright ? "unseen" : "label" }, label),
-      el("span", { class: "numbers" }, ...told.map((text, at) => el("span", { class: `value set-${at}` }, text))),
-      el("span", { class: "track", "aria-hidden": "true" }, ...bars));
+      el("span", { class: upright && several ? "unseen" : "numbers" }, ...told.map((text, at) => el("span", { class: `value set-${at}` }, text))),
+      el("span", { class: "track", "aria-hidden": "true" }, ...bars),
+    );
     if (upright) item.append(el("span", { class: "tick", "aria-hidden": "true" }, tick ?? ""));
     list.append(item);
   }
@@ -117,7 +146,8 @@ function chart(title, note, items, upright) {
 function sharesOf(key, ticks) {
   const binary = sets.every((set) => set.binary);
   const labels = [...new Set(sets.flatMap((set) => set.summary[key].map((item) => item[0])))];
-  const told = (item) => (!item || item[3] === null ? "none" : binary ? percent(item[3], 0) : String(Number(item[3].toPrecision(2))));
+  const told = (item) =>
+    !item || item[3] === null ? "none" : binary ? percent(item[3], 0) : String(Number(item[3].toPrecision(2)));
   return labels.map((label, at) => {
     const found = sets.map((set) => set.summary[key].find((item) => item[0] === label));
     return { label, tick: ticks?.[at], values: found.map((item) => item?.[3] ?? null), told: found.map(told) };
@@ -142,9 +172,21 @@ function showCharts() {
 function showMade() {
   for (const [at, set] of sets.entries()) {
     const facts = [...set.facts, ...costs(set)];
-    const list = el("dl", {}, ...facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, el("bdi", {}, value)))));
+    const list = el(
+      "dl",
+      {},
+      ...facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, el("bdi", {}, value)))),
+    );
     const box = el("section", {}, el("h3", {}, el("bdi", {}, several ? nameOf(at) : set.name)), list);
-    if (set.metadata) box.append(el("details", {}, el("summary", {}, "All metadata of the file"), el("pre", { tabindex: 0, "aria-label": "Metadata" }, set.metadata)));
+    if (set.metadata)
+      box.append(
+        el(
+          "details",
+          {},
+          el("summary", {}, "All metadata of the file"),
+          el("pre", { tabindex: 0, "aria-label": "Metadata" }, set.metadata),
+        ),
+      );
     byId("made").append(box);
   }
   if (payload.agreement) byId("made").append(agreementBox(payload.agreement));
@@ -156,10 +198,16 @@ function costs({ summary, job }) {
     const { positions, rollouts, skipped, truncated, decoded, verdicts } = summary.cost;
     const told = Object.entries(verdicts).map(([verdict, number]) => `${number.toLocaleString("en")} ${verdict}`);
     found.push(["positions", positions.toLocaleString("en")]);
-    found.push(["rollouts", `${rollouts.toLocaleString("en")} (${told.join(", ")}), ${truncated} cut off; ${skipped.toLocaleString("en")} not tried, since the token was decided`]);
+    found.push(["rollouts", `${rollouts.toLocaleString("en")} (${told.join(", ")})`]);
+    found.push(["cut off", count(truncated, "rollout")]);
+    found.push(["not tried", `${count(skipped, "alternative")}, since the token was decided`]);
     found.push(["decoded in rollouts", count(decoded, "token")]);
   }
-  if (job.seconds) found.push(["the whole job", `${count(job.rows_read, "row")}, ${count(job.decoded_tokens, "token")}, ${job.seconds.toFixed(1)} s`]);
+  if (job.seconds)
+    found.push([
+      "the whole job",
+      `${count(job.rows_read, "row")}, ${count(job.decoded_tokens, "token")}, ${job.seconds.toFixed(1)} s`,
+    ]);
   return found;
 }
 
@@ -174,5 +222,14 @@ function agreementBox(found) {
     ["only in the first", found.only_a],
     ["only in the second", found.only_b],
   ];
-  return el("section", {}, el("h3", {}, "Agreement"), el("dl", {}, ...lines.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value.toLocaleString("en"))))));
+  return el(
+    "section",
+    {},
+    el("h3", {}, "Agreement"),
+    el(
+      "dl",
+      {},
+      ...lines.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value.toLocaleString("en")))),
+    ),
+  );
 }

@@ -1,5 +1,5 @@
-// Text to the document. All text goes through `write`, which makes text nodes and nothing else: no markup, and a mark in
-// the place of each character that cannot be seen or that would reorder the line.
+// Text to the document. All text goes through `write`, which makes text nodes and nothing else: no markup, and a mark
+// in the place of each character that cannot be seen or that would reorder the line.
 
 const points = Object.keys(payload.marks).map((character) => `\\u{${character.codePointAt(0).toString(16)}}`);
 const UNSEEN = points.length ? new RegExp(`[${points.join("")}]`, "gu") : null;
@@ -53,7 +53,9 @@ function spoken(token) {
   const names = { " ": "space", "\n": "line break", "\t": "tab" };
   if (/^\s+$/.test(token.text)) {
     const named = Array.from(token.text, (character) => names[character] ?? plain(character));
-    return named.every((name) => name === named[0]) && named.length > 1 ? `${named.length} × ${named[0]}` : named.join(", ");
+    return named.every((name) => name === named[0]) && named.length > 1
+      ? `${named.length} × ${named[0]}`
+      : named.join(", ");
   }
   return `“${plain(token.text)}”${token.partial ? " and part of a character" : ""}`;
 }

@@ -20,8 +20,12 @@ function tokenElement(row, side, i) {
     if (at) element.append(el("span", { class: "break" }), "\n"); // the style shows a sign there
     write(element, line);
   }
-  if (token.partial) element.append(el("span", { class: "chip", title: "part of a character, which a later token completes" }, CHIPS.partial));
-  else if (token.text === "") element.append(el("span", { class: "chip", title: "a token without characters" }, CHIPS.empty));
+  if (token.partial)
+    element.append(
+      el("span", { class: "chip", title: "part of a character, which a later token completes" }, CHIPS.partial),
+    );
+  else if (token.text === "")
+    element.append(el("span", { class: "chip", title: "a token without characters" }, CHIPS.empty));
   return element;
 }
 
@@ -58,7 +62,8 @@ function focusToken(element) {
 function neighbour(element, key) {
   const rtl = getComputedStyle(element.parentElement).direction === "rtl";
   const on = rtl ? "ArrowLeft" : "ArrowRight";
-  if (key === "ArrowRight" || key === "ArrowLeft") return key === on ? element.nextElementSibling : element.previousElementSibling;
+  if (key === "ArrowRight" || key === "ArrowLeft")
+    return key === on ? element.nextElementSibling : element.previousElementSibling;
   if (key === "Home") return element.parentElement.firstElementChild;
   if (key === "End") return element.parentElement.lastElementChild;
   return onNextLine(element, key === "ArrowDown");
@@ -75,7 +80,8 @@ function onNextLine(element, down) {
     if (!rect || Math.abs(rect.top - from.top) < from.height / 2) continue;
     line ??= rect.top;
     if (Math.abs(rect.top - line) > from.height / 2) break;
-    if (!best || Math.abs(middle(rect) - middle(from)) < Math.abs(middle(best.getClientRects()[0]) - middle(from))) best = other;
+    if (!best || Math.abs(middle(rect) - middle(from)) < Math.abs(middle(best.getClientRects()[0]) - middle(from)))
+      best = other;
   }
   return best;
 }
