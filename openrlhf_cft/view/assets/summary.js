@@ -133,7 +133,11 @@ function chart(title, note, items, upright) {
       "li",
       { title: `${label}: ${told.join(" | ")}` },
       el("span", { class: upright ? "unseen" : "label" }, label),
-      el("span", { class: upright && several ? "unseen" : "numbers" }, ...told.map((text, at) => el("span", { class: `value set-${at}` }, text))),
+      el(
+        "span",
+        { class: upright && several ? "unseen" : "numbers" },
+        ...told.map((text, at) => el("span", { class: `value set-${at}` }, text)),
+      ),
       el("span", { class: "track", "aria-hidden": "true" }, ...bars),
     );
     if (upright) item.append(el("span", { class: "tick", "aria-hidden": "true" }, tick ?? ""));
