@@ -31,6 +31,10 @@ LIGHT = [
     "openrlhf_cft.cli.evaluate",
     "openrlhf_cft.cli.masks",
     "openrlhf_cft.cli.train_sft",
+    "openrlhf_cft.cli.view",
+    "openrlhf_cft.display",
+    "openrlhf_cft.view.page",
+    "openrlhf_cft.view.terminal",
 ]
 
 
@@ -59,6 +63,7 @@ def imports(path: Path) -> set[str]:
         ("evaluate", ("deepspeed", "openrlhf.", "openrlhf_cft.train", "openrlhf_cft.cli")),
         ("masks", ("vllm", "ray", "deepspeed", "openrlhf.", "openrlhf_cft.train", "openrlhf_cft.cli")),
         ("train", ("vllm", "ray", "openrlhf_cft.annotate", "openrlhf_cft.evaluate", "openrlhf_cft.verify")),
+        ("view", ("openrlhf_cft.train", "openrlhf_cft.annotate", "openrlhf_cft.evaluate", "openrlhf_cft.cli")),
         ("verify", ("openrlhf_cft.annotate", "openrlhf_cft.train", "openrlhf_cft.evaluate", "openrlhf_cft.cli")),
     ],
 )

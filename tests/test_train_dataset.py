@@ -13,7 +13,7 @@ import torch
 from openrlhf.datasets import SFTDataset
 from train_helpers import Strategy, make_rows, make_tokenizer
 
-from openrlhf_cft import records
+from openrlhf_cft import display, records
 from openrlhf_cft.train import flags, show
 from openrlhf_cft.train.checks import InputError
 from openrlhf_cft.train.dataset import CriticalTokenDataset, encode_row
@@ -280,5 +280,5 @@ def test_the_example_marks_exactly_the_trained_tokens() -> None:
 
 def test_text_that_the_log_cannot_encode_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdout", SimpleNamespace(encoding="ascii", isatty=lambda: False))
-    assert show.printable("⟦5⟧") == "?5?"
-    assert show.marks_for_stdout() == show.BRACKETS
+    assert display.printable("⟦5⟧") == "?5?"
+    assert display.marks_for_stdout() == display.BRACKETS

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from itertools import groupby
 from typing import Any
 
 import torch
 
+from openrlhf_cft.display import visible
 from openrlhf_cft.train import flags
 
-BRACKETS = ("⟦", "⟧")
-COLOUR = ("\x1b[1;31m", "\x1b[0m")  # bold red
 PROMPT_TOKENS = 64  # of the prompt only its end is shown
 RESPONSE_TOKENS = 512
 
@@ -31,21 +29,13 @@ def mark_trained(tokenizer: Any, input_ids_L: torch.Tensor, flags_L: torch.Tenso
     begin, end = max(0, first - PROMPT_TOKENS), first + RESPONSE_TOKENS
     pairs = list(zip(input_ids_L.tolist(), trained, strict=True))[begin:end]
     # Whole runs are decoded together, so that a character of several tokens in one run comes out whole.
-    runs = [(is_trained, tokenizer.decode([token for token, _ in run])) for is_trained, run in groupby(pairs, _second)]
+    decoded = [
+        (is_trained, tokenizer.decode([token for token, _ in run])) for is_trained, run in groupby(pairs, _second)
+    ]
+    runs = [(is_trained, visible(part)) for is_trained, part in decoded]
     text = "".join(f"{marks[0]}{part}{marks[1]}" if is_trained else part for is_trained, part in runs)
     return ("…" if begin > 0 else "") + text + ("…" if end < len(trained) else "")
 
 
 def _second(pair: tuple[int, bool]) -> bool:
     return pair[1]
-
-
-def marks_for_stdout() -> tuple[str, str]:
-    """Colour on a terminal, brackets in a log."""
-    return COLOUR if sys.stdout.isatty() else BRACKETS
-
-
-def printable(text: str) -> str:
-    """`text` as standard output can encode it: a log in Latin-1 must not end a training run."""
-    encoding = sys.stdout.encoding or "utf-8"
-    return text.encode(encoding, "replace").decode(encoding)

@@ -22,6 +22,7 @@ from openrlhf.trainer.sft_trainer import SFTTrainer
 from torch import nn
 from tqdm import tqdm
 
+from openrlhf_cft.display import marks_for_stdout, printable
 from openrlhf_cft.train import flags, show
 from openrlhf_cft.train.dataset import CriticalTokenDataset
 from openrlhf_cft.train.loss import CriticalTokenLoss, critical_logs, evaluation_logs
@@ -65,8 +66,8 @@ class CriticalTokenTrainer(SFTTrainer):
         if not self.strategy.is_rank_0() or not isinstance(dataset, CriticalTokenDataset):
             return
         input_ids_1L, flags_1L, _ = dataset[0]
-        text = show.mark_trained(self.tokenizer, input_ids_1L[0], flags_1L[0], show.marks_for_stdout())
-        print(show.printable(f"one example, trained tokens marked:\n{text}"), flush=True)
+        text = show.mark_trained(self.tokenizer, input_ids_1L[0], flags_1L[0], marks_for_stdout())
+        print(printable(f"one example, trained tokens marked:\n{text}"), flush=True)
 
     def save_logs_and_checkpoints(
         self,

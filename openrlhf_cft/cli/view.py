@@ -1,0 +1,143 @@
+"""`python -m openrlhf_cft.cli.view annotated/ --out view.html`: look at critical tokens, on a page or in a shell.
+
+Two data sets, or two columns of one (`--mask A B`), are shown side by side.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from openrlhf_cft.cli.flags import run_command
+from openrlhf_cft.display import marks_for_stdout, printable
+from openrlhf_cft.masks.table import AnnotatedData, open_data
+from openrlhf_cft.masks.tokenizer import tokenizer_of
+from openrlhf_cft.records import MASK
+from openrlhf_cft.storage import Place, place
+from openrlhf_cft.view.dataset import Annotated, read
+from openrlhf_cft.view.page import write_page
+from openrlhf_cft.view.pairing import Pairing, Side, read_pair
+from openrlhf_cft.view.terminal import describe
+
+PAGE_ROWS, TERMINAL_ROWS = 1000, 20
+
+
+@dataclass(frozen=True)
+class ViewJob:
+    """Everything that the command line says. One data set and mask, or two of each."""
+
+    data: list[AnnotatedData]
+    masks: list[str]
+    models: list[str | None]  # whose tokenizers are used; None: the one that the metadata names
+    max_samples: int
+    out: Place | None  # of the page
+    terminal: bool
+
+
+def parser() -> argparse.ArgumentParser:
+    """All flags of the command."""
+    flags = argparse.ArgumentParser(prog="view", description=__doc__, allow_abbrev=False)
+    flags.add_argument("data", nargs="+", help="one or two annotated data sets: directories, Parquet files or URIs")
+    flags.add_argument("--out", default=None, metavar="FILE.html", help="write the page here")
+    flags.add_argument("--terminal", action="store_true", help="print it: in colour on a terminal, else in brackets")
+    flags.add_argument(
+        "--mask",
+        nargs="+",
+        default=[MASK],
+        metavar="COLUMN",
+        help=f"column of weights, or one a side; default {MASK}",
+    )
+    flags.add_argument(
+        "--model.model_name_or_path",
+        nargs="+",
+        default=[None],
+        help="whose tokenizer is used, or one a data set; default: the one in the file metadata",
+    )
+    flags.add_argument(
+        "--data.max_samples",
+        type=int,
+        default=None,
+        help=f"show the first so many rows; default {PAGE_ROWS}, with --terminal {TERMINAL_ROWS}",
+    )
+    return flags
+
+
+def job_of(arguments: list[str] | None = None) -> ViewJob:
+    """The job that the flags describe.
+
+    Raises:
+        ValueError: names a flag and its value.
+    """
+    flags = vars(parser().parse_args(arguments))
+    names, masks, models = flags["data"], flags["mask"], flags["model.model_name_or_path"]
+    sides = max(len(names), len(masks))
+    for flag, values in (("data sets", names), ("--mask", masks), ("--model.model_name_or_path", models)):
+        if len(values) not in (1, sides) or sides > 2:
+            raise ValueError(f"{flag}: {' '.join(map(str, values))!r} is too much; one or two can be side by side")
+    out, terminal, rows = flags["out"], flags["terminal"], flags["data.max_samples"]
+    if out is None and not terminal:
+        raise ValueError("--out FILE.html or --terminal: say where it is to be shown")
+    if rows is not None and rows < 1:
+        raise ValueError(f"--data.max_samples: {rows} is not at least 1")
+    default = PAGE_ROWS if out else TERMINAL_ROWS
+    data = [open_data(name) for name in names]
+    return ViewJob(
+        data * (sides // len(data)),
+        masks * (sides // len(masks)),
+        models * (sides // len(models)),
+        default if rows is None else rows,
+        None if out is None else _page_place(out),
+        terminal,
+    )
+
+
+def _page_place(out: str) -> Place:
+    """Where the page goes.
+
+    Raises:
+        ValueError: there is a directory, or none for it to be in.
+    """
+    found = place(out)
+    if found.is_local and os.path.isdir(found.path):
+        raise ValueError(f"--out: {out!r} is a directory; name the file")
+    if found.is_local and not os.path.isdir(os.path.dirname(found.path)):
+        raise ValueError(f"--out: there is no directory {os.path.dirname(found.path)!r}")
+    return found
+
+
+def load(job: ViewJob) -> Annotated | Pairing:
+    """Read what is to be shown.
+
+    Raises:
+        ValueError: names what is wrong with a data set or its tokenizer.
+    """
+    loaded: dict[tuple[str, str | None], Any] = {}
+    for data, model in zip(job.data, job.models, strict=True):
+        if (data.name, model) not in loaded:
+            loaded[data.name, model] = tokenizer_of(data, model)
+    sides = [
+        Side(data, loaded[data.name, model], mask)
+        for data, model, mask in zip(job.data, job.models, job.masks, strict=True)
+    ]
+    if len(sides) == 2:
+        return read_pair(sides[0], sides[1], job.max_samples)
+    return read(sides[0].data, sides[0].tokenizer, sides[0].mask, job.max_samples)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write the page, print the text, or both."""
+    job = job_of(arguments)
+    shown = load(job)
+    if job.terminal:
+        print(printable(describe(shown, marks_for_stdout())))
+    if job.out is not None:
+        size = write_page(job.out, shown)
+        rows = len(shown.responses if isinstance(shown, Annotated) else shown.pairs)
+        print(f"view: {rows} responses, {size / 1e6:.1f} MB, in {job.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    run_command("view", main, resumes=False)

@@ -1,0 +1,190 @@
+"""Annotated rows as responses to look at: each token with its characters, its weight and its counterfactuals.
+
+    data = open_data("annotated")
+    for response in read(data, tokenizer_of(data), mask="critical_mask", max_samples=1000).responses: ...
+
+What a token looks like comes from `openrlhf_cft.tokens` alone; no text is split in another way. A row whose mask is
+null is left out and counted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, fields
+from itertools import islice
+from typing import Any
+
+from openrlhf_cft import records
+from openrlhf_cft.masks.progress import Progress
+from openrlhf_cft.masks.table import AnnotatedData, Row
+from openrlhf_cft.records import ID, RESPONSE_IDS, Alternative
+from openrlhf_cft.tokens import CONTEXT, Piece, pieces, token_text
+
+ROLLOUT_TEXTS = ("text", "rollout")  # fields of an alternative that may hold the text of its rollout; the first counts
+STATED = {item.name for item in fields(Alternative)}
+
+
+@dataclass(frozen=True)
+class Counterfactual:
+    """One alternative, as text."""
+
+    alternative: Alternative
+    text: str  # what the token would add to the response
+    name: str | None  # in the vocabulary, where the text does not say it: part of a character, no character
+    rollout: str | None  # what the model went on with, where the data set holds it
+
+
+@dataclass(frozen=True)
+class Response:
+    """One row. T response tokens."""
+
+    id: str
+    question: str
+    gold: str | None  # the gold answer, where its column is known
+    answer: str | None  # that the verifier found in the response
+    verdict: str | None
+    token_ids: list[int]  # (T,)
+    names: list[str | None]  # (T,) as `Counterfactual.name`
+    pieces: list[Piece]  # (T,)
+    weights: list[float]  # (T,) >= 0
+    counterfactuals: list[list[Counterfactual]]  # (T,) lists of A; empty ones where the data set has none
+
+    @property
+    def critical(self) -> int:
+        """The number of tokens with a weight."""
+        return sum(weight > 0 for weight in self.weights)
+
+    @property
+    def text(self) -> str:
+        """The response, special tokens left out."""
+        return "".join(piece.text for piece in self.pieces if not piece.special)
+
+
+@dataclass(frozen=True)
+class Annotated:
+    """The responses of one data set, or the first of them."""
+
+    name: str  # as it was given
+    mask: str  # the column of the weights
+    fingerprint: str  # of the tokenizer that its tokens are shown with
+    metadata: dict[str, Any]  # the annotator's; empty where there is none
+    job: dict[str, Any]  # the summary of the whole annotation job; empty where it is not there
+    responses: list[Response] = field(repr=False)
+    total: int  # rows in the data set
+    without_mask: int  # rows that were read and left out because their mask is null
+
+    @property
+    def binary(self) -> bool:
+        """Whether all weights are 0 or 1."""
+        return all(weight in (0, 1) for response in self.responses for weight in response.weights)
+
+
+def read(
+    data: AnnotatedData,
+    tokenizer: Any,
+    mask: str = records.MASK,
+    max_samples: int = 1000,
+    only: Collection[str] | None = None,
+) -> Annotated:
+    """Read the first rows of a data set.
+
+    Args:
+        data: of `masks.table.open_data`.
+        tokenizer: of `masks.tokenizer.tokenizer_of`.
+        mask: the column of the weights.
+        max_samples: read at most so many rows.
+        only: of the rows with these ids; None for all.
+
+    Raises:
+        ValueError: the column is missing or holds no weights, or there is no row with any.
+    """
+    _check_column(data, mask)
+    metadata = data.metadata
+    responses, without = [], 0
+    wanted = (row for row in data.rows(data.schema.names) if only is None or row[ID] in only)
+    for row in Progress("view", min(max_samples, data.count())).over(islice(wanted, max_samples)):
+        if row[mask] is None or row[RESPONSE_IDS] is None:
+            without += 1
+        else:
+            responses.append(_response(row, tokenizer, mask, metadata))
+    if not responses:
+        raise ValueError(f"{data.name!r} has no row with weights in column {mask!r} to show")
+    fingerprint = records.tokenizer_fingerprint(tokenizer)
+    return Annotated(data.name, mask, fingerprint, metadata, _job(data), responses, data.count(), without)
+
+
+def _check_column(data: AnnotatedData, mask: str) -> None:
+    """Refuse a column that is not there, or that holds something else than weights."""
+    import pyarrow as pa
+
+    try:
+        data.require(mask)
+    except ValueError as error:
+        raise ValueError(f"--mask: {error}") from None
+    kind = data.schema.field(mask).type
+    item = kind.value_type if pa.types.is_list(kind) or pa.types.is_large_list(kind) else None
+    if item is None or not (pa.types.is_integer(item) or pa.types.is_floating(item) or pa.types.is_boolean(item)):
+        raise ValueError(f"--mask: column {mask!r} of {data.name!r} holds {kind}, and no list of numbers")
+
+
+def _response(row: Row, tokenizer: Any, mask: str, metadata: Mapping[str, Any]) -> Response:
+    identity, ids, weights = row[ID], row[RESPONSE_IDS], row[mask]
+    records.check_weights(identity, weights, ids, mask)
+    shown = pieces(tokenizer, ids)
+    names = [
+        tokenizer.convert_ids_to_tokens(token) if piece.partial or piece.special or not piece.text else None
+        for token, piece in zip(ids, shown, strict=True)
+    ]
+    stored = row.get(records.ALTERNATIVES) or [[] for _ in ids]
+    if len(stored) != len(ids):
+        raise ValueError(f"row {identity!r}: alternatives at {len(stored)} positions for {len(ids)} response tokens")
+    source = metadata.get("source") or {}
+    question = _source_text(row, source.get("input_key"), "question") or _text(row.get(records.PROMPT)) or ""
+    return Response(
+        identity,
+        question,
+        _source_text(row, source.get("label_key"), "answer"),
+        _text(row.get(records.ANSWER)),
+        _text(row.get(records.VERDICT)),
+        ids,
+        names,
+        shown,
+        [float(weight) for weight in weights],
+        [
+            [_counterfactual(tokenizer, ids[max(0, at - CONTEXT) : at], value) for value in values or []]
+            for at, values in enumerate(stored)
+        ],
+    )
+
+
+def _counterfactual(tokenizer: Any, before: list[int], value: dict[str, Any]) -> Counterfactual:
+    # A column of a later or an earlier version may have more or fewer fields than ours.
+    alternative = records.alternative_from_dict({key: item for key, item in value.items() if key in STATED})
+    text = token_text(tokenizer, before, alternative.token_id)
+    unsaid = not text or "\ufffd" in text or alternative.token_id in tokenizer.all_special_ids
+    name = tokenizer.convert_ids_to_tokens(alternative.token_id) if unsaid else None
+    rollout = next((value[key] for key in ROLLOUT_TEXTS if value.get(key) is not None), None)
+    return Counterfactual(alternative, text, name, _text(rollout))
+
+
+def _source_text(row: Mapping[str, Any], key: str | None, usual: str) -> str | None:
+    """A column of the source as text: the one that the annotator was told of, else the usual one."""
+    for name in filter(None, (key, usual)):
+        stored = f"source_{name}" if name in records.ANNOTATION_COLUMNS else name
+        if stored in row:
+            return _text(row[stored])
+    return None
+
+
+def _text(value: Any) -> str | None:
+    """A value as text; of chat messages what each says."""
+    if isinstance(value, list) and all(isinstance(message, dict) and "content" in message for message in value):
+        return "\n\n".join(str(message["content"]) for message in value)
+    return None if value is None else str(value)
+
+
+def _job(data: AnnotatedData) -> dict[str, Any]:
+    """What the annotation job said at its end, if it is still beside its data set."""
+    summary = data.place / ".annotate" / "summary.json"
+    return dict(json.loads(summary.read_text())) if data.place.is_dir() and summary.exists() else {}

@@ -1,0 +1,58 @@
+"""What a data set says of itself, in words: how its tokens were selected, and with which model and limits."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from openrlhf_cft import records
+from openrlhf_cft.view.dataset import Annotated
+
+
+def selection(data: Annotated) -> str:
+    """What it means that a token has a weight, in a sentence or two."""
+    criterion = criterion_of(data)
+    name, _, k = str(criterion).partition("-")
+    if name != "strict" or not k.isdigit():
+        origin = "" if criterion is None else f", selected by {criterion}"
+        return f"A token is marked when its weight in the column “{data.mask}” is above 0{origin}."
+    tried, none = "best other token was", "that did not lead"
+    if k != "2":
+        tried, none = f"{int(k) - 1} best other tokens were", "none of them led"
+    return (
+        f"In the place of every token of a correct response the model's {tried} tried, and the response finished "
+        f"from there. Where {none} to a correct answer, the token is critical."
+    )
+
+
+def criterion_of(data: Annotated) -> str | None:
+    """How the tokens of the mask were selected: by the annotator, or later by `masks derive`; None: unsaid."""
+    derived = data.metadata.get("derived")
+    made = derived.get(data.mask) if isinstance(derived, dict) else None
+    stated = made.get("how") if isinstance(made, dict) else None
+    if stated is None and data.mask == records.MASK:
+        stated = data.metadata.get("criterion")
+    return None if stated is None else str(stated)
+
+
+def facts(data: Annotated) -> list[tuple[str, str]]:
+    """Names and values of what is known, most wanted first."""
+    known = data.metadata
+    decoding = known.get("decoding") or {}
+    found: list[tuple[str, Any]] = [
+        ("model", known.get("model")),
+        ("criterion", criterion_of(data)),
+        ("mask", data.mask),
+        ("verifier", known.get("verifier")),
+        ("token budget", decoding.get("max_new_tokens")),
+        ("dtype", known.get("dtype")),
+        ("tokenizer", data.fingerprint),
+        ("source", (known.get("source") or {}).get("dataset")),
+        ("openrlhf_cft", (known.get("versions") or {}).get("openrlhf_cft")),
+    ]
+    return [(name, str(value)) for name, value in found if value is not None]
+
+
+def metadata_text(data: Annotated) -> str:
+    """All of the file metadata, to read."""
+    return json.dumps(data.metadata, indent=2, ensure_ascii=False) if data.metadata else ""

@@ -1,0 +1,265 @@
+"""Annotated responses as one HTML file that needs nothing else: no network, no server, no other file.
+
+    write_page(place("view.html"), [strict3])           # or two data sets, paired
+
+The file is `assets/template.html` with style, scripts and the data inlined. What a model wrote is data, never markup:
+it travels as JSON in which no `<`, `>` or `&` and no character that cannot be seen is written as itself, the scripts
+make text nodes of it, and the page's own policy forbids every script but those, and every request.
+
+The payload is arrays, to be small; `assets/data.js` is the other end of each of these functions.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib import resources
+from typing import Any
+
+from openrlhf_cft import display
+from openrlhf_cft.records import Verdict
+from openrlhf_cft.storage import Place
+from openrlhf_cft.tokens import Kind
+from openrlhf_cft.view.dataset import Annotated, Counterfactual, Response
+from openrlhf_cft.view.facts import facts, metadata_text, selection
+from openrlhf_cft.view.pairing import Pairing
+from openrlhf_cft.view.summary import Share, Summary, summarize
+
+# In this order; they share one scope.
+SCRIPTS = ("data", "text", "summary", "tokens", "card", "responses", "filters", "keys", "main")
+SPECIAL, PARTIAL = 1, 2  # flags of a token
+DIGITS = 4  # of a weight, a log-probability, a score
+NOT_TRIED = "not tried"
+VERDICTS = [NOT_TRIED, *(verdict.value for verdict in Verdict)]
+KINDS = [kind.value for kind in Kind]
+_ESCAPED = re.compile(r"[<>&\u2028\u2029\ud800-\udfff]")
+
+
+def write_page(out: Place, shown: Annotated | Pairing) -> int:
+    """Write the page, whole or not at all.
+
+    Returns:
+        Its size in bytes.
+    """
+    text = page(shown)
+    out.write_text(text)
+    return len(text.encode())
+
+
+def page(shown: Annotated | Pairing) -> str:
+    """The HTML of one data set, or of two side by side."""
+    sides = [shown] if isinstance(shown, Annotated) else [shown.left, shown.right]
+    style, script = _asset("style.css"), _script()
+    values = {
+        "POLICY": html.escape(_policy(style, script)),
+        "TITLE": html.escape(display.visible(" and ".join(side.name for side in sides))),
+        "STYLE": style,
+        "SCRIPT": script,
+        "PAYLOAD": to_json(payload(shown)),
+    }
+    # In one pass: what is inlined may hold what looks like a slot.
+    return re.sub(r"\{\{([A-Z]+)\}\}", lambda slot: values[slot[1]], _asset("template.html"))
+
+
+def to_json(value: Any) -> str:
+    """JSON that an HTML `script` element can hold, whatever text is in it, and that an editor shows as it is."""
+
+    def escaped(character: str) -> str:
+        code = ord(character)
+        units = [code] if code < 0x10000 else [0xD800 + (code - 0x10000 >> 10), 0xDC00 + (code & 0x3FF)]
+        return "".join(f"\\u{unit:04x}" for unit in units)
+
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    unseen = {character for character in set(text) if _ESCAPED.match(character) or display.hidden(character)}
+    return text.translate({ord(character): escaped(character) for character in unseen})
+
+
+def payload(shown: Annotated | Pairing) -> dict[str, Any]:
+    """All that the scripts read, as JSON.
+
+    Returns:
+        `sets` (one or two), `rows`, and what they refer to by number: `vocabulary`, `texts`, `kinds`, `verdicts`;
+        `marks` has the mark and the name of each character that cannot be seen, as far as they occur; `agreement`
+        is None for one data set.
+    """
+    packer = _Packer()
+    if isinstance(shown, Annotated):
+        sides = [shown]
+        rows = [packer.row([response], [shown], same=False) for response in shown.responses]
+    else:
+        sides = [shown.left, shown.right]
+        rows = [packer.row([pair.left, pair.right], sides, pair.same) for pair in shown.pairs]
+    found = {
+        "sets": [_set(side, responses) for side, responses in zip(sides, _shown(shown), strict=True)],
+        "agreement": None if isinstance(shown, Annotated) else _agreement(shown),
+        "kinds": KINDS,
+        "verdicts": VERDICTS,
+        "vocabulary": packer.vocabulary.items,
+        "texts": packer.texts.items,
+        "rows": rows,
+    }
+    unseen = {character for character in _characters(found) if display.hidden(character)}
+    marks = {character: [display.mark(character), display.name(character)] for character in sorted(unseen)}
+    return {**found, "marks": marks}
+
+
+class _Interned:
+    """A list in which each item occurs once."""
+
+    def __init__(self) -> None:
+        self.items: list[Any] = []
+        self._numbers: dict[Any, int] = {}
+
+    def number(self, key: Any, item: Any) -> int:
+        if key not in self._numbers:
+            self._numbers[key] = len(self.items)
+            self.items.append(item)
+        return self._numbers[key]
+
+
+class _Packer:
+    """Rows to arrays; what occurs again and again is written once."""
+
+    def __init__(self) -> None:
+        self.vocabulary = _Interned()  # [token id, text, kind, flags, name]; the last two only where there are any
+        self.texts = _Interned()  # of rollouts
+
+    def row(self, responses: Sequence[Response], sides: Sequence[Annotated], same: bool) -> list[Any]:
+        """[id, question, gold, [side ...], same]; the second side of the same tokens refers to the first one's."""
+        first = responses[0]
+        packed = [self._side(*pair) for pair in zip(responses, sides, strict=True)]
+        if same:
+            packed[1][2] = None
+        return [first.id, first.question, first.gold, packed, int(same)]
+
+    def _side(self, response: Response, data: Annotated) -> list[Any]:
+        """[answer, verdict, tokens, weights, alternatives]: weights of 0 and 1 are a string of digits."""
+        tokens = [
+            self._token(token, piece.text, KINDS.index(piece.kind.value), piece.special, piece.partial, name)
+            for token, piece, name in zip(response.token_ids, response.pieces, response.names, strict=True)
+        ]
+        weights: Any = [_rounded(weight) for weight in response.weights]
+        if data.binary:
+            weights = "".join(str(int(weight)) for weight in weights)
+        others = [[self._alternative(item) for item in found] for found in response.counterfactuals]
+        return [response.answer, response.verdict, tokens, weights, others if any(others) else None]
+
+    def _token(self, token: int, text: str, kind: int | None, special: bool, partial: bool, name: str | None) -> int:
+        flags = SPECIAL * special + PARTIAL * partial
+        item = _trimmed([token, text, kind, flags or None, name])
+        return self.vocabulary.number(tuple(item), item)
+
+    def _alternative(self, found: Counterfactual) -> list[Any]:
+        """[token, rank, logprob] of one that was not tried; else also verdict, length, truncated, score, text."""
+        item = found.alternative
+        packed: list[Any] = [
+            self._token(item.token_id, found.text, None, False, False, found.name),
+            item.rank,
+            _rounded(item.logprob),
+        ]
+        if item.skipped:
+            return packed
+        text = None if found.rollout is None else self.texts.number(found.rollout, found.rollout)
+        score = None if item.score is None else _rounded(item.score)
+        verdict = 0 if item.verdict is None else VERDICTS.index(item.verdict.value)
+        return _trimmed([*packed, verdict, item.rollout_length, int(item.truncated) or None, score, text])
+
+
+def _trimmed(item: list[Any]) -> list[Any]:
+    """Without what is None at the end."""
+    while item and item[-1] is None:
+        item = item[:-1]
+    return item
+
+
+def _rounded(value: float) -> float:
+    """A number with `DIGITS` significant digits, a whole one without a point."""
+    rounded = float(f"{value:.{DIGITS}g}")
+    return int(rounded) if rounded.is_integer() else rounded
+
+
+def _shown(shown: Annotated | Pairing) -> list[list[Response]]:
+    """The responses on the page, by data set: of two those that are in pairs."""
+    if isinstance(shown, Annotated):
+        return [shown.responses]
+    return [[pair.left for pair in shown.pairs], [pair.right for pair in shown.pairs]]
+
+
+def _set(data: Annotated, responses: list[Response]) -> dict[str, Any]:
+    return {
+        "name": data.name,
+        "mask": data.mask,
+        "binary": data.binary,
+        "largest": _rounded(max((weight for response in responses for weight in response.weights), default=0.0)),
+        "selection": selection(data),
+        "facts": facts(data),
+        "metadata": metadata_text(data),
+        "summary": _summary(summarize(responses)),
+        "total": data.total,
+        "without": data.without_mask,
+        "job": {key: data.job[key] for key in ("rows_read", "decoded_tokens", "seconds") if key in data.job},
+    }
+
+
+def _summary(found: Summary) -> dict[str, Any]:
+    return {
+        "rows": found.rows,
+        "all": _share(found.all),
+        "kinds": [_share(item) for item in found.kinds],
+        "places": [_share(item) for item in found.places],
+        "spread": found.spread,
+        "lengths": found.lengths,
+        "cost": None if found.cost is None else asdict(found.cost),
+    }
+
+
+def _share(found: Share) -> list[Any]:
+    """[label, tokens, critical tokens, mean weight]."""
+    return [found.label, found.tokens, found.critical, None if found.mean is None else _rounded(found.mean)]
+
+
+def _agreement(pairing: Pairing) -> dict[str, Any]:
+    """See `pairing.Pairing` and `masks.agreement`."""
+    return {
+        "pairs": sum(pair.same for pair in pairing.pairs),
+        "others": sum(not pair.same for pair in pairing.pairs),
+        "matched": pairing.matched,
+        "only": [pairing.only_left, pairing.only_right],
+        **pairing.agreement.figures(),
+    }
+
+
+def _characters(value: Any) -> set[str]:
+    """All characters of all strings in a JSON value."""
+    if isinstance(value, str):
+        return set(value)
+    items = value.values() if isinstance(value, dict) else value
+    return set().union(*(_characters(item) for item in items if isinstance(item, str | dict | list | tuple)))
+
+
+def _asset(name: str) -> str:
+    return resources.files("openrlhf_cft.view").joinpath("assets").joinpath(name).read_text(encoding="utf-8")
+
+
+def _script() -> str:
+    """All scripts as one, in a scope of its own."""
+    joined = "\n".join(_asset(f"{name}.js") for name in SCRIPTS)
+    assert "</script" not in joined.lower(), "it would end the element"
+    return f'(() => {{\n"use strict";\n{joined}}})();\n'
+
+
+def _policy(style: str, script: str) -> str:
+    """A Content-Security-Policy: this style and this script, and nothing from anywhere, strings as markup included."""
+
+    def source(text: str) -> str:
+        return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+    return (
+        f"default-src 'none'; script-src {source(script)}; style-src {source(style)}; base-uri 'none'; "
+        "form-action 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+    )

@@ -1,0 +1,89 @@
+"""Two data sets side by side: which rows belong together, and how far their masks agree.
+
+Rows belong together by id; where an id has several responses, those of the same tokens first. Masks are compared where
+both sides hold the same tokens of the same tokenizer, as bits: whether a token has a weight.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from typing import Any
+
+from openrlhf_cft.masks.agreement import Agreement, agreement
+from openrlhf_cft.masks.table import AnnotatedData
+from openrlhf_cft.records import ID
+from openrlhf_cft.view.dataset import Annotated, Response, read
+
+
+@dataclass(frozen=True)
+class Side:
+    """What to read."""
+
+    data: AnnotatedData
+    tokenizer: Any  # of `masks.tokenizer.tokenizer_of`
+    mask: str  # the column of the weights
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One row of both data sets."""
+
+    left: Response
+    right: Response
+    same: bool  # both have the same tokens, so their masks can be compared
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """Two data sets, matched."""
+
+    left: Annotated
+    right: Annotated
+    pairs: list[Pair]
+    matched: int  # rows of the whole data sets that have a partner
+    only_left: int  # rows of the whole data sets that the other has no partner for
+    only_right: int
+
+    @property
+    def agreement(self) -> Agreement:
+        """Of the two masks, over the pairs with the same tokens."""
+        found = (agreement(pair.left.weights, pair.right.weights) for pair in self.pairs if pair.same)
+        return sum(found, start=Agreement())
+
+
+def read_pair(left: Side, right: Side, max_samples: int) -> Pairing:
+    """Read the first rows that both data sets have.
+
+    Raises:
+        ValueError: as `dataset.read`, and where the two have no id in common.
+    """
+    ids = [Counter(row[ID] for row in side.data.rows([ID])) for side in (left, right)]
+    common = set(ids[0]) & set(ids[1])
+    if not common:
+        names = f"{left.data.name!r} and {right.data.name!r}"
+        raise ValueError(f"{names} have no row id in common, so there is nothing to show side by side")
+    first = read(left.data, left.tokenizer, left.mask, max_samples, common)
+    shown = {response.id for response in first.responses}
+    second = read(right.data, right.tokenizer, right.mask, sum(ids[1][identity] for identity in shown), shown)
+    only_left, only_right = (ids[0] - ids[1]).total(), (ids[1] - ids[0]).total()
+    return Pairing(first, second, match(first, second), (ids[0] & ids[1]).total(), only_left, only_right)
+
+
+def match(left: Annotated, right: Annotated) -> list[Pair]:
+    """The responses of both that belong together, in the order of the left ones."""
+    comparable = left.fingerprint == right.fingerprint
+    waiting: dict[str, list[Response]] = defaultdict(list)
+    for response in right.responses:
+        waiting[response.id].append(response)
+    partners: dict[int, Pair] = {}
+    for same in (True, False):  # first all that have the same tokens, so that no other takes their partner
+        for number, response in enumerate(left.responses):
+            if number in partners:
+                continue
+            for other in waiting[response.id]:
+                if not same or (comparable and other.token_ids == response.token_ids):
+                    partners[number] = Pair(response, other, same)
+                    waiting[response.id].remove(other)
+                    break
+    return [partners[number] for number in sorted(partners)]

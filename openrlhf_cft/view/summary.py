@@ -1,0 +1,99 @@
+"""What the rows of a data set say together: where the weight lies, how it is spread over rows, what it cost."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from openrlhf_cft.tokens import Kind
+from openrlhf_cft.view.dataset import Response
+
+PARTS = 10  # of a response by position, and of the share of critical tokens
+
+
+@dataclass(frozen=True)
+class Share:
+    """Some of the tokens."""
+
+    label: str
+    tokens: int
+    critical: int  # those that have a weight
+    weight: float  # the sum of all weights
+
+    @property
+    def mean(self) -> float | None:
+        """The mean weight, which is the critical share of a mask of 0 and 1; None where there are no tokens."""
+        return self.weight / self.tokens if self.tokens else None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the rows that are shown took. None of it is known where the data set has no alternatives."""
+
+    positions: int  # tokens with an alternative
+    rollouts: int  # alternatives that were tried
+    skipped: int  # not tried, because the token was decided already
+    truncated: int  # rollouts that ran out of tokens
+    decoded: int  # tokens that rollouts went on with
+    verdicts: dict[str, int]  # of the rollouts
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Of all responses that are shown."""
+
+    rows: int
+    all: Share
+    kinds: list[Share]  # those that occur, the most frequent first
+    places: list[Share]  # by position, in tenths of the response
+    spread: list[int]  # rows by their critical share: none at all, then up to 10 %, up to 20 % ...
+    lengths: tuple[int, int, int]  # the shortest, the median and the longest response, in tokens
+    cost: Cost | None
+
+
+def summarize(responses: Sequence[Response]) -> Summary:
+    """The summary of some responses; one without a token adds nothing."""
+    kinds: dict[str, list[float]] = defaultdict(list)
+    places: dict[int, list[float]] = {part: [] for part in range(PARTS)}
+    spread = [0] * (PARTS + 1)
+    for response in responses:
+        length = len(response.weights)
+        for at, (piece, weight) in enumerate(zip(response.pieces, response.weights, strict=True)):
+            kinds[piece.kind.value].append(weight)
+            places[PARTS * at // length].append(weight)
+        if length:
+            spread[-(-PARTS * response.critical // length)] += 1
+    by_kind = [_share(kind.value, kinds[kind.value]) for kind in Kind if kinds[kind.value]]
+    by_place = [_share(f"{100 * part // PARTS}–{100 * (part + 1) // PARTS} %", places[part]) for part in places]
+    lengths = sorted(len(response.weights) for response in responses) or [0]
+    return Summary(
+        rows=len(responses),
+        all=_share("all", [weight for response in responses for weight in response.weights]),
+        kinds=sorted(by_kind, key=lambda share: -share.tokens),
+        places=by_place,
+        spread=spread,
+        lengths=(lengths[0], lengths[len(lengths) // 2], lengths[-1]),
+        cost=_cost(responses),
+    )
+
+
+def _share(label: str, weights: Sequence[float]) -> Share:
+    return Share(label, len(weights), sum(weight > 0 for weight in weights), sum(weights))
+
+
+def _cost(responses: Sequence[Response]) -> Cost | None:
+    positions = [found for response in responses for found in response.counterfactuals if found]
+    if not positions:
+        return None
+    every = [item.alternative for found in positions for item in found]
+    tried = [alternative for alternative in every if not alternative.skipped]
+    verdicts = Counter(alternative.verdict.value for alternative in tried if alternative.verdict is not None)
+    return Cost(
+        positions=len(positions),
+        rollouts=len(tried),
+        skipped=len(every) - len(tried),
+        truncated=sum(alternative.truncated for alternative in tried),
+        decoded=sum(alternative.rollout_length for alternative in tried),
+        verdicts=dict(verdicts.most_common()),
+    )

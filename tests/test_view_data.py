@@ -1,0 +1,291 @@
+"""What the page and the shell show, without a browser: tokens, pairs, summary, payload, refusals."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+import random
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import view_data
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from openrlhf_cft import display, records
+from openrlhf_cft.cli import view
+from openrlhf_cft.display import BRACKETS
+from openrlhf_cft.masks.table import open_data
+from openrlhf_cft.tokens import Kind, pieces
+from openrlhf_cft.view import page, terminal
+from openrlhf_cft.view.dataset import read
+from openrlhf_cft.view.summary import summarize
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data sets: `hostile`, with texts of rollouts and a column of floats; `changed`, in which some masks differ."""
+    root = tmp_path_factory.mktemp("view")
+    made = view_data.tokenizer(root / "tokenizer")
+    rows = view_data.hostile(made)
+    stated = view_data.metadata(root / "tokenizer", made)
+    view_data.write(root / "hostile", rows, stated, texts=True)
+    view_data.write(root / "changed", view_data.changed(made, rows), stated, texts=True)
+    return root
+
+
+def load(*arguments: object) -> Any:
+    return view.load(view.job_of([*map(str, arguments), "--terminal"]))
+
+
+def test_tokens_are_those_of_the_tokenizer(folder: Path) -> None:
+    shown = load(folder / "hostile")
+    made = view_data.FAMILIES["byte_level"]()
+    stored = list(records.read_rows(folder / "hostile"))
+    assert len(shown.responses) == len(stored) == shown.total
+    for response, row in zip(shown.responses, stored, strict=True):
+        assert response.text == row["response"]
+        assert response.pieces == pieces(made, row["response_token_ids"])
+        assert response.weights == row["critical_mask"]
+        assert response.question == row["question"] and response.gold == row["gold"]
+        kept = [[item.alternative for item in found] for found in response.counterfactuals]
+        fields = records.Alternative.__dataclass_fields__
+        assert [[{k: v for k, v in a.items() if k in fields} for a in found] for found in row["alternatives"]] == [
+            [records.alternative_to_dict(item) for item in found] for found in kept
+        ]
+
+
+def unpacked(side: list[Any], first: list[int], payload: dict[str, Any]) -> dict[str, Any]:
+    """A packed response, read back in the slowest and plainest way."""
+    answer, verdict, tokens, weights, alternatives = side
+    vocabulary = payload["vocabulary"]
+    found = []
+    for position in alternatives or []:
+        found.append([])
+        for packed in position:
+            token, rank, logprob, verdict_number, length, truncated, score, text = packed + [None] * (8 - len(packed))
+            skipped = verdict_number is None
+            found[-1].append(
+                {
+                    "token_id": vocabulary[token][0],
+                    "rank": rank,
+                    "logprob": logprob,
+                    "verdict": None if skipped else payload["verdicts"][verdict_number],
+                    "rollout_length": length or 0,
+                    "truncated": bool(truncated),
+                    "skipped": skipped,
+                    "score": score,
+                    "text": None if text is None else payload["texts"][text],
+                }
+            )
+    return {
+        "answer": answer,
+        "verdict": verdict,
+        "ids": [vocabulary[token][0] for token in tokens or first],
+        "text": "".join(item[1] for item in (vocabulary[t] for t in tokens or first) if not (item + [0] * 4)[3] & 1),
+        "weights": [float(weight) for weight in weights],
+        "alternatives": found,
+    }
+
+
+@pytest.mark.parametrize("mask", ["critical_mask", "weights"])
+def test_the_payload_holds_every_row_and_loses_only_digits(folder: Path, mask: str) -> None:
+    found = json.loads(page.to_json(page.payload(load(folder / "hostile", "--mask", mask))))
+    for packed, row in zip(found["rows"], records.read_rows(folder / "hostile"), strict=True):
+        identity, question, gold, [side], _ = packed
+        back = unpacked(side, side[2], found)
+        assert (identity, question, gold) == (row["id"], row["question"], row["gold"])
+        assert back["ids"] == row["response_token_ids"] and back["text"] == row["response"]
+        assert back["weights"] == pytest.approx(row[mask], rel=1e-3)
+        for stored, shown in zip(row["alternatives"], back["alternatives"], strict=True):
+            for expected, other in zip(stored, shown, strict=True):
+                logprob = other.pop("logprob")
+                assert math.exp(logprob) == pytest.approx(math.exp(expected.pop("logprob")), rel=5e-3)
+                assert other == expected
+
+
+@settings(max_examples=300, deadline=None)
+@given(text=st.text(st.one_of(st.characters(), st.sampled_from("<>&\u2028\u202e\x00\u200b/!-")), max_size=20))
+def test_json_that_no_text_can_leave(text: str) -> None:
+    made = page.to_json({"text": [text], text: 1})
+    assert json.loads(made) == {"text": [text], text: 1}
+    assert not set("<>&\u2028\u2029") & set(made)
+    assert not any(display.hidden(character) for character in made)
+
+
+@settings(max_examples=300, deadline=None)
+@given(text=st.text(max_size=30))
+def test_visible_text_has_nothing_hidden(text: str) -> None:
+    shown = display.visible(text)
+    assert not any(map(display.hidden, shown))
+    assert "\x1b" not in shown
+    assert display.visible(shown) == shown
+
+
+MARKS = {
+    "\x00": "␀",
+    "\r": "␍",
+    "\x1b": "␛",
+    "\x7f": "␡",
+    "\x85": "⟨U+0085⟩",
+    "\u200d": "⟨U+200D⟩",
+    "\u202e": "⟨U+202E⟩",
+    "\u3164": "⟨U+3164⟩",
+    "\ufeff": "⟨U+FEFF⟩",
+    "\uffff": "⟨U+FFFF⟩",
+    "\U000e0041": "⟨U+E0041⟩",
+}
+
+
+@pytest.mark.parametrize(("character", "mark"), MARKS.items())
+def test_hidden_characters_have_marks(character: str, mark: str) -> None:
+    assert display.hidden(character) and display.mark(character) == mark
+
+
+def test_what_can_be_seen_is_left_alone() -> None:
+    text = "Zwölf\n\tÄpfel, 数学, é, א, 🎉, \xa0½"
+    assert display.visible(text) == text
+
+
+def test_the_page_holds_its_parts_once_and_its_policy_fits_them(folder: Path) -> None:
+    text = page.page(load(folder / "hostile"))
+    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', text)
+    assert policy is not None
+    for tag, source in (("style", "style-src"), ("script", "script-src")):
+        (inline,) = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(inline.encode()).digest()).decode()
+        assert f"{source} &#x27;sha256-{digest}&#x27;" in policy[1]
+    assert "default-src &#x27;none&#x27;" in policy[1]
+    assert not re.search(r"(src|href)=[\"']?(https?:)?//", text)
+    (data,) = re.findall(r'<script type="application/json" id="payload">(.*?)</script>', text, re.DOTALL)
+    assert len(json.loads(data)["rows"]) == len(view_data.HOSTILE)  # `{{PAYLOAD}}` in a response is no slot
+
+
+def test_the_summary_counts_what_a_plain_loop_counts(folder: Path) -> None:
+    responses = load(folder / "hostile").responses
+    found = summarize(responses)
+    tokens = [
+        (piece.kind, 10 * at // len(response.pieces), weight)
+        for response in responses
+        for at, (piece, weight) in enumerate(zip(response.pieces, response.weights, strict=True))
+    ]
+    assert (found.all.tokens, found.all.critical) == (len(tokens), sum(w > 0 for *_, w in tokens))
+    for kind in Kind:
+        (share,) = [item for item in found.kinds if item.label == kind.value]
+        assert (share.tokens, share.critical) == (
+            sum(k is kind for k, *_ in tokens),
+            sum(k is kind and w > 0 for k, _, w in tokens),
+        )
+    for part, share in enumerate(found.places):
+        assert share.tokens == sum(p == part for _, p, _ in tokens)
+        assert share.weight == sum(w for _, p, w in tokens if p == part)
+    assert sum(found.spread) == len(responses)
+    assert found.spread[0] == sum(response.critical == 0 for response in responses)
+    stored = [a for row in records.read_rows(folder / "hostile") for p in row["alternatives"] for a in p]
+    assert found.cost is not None
+    assert found.cost.rollouts == sum(not a["skipped"] for a in stored)
+    assert found.cost.skipped == sum(a["skipped"] for a in stored)
+    assert found.cost.decoded == sum(a["rollout_length"] for a in stored)
+    assert sum(found.cost.verdicts.values()) == found.cost.rollouts
+
+
+def test_two_data_sets_are_matched_by_id_and_tokens(folder: Path) -> None:
+    found = load(folder / "hostile", folder / "changed")
+    stored = {row["id"]: row for row in records.read_rows(folder / "changed")}
+    assert [pair.left.id for pair in found.pairs] == [name for name in view_data.HOSTILE if name in stored]
+    assert (found.matched, found.only_left, found.only_right) == (9, 1, 1)
+    part = load(folder / "hostile", folder / "changed", "--data.max_samples", 3)
+    assert len(part.pairs) == 3 and "the first 3 of 9 matched rows" in terminal.describe(part, BRACKETS)
+    assert [pair.left.id for pair in found.pairs if not pair.same] == ["slots"]
+    bits = [
+        (a > 0, b > 0)
+        for pair in found.pairs
+        if pair.same
+        for a, b in zip(pair.left.weights, stored[pair.left.id]["critical_mask"], strict=True)
+    ]
+    agreement = found.agreement
+    assert agreement.tokens == len(bits)
+    assert agreement.share == sum(a == b for a, b in bits) / len(bits)
+    packed = page.payload(found)
+    assert packed["agreement"]["others"] == 1 and packed["agreement"]["only"] == [1, 1]
+    again = unpacked(packed["rows"][0][3][1], packed["rows"][0][3][0][2], packed)
+    assert again["weights"] == stored["script"]["critical_mask"]
+
+
+def test_an_id_of_several_responses_takes_those_of_the_same_tokens_first(tmp_path: Path) -> None:
+    made = view_data.tokenizer(tmp_path / "tokenizer")
+    stated = view_data.metadata(tmp_path / "tokenizer", made)
+    rng = random.Random(0)
+    a, b, c = (view_data.row(made, "x", text, rng) for text in ("one", "two", "three"))
+    view_data.write(tmp_path / "left", [a, b], stated)
+    view_data.write(tmp_path / "right", [c, b, a], stated)
+    found = load(tmp_path / "left", tmp_path / "right")
+    assert [(pair.left.text, pair.right.text, pair.same) for pair in found.pairs] == [
+        ("one", "one", True),
+        ("two", "two", True),
+    ]
+    assert (found.only_left, found.only_right) == (0, 1)
+
+
+def test_the_terminal_shows_marks_and_obeys_nothing(folder: Path) -> None:
+    shown = load(folder / "hostile")
+    text = terminal.describe(shown, BRACKETS)
+    assert "\x1b" not in text and "\u202e" not in text and "\x00" not in text
+    assert "<script>" in text.replace("⟦", "").replace("⟧", "")
+    coloured = terminal.describe(shown, display.COLOUR)
+    assert re.sub("\x1b\\[(1;31|0)m", "", coloured) == re.sub("[⟦⟧]", "", text)
+    first = shown.responses[0]
+    line = next(
+        line for line in text.splitlines() if line.strip().replace("⟦", "").replace("⟧", "") == first.text + "</s>"
+    )
+    marked = re.findall("⟦(.*?)⟧", line)
+    runs = "".join(p.text if w else "\n" for p, w in zip(first.pieces, first.weights, strict=True))
+    assert marked == [run for run in runs.split("\n") if run]
+
+
+@pytest.mark.parametrize("side", [1, 2])
+def test_weights_are_said_in_the_terminal(folder: Path, side: int) -> None:
+    text = terminal.describe(load(*[folder / "hostile"] * side, "--mask", "weights"), BRACKETS)
+    assert re.search(r"⟦[^⟧]+\|\d", text)
+    if side == 2:
+        assert "100.0% of" in text and "kappa 1.000" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["{hostile}"], "--out FILE.html or --terminal"),
+        (["{hostile}", "--terminal", "--mask", "none"], "--mask: .*no column 'none'"),
+        (["{hostile}", "--terminal", "--mask", "question"], "--mask: column 'question' of .* holds string"),
+        (["{hostile}", "--terminal", "--mask", "prompt_token_ids"], "2 weights for .* response tokens"),
+        (["{hostile}", "--terminal", "--data.max_samples", "0"], "--data.max_samples: 0 is not at least 1"),
+        (["{hostile}", "--out", "{hostile}"], "--out: .* is a directory"),
+        (["{hostile}", "--out", "/no/such/place.html"], "--out: there is no directory '/no/such'"),
+        (["{hostile}", "{hostile}", "{hostile}", "--terminal"], "data sets: .* is too much"),
+        (["/no/such", "--terminal"], "no Parquet file at '/no/such'"),
+        (["{hostile}", "--terminal", "--model.model_name_or_path", "/no/such"], "--model.model_name_or_path: no tok"),
+        (["{hostile}", "--terminal", "--model.model_name_or_path", "{other}"], "is not the one that .* was annotated"),
+    ],
+)
+def test_bad_input_is_one_sentence(folder: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
+    view_data.FAMILIES["unigram"]().save_pretrained(tmp_path)
+    given = [argument.format(hostile=folder / "hostile", other=tmp_path) for argument in arguments]
+    with pytest.raises(ValueError, match=message) as raised:
+        view.main(given)
+    assert "\n" not in str(raised.value)
+
+
+def test_rows_without_a_mask_are_counted_and_the_rest_is_said(folder: Path, tmp_path: Path) -> None:
+    made = view_data.FAMILIES["byte_level"]()
+    rows = view_data.hostile(made)
+    rows[1]["critical_mask"] = None
+    path = view_data.write(tmp_path / "partly", rows, view_data.metadata(folder / "tokenizer", made), texts=True)
+    data = open_data(path)
+    found = read(data, made, max_samples=4)
+    assert (len(found.responses), found.without_mask, found.total) == (3, 1, len(rows))
+    text = terminal.describe(found, BRACKETS)
+    assert "left out: 1 rows without a mask" in text and f"the first 4 of {len(rows)} rows" in text
