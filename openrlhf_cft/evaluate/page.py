@@ -1,11 +1,13 @@
 """An evaluation as one HTML page that opens from disk: tables, plots inside it, and what the checkpoints said.
 
-Template and style are `page.html` and `page.css`, beside this file. Whatever a model wrote is escaped text.
+Template and style are `page.html` and `page.css`, beside this file. Whatever a model wrote is escaped text, and
+control characters, which could turn the text around them, are shown by their numbers.
 """
 
 from __future__ import annotations
 
 import base64
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +17,10 @@ from typing import Any
 from openrlhf_cft.evaluate import table
 from openrlhf_cft.evaluate.majority import normalised
 from openrlhf_cft.evaluate.samples import Question, Response
+
+SHOWN_CHARS = 4_000  # of a text; all of it is in the samples
+# All but tab and line feed; marks of direction among them.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,12 @@ def _answers(samples: Sequence[Response]) -> list[tuple[str, int, bool]]:
     return [(words[key][0], count, words[key][1]) for key, count in counts.most_common()]
 
 
+def visible(text: str) -> str:
+    """A text to be shown: its beginning, control characters as `⟨U+202E⟩`."""
+    cut = "" if len(text) <= SHOWN_CHARS else f" … ({len(text) - SHOWN_CHARS} more characters)"
+    return _CONTROL.sub(lambda match: f"⟨U+{ord(match.group()):04X}⟩", text[:SHOWN_CHARS]) + cut
+
+
 def render(
     found: Mapping[str, Any], plots: Mapping[str, Mapping[str, bytes]], examples: Mapping[str, Sequence[Example]]
 ) -> str:
@@ -75,6 +87,7 @@ def render(
     environment = jinja2.Environment(
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
+    environment.filters["visible"] = visible
     inside = {
         dataset: {title: base64.b64encode(png).decode() for title, png in of.items()} for dataset, of in plots.items()
     }

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from openrlhf_cft.evaluate.entropy import KINDS
 from openrlhf_cft.evaluate.metrics import ENTROPY
-from openrlhf_cft.evaluate.table import sampling
+from openrlhf_cft.evaluate.table import sampling, span
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,7 +42,8 @@ def passes(found: Mapping[str, Any], dataset: str) -> bytes | None:
         panel.set(xlabel="k, samples", title=f"{kind.capitalize()}k on {dataset}", ylim=(0, None))
     panels[0].set_ylabel("share of questions solved")
     settings = sampling(found["settings"], max(result["samples_per_question"] for result in results.values()))
-    return _finish(figure, panels, f"{_questions(results)} questions, {settings}; bands: 95 % of resampled questions")
+    questions = span([result["questions"] for result in results.values()])
+    return _finish(figure, panels, f"{questions} questions, {settings}; bands: 95 % of resampled questions")
 
 
 def entropies(found: Mapping[str, Any], dataset: str) -> bytes | None:
@@ -60,8 +61,8 @@ def entropies(found: Mapping[str, Any], dataset: str) -> bytes | None:
     panel.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     panel.set(xlabel="position in the response, tokens", ylabel="entropy, nats a token", ylim=(0, None))
     panel.set_title(f"Entropy by position on {dataset}")
-    count = " and ".join({f"{result['entropy_positions']}" for result in results.values()})
-    return _finish(figure, [panel], f"exact, at {count} positions of sampled responses; bands: 95 %")
+    positions = span([result["entropy_positions"] for result in results.values()])
+    return _finish(figure, [panel], f"exact, at {positions} positions of sampled responses; bands: 95 %")
 
 
 def kinds(found: Mapping[str, Any]) -> bytes | None:
@@ -80,7 +81,8 @@ def kinds(found: Mapping[str, Any]) -> bytes | None:
                     label = name if group == 0 else None
                     panel.bar(place, point["value"], 0.75 / count, color=_colour(at), label=label, yerr=_error(point))
         panel.set_xticks(range(len(KINDS)), [f"{kind} tokens" for kind in KINDS])
-        panel.set(title=title, ylabel="nats a token")
+        panel.set_title(title)
+    panels[0].set_ylabel("nats a token")
     return _finish(figure, panels, f"{annotated['responses']} annotated responses; bars: 95 % of resampled responses")
 
 
@@ -93,17 +95,13 @@ def _at(result: Mapping[str, Any], kind: str) -> list[tuple[int, Mapping[str, An
     return sorted(found.items())
 
 
-def _questions(results: Mapping[str, Any]) -> str:
-    return " and ".join(sorted({str(result["questions"]) for result in results.values()}, key=int))
-
-
 def _panels(count: int) -> tuple[Figure, Sequence[Axes]]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Canvas
 
     figure = Canvas(figsize=(5.2 * count + 1.2 * (count == 1), 3.9), layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, list(figure.subplots(1, count, squeeze=False)[0])
+    return figure, list(figure.subplots(1, count, squeeze=False, sharey=True)[0])
 
 
 def _colour(at: int) -> str:
@@ -130,7 +128,9 @@ def _finish(figure: Figure, panels: Sequence[Axes], note: str) -> bytes:
     for panel in panels:
         panel.grid(alpha=0.25)
         panel.spines[["top", "right"]].set_visible(False)
-    panels[0].legend(frameon=False, fontsize=9)
+    figure.legend(
+        *panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False, fontsize=9
+    )
     figure.supxlabel(note, fontsize=8, color="#555555")
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=DPI)

@@ -12,7 +12,6 @@ from openrlhf_cft.records import ID, PROMPT
 from openrlhf_cft.storage import Place
 
 EXAMPLES = 10  # questions that the page shows, of each data set
-SHOWN_CHARS = 4_000  # of a response on the page; all of it is in the samples
 
 
 def write_report(output_dir: Place, found: Mapping[str, Any], prompts: Mapping[tuple[str, str], Place]) -> None:

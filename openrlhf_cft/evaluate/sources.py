@@ -32,7 +32,12 @@ class DataSet:
 
     def record(self) -> dict[str, Any]:
         """What the report says of it."""
-        return {"dataset": hidden(self.source.dataset), "rows": len(self.rows), **self.origin, **self.verifier.record()}
+        return {
+            "dataset": hidden(self.source.dataset),
+            "rows": len(self.rows),
+            **self.origin,
+            **self.verifier.record(),
+        }
 
 
 def load_data_sets(

@@ -50,13 +50,18 @@ def tables(found: Mapping[str, Any]) -> str:
 
 
 def heading(found: Mapping[str, Any], dataset: str) -> str:
+    """`test: 48 questions, 8 samples each at temperature 1; entropy at 2048 positions`."""
+    return f"{dataset}: {about(found, dataset)}"
+
+
+def about(found: Mapping[str, Any], dataset: str) -> str:
     """What the figures of a data set are of."""
     results = found["results"][dataset]
     one = next(iter(results.values()))
-    text = f"{dataset}: {_counts(results)}, {sampling(found['settings'], one['samples_per_question'])}"
+    text = f"{_counts(results)}, {sampling(found['settings'], one['samples_per_question'])}"
     if one["entropy_positions"]:
         positions = [result["entropy_positions"] for result in results.values()]
-        text += f"; entropy at {_span(positions)} positions"
+        text += f"; entropy at {span(positions)} positions"
     return text
 
 
@@ -70,14 +75,15 @@ def sampling(settings: Mapping[str, Any], samples: int) -> str:
 
 def _counts(results: Mapping[str, Any]) -> str:
     """How many questions, and what was left out."""
-    text = f"{_span([result['questions'] for result in results.values()])} questions"
+    text = f"{span([result['questions'] for result in results.values()])} questions"
     for key, words in (("too_long", "too long for the model"), ("failed", "not finished")):
         if any(result[key] for result in results.values()):
-            text += f" ({_span([result[key] for result in results.values()])} {words})"
+            text += f" ({span([result[key] for result in results.values()])} {words})"
     return text
 
 
-def _span(numbers: Sequence[int]) -> str:
+def span(numbers: Sequence[int]) -> str:
+    """`48`, or `40 to 48` where they differ."""
     low, high = min(numbers), max(numbers)
     return str(low) if low == high else f"{low} to {high}"
 
@@ -154,7 +160,7 @@ def excludes_zero(figure: Mapping[str, Any]) -> bool:
 def number(value: float, name: str, sign: str = "") -> str:
     """Three decimals; lengths one, and distinct answers two."""
     digits = 1 if name.endswith("_length") else 2 if name == "distinct_answers" else 3
-    return f"{value:{sign}.{digits}f}"
+    return f"{round(value, digits) + 0.0:{sign}.{digits}f}"  # no minus before a zero
 
 
 def probability(p: float | None) -> str:
