@@ -211,7 +211,7 @@ def test_annotated_again_it_says_how_many_bits_changed(annotated: Path, model: P
 def test_a_model_trains_on_it_and_is_evaluated(annotated: Path, model: Path, questions: Path, tmp_path: Path) -> None:
     flags = ["--critical_mask", "--model.model_name_or_path", str(model), "--data.dataset", str(annotated)]
     flags += ["--data.max_len", "256", "--train.batch_size", "8", "--train.micro_batch_size", "4"]
-    flags += ["--train.max_epochs", "1", "--ds.attn_implementation", "sdpa", "--adam.lr", "1e-5"]
+    flags += ["--train.max_epochs", "1", "--ds.attn_implementation", "sdpa", "--adam.lr", "1e-4"]
     flags += ["--ckpt.output_dir", str(tmp_path / "cft")]
     trained = launch(["--module", "openrlhf_cft.cli.train_sft", *flags], timeout=900)
     assert trained.returncode == 0, tail(trained)

@@ -11,6 +11,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -20,6 +21,7 @@ from openrlhf_cft.annotate.engine_actor import PAYLOAD, STATUS
 from openrlhf_cft.annotate.outcomes import Outcomes
 from openrlhf_cft.annotate.source import NUMBER
 from openrlhf_cft.cli.evaluate import job_of
+from openrlhf_cft.evaluate.forward import Scored, Sequence
 from openrlhf_cft.evaluate.job import evaluate
 from openrlhf_cft.evaluate.samples import EVALUATED, TOO_LONG, Response, read_questions, to_payload
 from openrlhf_cft.evaluate.table import tables
@@ -180,6 +182,14 @@ def test_everything_that_is_reported(
 def test_what_is_done_is_not_done_again(
     models: dict[str, Path], pipeline: ScriptedPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    scored: list[str] = []
+
+    def score(model: str, asked: list[Sequence], name: str) -> list[Scored]:
+        scored.append(Path(model).name)
+        zeros = [np.zeros(len(sequence.response_ids), np.float32) for sequence in asked]
+        return [Scored(zero, zero) for zero in zeros]
+
+    monkeypatch.setattr("openrlhf_cft.evaluate.positions.score", score)
     two = {name: models[name] for name in ("base", "sft")}
     out, data = tmp_path / "out", str(questions(tmp_path / "test.jsonl"))
     pipeline.interrupt_after = 1
@@ -188,25 +198,19 @@ def test_what_is_done_is_not_done_again(
     pipeline.interrupt_after = None
     first = evaluate(job_of(arguments(two, data, out)))
     assert pipeline.calls == [("test/base", QUESTIONS), ("test/sft", QUESTIONS)], "base was sampled twice"
-    scored: list[str] = []
-    monkeypatch.setattr("openrlhf_cft.evaluate.positions.score", lambda model, *_: scored.append(model))
     again = evaluate(job_of(arguments(two, data, out)))
-    assert not scored and len(pipeline.calls) == 2
-    for result in first["results"]["test"].values():
-        result.pop("seconds")
-    for result in again["results"]["test"].values():
+    assert len(pipeline.calls) == 2 and scored == ["base", "sft"]
+    for result in [*first["results"]["test"].values(), *again["results"]["test"].values()]:
         result.pop("seconds")
     assert again == first
-    monkeypatch.undo()
-    monkeypatch.setattr("openrlhf_cft.annotate.workdir.run", pipeline)
     more = f"{data},{questions(tmp_path / 'other.jsonl', 5)}"
-    flags = arguments(models, more, out, "--eval.entropy_positions", "0")
-    found = evaluate(job_of(flags))
+    found = evaluate(job_of(arguments(models, more, out)))
     assert pipeline.calls[2:] == [("other/base", 5), ("other/sft", 5), ("test/cft", QUESTIONS), ("other/cft", 5)]
-    assert "entropy" not in found["results"]["test"]["base"]["figures"]
-    assert (
-        found["results"]["test"]["base"]["figures"]["pass@4"] == first["results"]["test"]["base"]["figures"]["pass@4"]
-    )
+    assert scored == ["base", "sft", "base", "sft", "cft"]
+    base = [report["results"]["test"]["base"]["figures"] for report in (first, found)]
+    assert base[0] == base[1]
+    none = evaluate(job_of(arguments(models, more, out, "--eval.entropy_positions", "0")))
+    assert len(scored) == 5 and "entropy" not in none["results"]["test"]["base"]["figures"]
     with pytest.raises(ValueError, match=r"holds another run \(sampling was .*0\.6"):
         evaluate(job_of(arguments(models, data, out, "--eval.temperature", "0.6")))
 

@@ -18,6 +18,7 @@ from openrlhf_cft.cli.flags import (
     verifier_flags,
     verifier_settings,
 )
+from openrlhf_cft.evaluate.benchmarks import BENCHMARKS
 from openrlhf_cft.evaluate.job import EvaluateJob, evaluate
 from openrlhf_cft.evaluate.majority import MAX_SAMPLES
 from openrlhf_cft.evaluate.table import tables
@@ -26,7 +27,8 @@ from openrlhf_cft.evaluate.worker import EvaluateSettings
 
 def parser() -> argparse.ArgumentParser:
     """All flags of the command."""
-    flags = argparse.ArgumentParser(prog="evaluate", description=__doc__, allow_abbrev=False)
+    known = f"benchmarks, as --data.dataset: {', '.join(BENCHMARKS)}"
+    flags = argparse.ArgumentParser(prog="evaluate", description=__doc__, epilog=known, allow_abbrev=False)
     flags.add_argument(
         "--compare", nargs="+", required=True, metavar="NAME=CHECKPOINT", help="base=... sft=... cft=..."
     )

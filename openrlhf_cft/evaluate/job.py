@@ -25,7 +25,7 @@ from openrlhf_cft.evaluate.sources import DataSet, load_data_sets
 from openrlhf_cft.evaluate.summary import Result, summarize, summarize_annotated
 from openrlhf_cft.evaluate.worker import EvaluateSettings, EvaluateWorkerFactory
 from openrlhf_cft.records import tokenizer_fingerprint
-from openrlhf_cft.storage import Place
+from openrlhf_cft.storage import Place, hidden
 from openrlhf_cft.verify.settings import VerifierSettings
 
 STATE = ".evaluate"
@@ -98,7 +98,7 @@ def evaluate(job: EvaluateJob) -> dict[str, Any]:
     found = summarize(results, job.settings.seed)
     if annotated is not None:
         about = summarize_annotated(annotated.weights, critical, job.settings.seed)
-        found["annotated"] = {"path": annotated.path, **about}
+        found["annotated"] = {"path": hidden(annotated.path), **about}
     found |= _about(job, sets)
     write_json(job.output_dir / "metrics.json", found)
     write_report(job.output_dir, found, {(pair.data.name, pair.checkpoint): pair.work.prompts for pair in pairs})

@@ -91,6 +91,7 @@ def question_ratios(question: Question, samples: int, pure: bool) -> dict[str, R
     if samples:
         found |= _at_k(drawn, samples)
         tokens = sum(sample.length for sample in drawn)
+        found[ENTROPY] = (0, 0)  # its place; `summary.with_entropy` has what was measured
         found[ESTIMATE if pure else NLL] = (-sum(sample.logprob for sample in drawn), tokens)
         found["distinct_answers"] = (distinct_answers([sample.answer for sample in drawn]), 1)
         for n in range(1, LARGEST_N + 1):

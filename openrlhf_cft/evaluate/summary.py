@@ -21,7 +21,7 @@ import numpy as np
 from openrlhf_cft.evaluate.entropy import Key, by_kind, by_position, of_questions
 from openrlhf_cft.evaluate.forward import Scored
 from openrlhf_cft.evaluate.intervals import Figure, differences, figures, mcnemar
-from openrlhf_cft.evaluate.metrics import ENTROPY, ESTIMATE, NLL, Measured
+from openrlhf_cft.evaluate.metrics import ENTROPY, Measured
 from openrlhf_cft.evaluate.samples import EVALUATED, TOO_LONG
 
 
@@ -36,14 +36,9 @@ class Result:
 
 
 def with_entropy(result: Result) -> Measured:
-    """The figures of a result, the exact entropy before its estimate."""
-    found = dict(result.measured.ratios)
-    after = {name: found.pop(name) for name in list(found) if name in (ESTIMATE, NLL)}
-    names = list(found)
-    at = next((i for i, name in enumerate(names) if name.startswith("distinct")), len(names))
-    exact = {ENTROPY: of_questions(result.measured.ids, result.scored)} if result.scored else {}
-    ordered = {name: found[name] for name in names[:at]} | exact | after | {name: found[name] for name in names[at:]}
-    return replace(result.measured, ratios=ordered)
+    """The figures of a result, with the exact entropy."""
+    entropy = {ENTROPY: of_questions(result.measured.ids, result.scored)} if result.scored else {}
+    return replace(result.measured, ratios={**result.measured.ratios, **entropy})
 
 
 def summarize(results: Mapping[str, Mapping[str, Result]], seed: int) -> dict[str, Any]:

@@ -62,7 +62,14 @@ def about(found: Mapping[str, Any], dataset: str) -> str:
     if one["entropy_positions"]:
         positions = [result["entropy_positions"] for result in results.values()]
         text += f"; entropy at {span(positions)} positions"
+        if not is_pure(found["settings"]):
+            text += ", of the model at temperature 1"
     return text
+
+
+def is_pure(settings: Mapping[str, Any]) -> bool:
+    """Whether samples are drawn from the model's own distribution."""
+    return bool(settings["temperature"] == 1 and settings["top_p"] == 1)
 
 
 def sampling(settings: Mapping[str, Any], samples: int) -> str:
