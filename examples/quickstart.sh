@@ -38,9 +38,10 @@ train() { # NAME [FLAG...]: stock OpenRLHF flags
 train sft
 train cft --critical_mask
 
-step "5/6 evaluate on the held-out questions"
+step "5/6 evaluate on the held-out questions; entropy on critical and other tokens of the annotated responses"
 python -m openrlhf_cft.cli.evaluate --compare base="$MODEL" sft="$RUN/sft" cft="$RUN/cft" --data.dataset "$TEST" \
-  "${QUESTIONS[@]}" --vllm.num_engines "${GPUS:-1}" --eval.n_samples 8 --eval.max_new_tokens "$LENGTH" --ckpt.output_dir "$RUN/evaluation"
+  "${QUESTIONS[@]}" --vllm.num_engines "${GPUS:-1}" --eval.n_samples 8 --eval.max_new_tokens "$LENGTH" \
+  --eval.annotated "$RUN/annotated" --ckpt.output_dir "$RUN/evaluation"
 
 step "6/6 report"
 python examples/report.py --run_dir "$RUN" --seconds "$SECONDS"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from openrlhf_cft.annotate.workdir import versions, write_json
-from openrlhf_cft.evaluate.job import table
+from openrlhf_cft.evaluate.table import tables
 from openrlhf_cft.records import ANNOTATION_COLUMNS, MASK, RESPONSE_IDS, read_rows
 from openrlhf_cft.storage import place
 
@@ -40,7 +40,7 @@ def main() -> None:
     from transformers import AutoTokenizer
 
     summary = json.loads((args.run_dir / "annotated/.annotate/summary.json").read_text())
-    checkpoints = json.loads((args.run_dir / "evaluation/metrics.json").read_text())["checkpoints"]
+    evaluation = json.loads((args.run_dir / "evaluation/metrics.json").read_text())
     tokenizer = AutoTokenizer.from_pretrained(summary["config"]["model"])
     colour = sys.stdout.isatty()
     print(f"Responses of the model, critical tokens {'red' if colour else 'in brackets'}:")
@@ -50,11 +50,12 @@ def main() -> None:
     rows = f"{summary['annotated']} of {summary['rows_read']} rows, {summary['positions']} positions"
     cost = f"{summary['rollouts']} rollouts, {summary['seconds']:.0f} s"
     print(f"\nannotation: {rows}, {summary['critical_share']:.1%} critical, {cost}\n")
-    print(table(checkpoints))
-    print("(mean_entropy: nats a token at temperature 1; one seed and few questions: no evidence, only a first look)")
-    report = {"annotation": summary, "checkpoints": checkpoints, "seconds": args.seconds, "versions": versions()}
+    print(tables(evaluation))
+    print("\n(one seed and few questions: no evidence, only a first look)")
+    report = {"annotation": summary, "evaluation": evaluation, "seconds": args.seconds, "versions": versions()}
     write_json(place(args.run_dir / "report.json"), report)
     print(f"\nall of it is in {args.run_dir}: annotated/ sft/ cft/ evaluation/ tensorboard/ report.json")
+    print(f"the evaluation, with plots and responses, to look at: {args.run_dir}/evaluation/report.html")
 
 
 if __name__ == "__main__":

@@ -80,9 +80,13 @@ class Place:
 
     def write_text(self, text: str) -> None:
         """Write a text file so that it is whole or absent, whatever happens meanwhile."""
+        self.write_bytes(text.encode())
+
+    def write_bytes(self, content: bytes) -> None:
+        """As `write_text`, of any file."""
         partial = self.partial()
         with self.filesystem.open_output_stream(partial.path) as stream:
-            stream.write(text.encode())
+            stream.write(content)
         partial.move(self)
 
     def partial(self) -> Place:

@@ -216,18 +216,45 @@ def test_every_verb_of_masks(annotated: Path, model: Path, tmp_path: Path) -> No
 def test_a_model_trains_on_it_and_is_evaluated(annotated: Path, model: Path, questions: Path, tmp_path: Path) -> None:
     flags = ["--critical_mask", "--model.model_name_or_path", str(model), "--data.dataset", str(annotated)]
     flags += ["--data.max_len", "256", "--train.batch_size", "8", "--train.micro_batch_size", "4"]
-    flags += ["--train.max_epochs", "1", "--ds.attn_implementation", "sdpa", "--adam.lr", "1e-5"]
+    flags += ["--train.max_epochs", "1", "--ds.attn_implementation", "sdpa", "--adam.lr", "1e-4"]
     flags += ["--ckpt.output_dir", str(tmp_path / "cft")]
     trained = launch(["--module", "openrlhf_cft.cli.train_sft", *flags], timeout=900)
     assert trained.returncode == 0, tail(trained)
-    command = ["-m", "openrlhf_cft.cli.evaluate", "--compare", f"cft={tmp_path / 'cft'}", *FLAGS]
+    evaluate_three({"base": model, "twin": model, "cft": tmp_path / "cft"}, questions, annotated, tmp_path / "out")
+
+
+def evaluate_three(checkpoints: dict[str, Path], questions: Path, annotated: Path, out: Path) -> None:
+    """The base model, the same once more, and what was trained."""
+    command = ["-m", "openrlhf_cft.cli.evaluate", "--compare", *(f"{n}={p}" for n, p in checkpoints.items()), *FLAGS]
     command += ["--data.dataset", str(questions), "--data.max_samples", "12", "--eval.n_samples", "4"]
-    command += ["--eval.max_new_tokens", str(LENGTH), "--ckpt.output_dir", str(tmp_path / "evaluation")]
+    command += ["--eval.max_new_tokens", str(LENGTH), "--vllm.dtype", "float32", "--eval.annotated", str(annotated)]
+    command += ["--eval.entropy_positions", "300", "--ckpt.output_dir", str(out)]
     before = set(glob.glob("/dev/shm/psm_*"))
     output = finish(command, 900)
     assert set(glob.glob("/dev/shm/psm_*")) == before, "a run that ends well leaves no shared memory"
-    figures: dict[str, Any] = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())["checkpoints"]["cft"]
-    assert figures["questions"] == 12 and figures["failed"] == 0
-    assert 0 <= figures["pass@1"] <= figures["pass@2"] <= figures["pass@4"] <= 1 and "pass@8" not in figures
-    assert 0 < figures["mean_entropy"] < 11 and 0 <= figures["accuracy"] <= 1
-    assert "pass@4" in output
+    assert "Pass@4" in output and "cft - base" in output and "entropy, critical tokens" in output
+    found: dict[str, Any] = json.loads((out / "metrics.json").read_text())
+    (results,) = found["results"].values()
+    assert list(results) == list(checkpoints)
+    for result in results.values():
+        values = {name: figure["value"] for name, figure in result["figures"].items()}
+        assert result["questions"] == 12 and result["failed"] == 0 and result["entropy_positions"] >= 300
+        assert 0 <= values["pass@1"] <= values["pass@2"] <= values["pass@4"] <= 1 and "pass@8" not in values
+        assert 0 < values["entropy"] < 11 and values["entropy_estimate"] == pytest.approx(values["entropy"], rel=0.5)
+    assert results["base"]["figures"]["accuracy"] == results["twin"]["figures"]["accuracy"]
+    critical = found["annotated"]["figures"]
+    assert critical["base"] == critical["twin"] != critical["cft"]
+    assert critical["cft"]["critical_nll"]["value"] < critical["base"]["critical_nll"]["value"], (
+        "it was trained on them"
+    )
+    rows = list(read_rows(out / "samples"))
+    assert len(rows) == 3 * 12 * 5
+    greedy = {(row["checkpoint"], row["id"]): row["response_token_ids"] for row in rows if row["greedy"]}
+    assert all(greedy["base", row["id"]] == greedy["twin", row["id"]] for row in rows)
+    # Two engines, one probability: vLLM's of what it sampled, and that of the transformers forward.
+    said = {(row["checkpoint"], row["id"], row["number"]): row["logprob"] for row in rows if not row["greedy"]}
+    for file in (out / "entropy").glob("*.parquet"):
+        checkpoint = file.stem.rpartition("--")[2]
+        for row in read_rows(file):
+            assert said[checkpoint, row["id"], row["number"]] == pytest.approx(-sum(row["nll"]), abs=1e-2)
+    assert len(list((out / "plots").glob("*.png"))) == 3 and (out / "report.html").exists()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "openrlhf_cft"
-HEAVY = {"torch", "vllm", "ray", "deepspeed", "transformers", "datasets", "openrlhf", "sympy"}
+HEAVY = {"torch", "vllm", "ray", "deepspeed", "transformers", "datasets", "openrlhf", "sympy", "matplotlib", "jinja2"}
 LIGHT = [
     "openrlhf_cft.records",
     "openrlhf_cft.platform",
@@ -18,7 +18,22 @@ LIGHT = [
     "openrlhf_cft.annotate.annotator",
     "openrlhf_cft.annotate.engine",
     "openrlhf_cft.annotate.job",
+    "openrlhf_cft.evaluate.benchmarks",
+    "openrlhf_cft.evaluate.entropy",
+    "openrlhf_cft.evaluate.forward",
+    "openrlhf_cft.evaluate.intervals",
     "openrlhf_cft.evaluate.job",
+    "openrlhf_cft.evaluate.majority",
+    "openrlhf_cft.evaluate.metrics",
+    "openrlhf_cft.evaluate.page",
+    "openrlhf_cft.evaluate.plots",
+    "openrlhf_cft.evaluate.positions",
+    "openrlhf_cft.evaluate.report",
+    "openrlhf_cft.evaluate.samples",
+    "openrlhf_cft.evaluate.sources",
+    "openrlhf_cft.evaluate.summary",
+    "openrlhf_cft.evaluate.table",
+    "openrlhf_cft.evaluate.worker",
     "openrlhf_cft.masks.compare",
     "openrlhf_cft.masks.derive",
     "openrlhf_cft.masks.export",

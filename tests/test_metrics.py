@@ -1,4 +1,4 @@
-"""Pass@k against its definition, entropy on a known distribution, and absent figures."""
+"""Figures against their definitions, absent ones, and samples there and back."""
 
 from __future__ import annotations
 
@@ -7,35 +7,105 @@ import math
 import random
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from openrlhf_cft.evaluate.job import table
-from openrlhf_cft.evaluate.metrics import mean_entropy, metrics, pass_at_k, powers_of_two
-from openrlhf_cft.evaluate.worker import request_seed
+from openrlhf_cft.evaluate.intervals import figures
+from openrlhf_cft.evaluate.metrics import measure, pass_at_k, powers_of_two
+from openrlhf_cft.evaluate.samples import Question, Response, from_row, to_payload
+from openrlhf_cft.evaluate.worker import EvaluateSettings, request_seed, samplings
+from openrlhf_cft.records import Verdict
 
 
-@pytest.mark.parametrize(("n", "c", "k"), [(5, 2, 1), (5, 2, 3), (6, 0, 2), (6, 6, 6), (7, 1, 7), (8, 3, 4)])
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 9), st.integers(0, 9), st.integers(1, 9))
 def test_pass_at_k_is_the_share_of_k_subsets_with_a_correct_one(n: int, c: int, k: int) -> None:
+    if c > n or k > n:
+        assert k <= n or pass_at_k(n, min(c, n), k) is None
+        return
     subsets = list(itertools.combinations(range(n), k))
     assert pass_at_k(n, c, k) == pytest.approx(sum(any(i < c for i in subset) for subset in subsets) / len(subsets))
 
 
-def test_what_was_not_measured_is_absent() -> None:
-    assert pass_at_k(4, 2, 5) is None
-    assert mean_entropy([]) is None
+def test_k_are_powers_of_two_and_all_samples() -> None:
     assert powers_of_two(0) == [] and powers_of_two(8) == [1, 2, 4, 8] and powers_of_two(6) == [1, 2, 4, 6]
-    greedy = {"correct": True, "length": 3, "stopped": True, "logprob": 0.0}
-    found = metrics([{"greedy": greedy, "samples": []}])
-    assert found["accuracy"] == 1.0 and found["mean_entropy"] is None and not [k for k in found if "pass@" in k]
-    assert "-" in table({"base": found})
+
+
+def response(
+    answer: str | None, correct: bool, tokens: list[int], logprob: float = 0.0, stopped: bool = True
+) -> Response:
+    verdict = Verdict.UNPARSABLE if answer is None else Verdict.CORRECT if correct else Verdict.WRONG
+    return Response(f"it is {answer}", tokens, answer, verdict, float(correct), stopped, logprob)
+
+
+def two_questions() -> list[Question]:
+    """One with samples 7 7 8 -, of which 7 is right; one whose samples are all alike and wrong."""
+    mixed = [response("7", True, [5, 1], -1.0), response("7.0", True, [5, 6, 1], -2.0)]
+    mixed += [response("8", False, [8, 1], -3.0), response(None, False, [9, 9, 9, 9], -8.0, stopped=False)]
+    alike = [response("3", False, [3, 1], -0.5)] * 4
+    return [
+        Question("a", "7", response("7", True, [5, 1]), mixed),
+        Question("b", "4", response(None, False, [4, 4, 4], stopped=False), alike),
+    ]
+
+
+def test_every_figure_of_two_questions() -> None:
+    measured = measure(two_questions(), 4, pure=True)
+    assert measured.ids == ["a", "b"]
+    found = {name: figure.value for name, figure in figures(measured.ratios, seed=0).items()}
+    expected = {
+        "accuracy": 1 / 2,
+        "pass@1": (2 / 4 + 0) / 2,
+        "pass@2": (5 / 6 + 0) / 2,
+        "pass@4": (1 + 0) / 2,
+        "majority@2": ((1 + 2 * 0.5 + 2 * 1 + 0) / 6 + 0) / 2,  # 77, 78 78 tie, 7- 7-, 8-
+        "majority@4": 1 / 2,
+        "entropy_estimate": (14 + 2) / (11 + 8),
+        "distinct_answers": (2 + 1) / 2,
+        "distinct_1": (5 / 11 + 2 / 8) / 2,
+        "distinct_2": (5 / 7 + 1 / 4) / 2,
+        "distinct_3": 2 / 3,  # 561, 999 999; the other question's samples are too short to have any
+        "greedy_length": 5 / 2,
+        "greedy_cut_off": 1 / 2,
+        "greedy_unparsable": 1 / 2,
+        "sampled_length": 19 / 8,
+        "sampled_cut_off": 1 / 8,
+        "sampled_unparsable": 1 / 8,
+    }
+    assert found == pytest.approx(expected)
+
+
+def test_what_was_not_measured_is_absent() -> None:
+    greedy = [Question(q.id, q.gold, q.greedy, []) for q in two_questions()]
+    found = measure(greedy, 0, pure=True).ratios
+    assert set(found) == {"accuracy", "greedy_length", "greedy_cut_off", "greedy_unparsable"}
+    hot = measure(two_questions(), 4, pure=False).ratios
+    assert "sampled_nll" in hot and "entropy_estimate" not in hot
+    silent = [response(None, True, [5, 1])] * 4  # a reward file: a verdict, and no answer
+    found = measure([Question("a", "7", silent[0], silent)], 4, pure=True).ratios
+    assert "pass@4" in found and not [name for name in found if "majority" in name or "distinct_answers" in name]
+    assert measure([], 4, pure=True).ratios == {}
 
 
 def test_the_entropy_estimate_is_unbiased() -> None:
     rng, weights = random.Random(0), [0.5, 0.25, 0.125, 0.125]
     drawn = rng.choices(weights, weights, k=40_000)
-    samples = [{"length": 4, "logprob": sum(map(math.log, drawn[i : i + 4]))} for i in range(0, len(drawn), 4)]
-    assert mean_entropy(samples) == pytest.approx(1.75 * math.log(2), rel=0.01)
+    samples = [response("1", True, [1] * 4, sum(map(math.log, drawn[i : i + 4]))) for i in range(0, len(drawn), 4)]
+    questions = [Question(str(i), "1", samples[i], samples[i : i + 4]) for i in range(0, len(samples), 4)]
+    figure = figures(measure(questions, 4, pure=True).ratios, seed=0)["entropy_estimate"]
+    assert figure.value == pytest.approx(1.75 * math.log(2), rel=0.01)
+    assert figure.low is not None and figure.high is not None and figure.low < 1.75 * math.log(2) < figure.high
+
+
+def test_a_response_goes_there_and_back() -> None:
+    for question in two_questions():
+        for one in [question.greedy, *question.samples]:
+            assert from_row(to_payload(one)) == one
 
 
 def test_each_sample_has_a_seed_of_its_own() -> None:
     seeds = {request_seed(seed, row, number) for seed in (1, 2) for row in ("a", "b") for number in range(8)}
     assert len(seeds) == 32 and request_seed(1, "a", 0) == request_seed(1, "a", 0)
+    drawn = samplings(EvaluateSettings(3, temperature=0.6, top_p=0.9), "a", 50)
+    assert [(s.max_tokens, s.temperature, s.top_p) for s in drawn] == [(50, 0.6, 0.9)] * 3
+    assert len({s.seed for s in drawn}) == 3

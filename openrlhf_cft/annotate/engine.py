@@ -194,6 +194,7 @@ class VllmGenerator:
 
         return SamplingParams(
             temperature=sampling.temperature,
+            top_p=sampling.top_p,
             max_tokens=sampling.max_tokens,
             logprobs=sampling.top_logprobs if sampling.top_logprobs or sampling.temperature else None,
             # vLLM 0.29 on CPU dies on a request with a seed when its prefill is chunked ("CPU Generator does not use

@@ -21,6 +21,7 @@ class Sampling:
 
     max_tokens: int  # budget of new tokens, at least 1
     temperature: float = 0.0  # 0 is greedy: the argmax at every step
+    top_p: float = 1.0  # sample from the most probable tokens that together have this probability
     top_logprobs: int = 0  # how many of the most probable tokens to report at each position
     seed: int | None = None  # of this request, for sampling, where the engine can
 

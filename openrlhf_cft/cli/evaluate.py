@@ -1,8 +1,11 @@
-"""`python -m openrlhf_cft.cli.evaluate`: greedy accuracy, Pass@k and entropy of one or more checkpoints."""
+"""`python -m openrlhf_cft.cli.evaluate`: accuracy, Pass@k, majority@k, entropy of checkpoints on data sets."""
 
 from __future__ import annotations
 
 import argparse
+import math
+import os
+from typing import Any
 
 from openrlhf_cft.cli.flags import (
     data_flags,
@@ -15,21 +18,35 @@ from openrlhf_cft.cli.flags import (
     verifier_flags,
     verifier_settings,
 )
-from openrlhf_cft.evaluate.job import EvaluateJob, evaluate, table
+from openrlhf_cft.evaluate.benchmarks import BENCHMARKS
+from openrlhf_cft.evaluate.job import EvaluateJob, evaluate
+from openrlhf_cft.evaluate.majority import MAX_SAMPLES
+from openrlhf_cft.evaluate.table import tables
 from openrlhf_cft.evaluate.worker import EvaluateSettings
 
 
 def parser() -> argparse.ArgumentParser:
     """All flags of the command."""
-    flags = argparse.ArgumentParser(prog="evaluate", description=__doc__, allow_abbrev=False)
+    known = f"benchmarks, as --data.dataset: {', '.join(BENCHMARKS)}"
+    flags = argparse.ArgumentParser(prog="evaluate", description=__doc__, epilog=known, allow_abbrev=False)
     flags.add_argument(
         "--compare", nargs="+", required=True, metavar="NAME=CHECKPOINT", help="base=... sft=... cft=..."
     )
     data_flags(flags)
     engine_flags(flags)
-    flags.add_argument("--eval.n_samples", type=int, default=8, help="samples a question, at temperature 1")
+    flags.add_argument("--eval.n_samples", type=int, default=8, help="samples a question, beside a greedy response")
     flags.add_argument("--eval.max_new_tokens", type=int, default=512)
+    flags.add_argument("--eval.temperature", type=float, default=1.0, help="of the samples")
+    flags.add_argument("--eval.top_p", type=float, default=1.0, help="of the samples")
+    flags.add_argument(
+        "--eval.entropy_positions", type=int, default=2048, help="response tokens whose exact entropy is measured"
+    )
+    flags.add_argument(
+        "--eval.annotated", default=None, help="an annotated data set: entropy and loss on its critical, other tokens"
+    )
+    flags.add_argument("--eval.benchmark_dir", default=None, help="folder of local copies of benchmarks, NAME.jsonl")
     verifier_flags(flags, "eval")
+    flags.set_defaults(**{"eval.verifier": None})  # math, or a benchmark's own
     return flags
 
 
@@ -57,27 +74,55 @@ def job_of(arguments: list[str] | None = None) -> EvaluateJob:
         ValueError: names a flag and its value.
     """
     flags = vars(parser().parse_args(arguments))
-    samples, budget = flags["eval.n_samples"], flags["eval.max_new_tokens"]
-    if samples < 0:
-        raise ValueError(f"--eval.n_samples: {samples} is negative")
-    if budget < 1:
-        raise ValueError(f"--eval.max_new_tokens: {budget} is not at least 1")
+    directory = flags["eval.benchmark_dir"]
+    if directory is not None and not os.path.isdir(directory):
+        raise ValueError(f"--eval.benchmark_dir: no folder {directory!r}")
     return EvaluateJob(
         {name: engine_settings(flags, path) for name, path in checkpoints(flags["compare"]).items()},
         source_settings(flags),
-        EvaluateSettings(samples, budget, flags["train.seed"]),
-        verifier_settings(flags, "eval"),
+        evaluate_settings(flags),
+        verifier_settings({**flags, "eval.verifier": flags["eval.verifier"] or "math"}, "eval"),
         pool_settings(flags),
         output_place(flags),
+        own_verifier=flags["eval.verifier"] is None,
+        benchmark_dir=directory,
+        entropy_positions=_at_least(flags, "eval.entropy_positions", 0),
+        annotated=flags["eval.annotated"],
     )
 
 
+def evaluate_settings(flags: dict[str, Any]) -> EvaluateSettings:
+    """How responses are drawn.
+
+    Raises:
+        ValueError: names a flag and its value.
+    """
+    samples = _at_least(flags, "eval.n_samples", 0)
+    if samples > MAX_SAMPLES:
+        raise ValueError(f"--eval.n_samples: {samples} is more than {MAX_SAMPLES}")
+    budget = _at_least(flags, "eval.max_new_tokens", 1)
+    temperature, top_p = flags["eval.temperature"], flags["eval.top_p"]
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"--eval.temperature: {temperature:g} is not above 0; the greedy response is there anyway")
+    if not 0 < top_p <= 1:
+        raise ValueError(f"--eval.top_p: {top_p:g} is not above 0 and at most 1")
+    return EvaluateSettings(samples, budget, flags["train.seed"], temperature, top_p)
+
+
+def _at_least(flags: dict[str, Any], name: str, least: int) -> int:
+    value: int = flags[name]
+    if value < least:
+        raise ValueError(f"--{name}: {value} is not at least {least}")
+    return value
+
+
 def main() -> int:
-    """Evaluate, print the table; 1 when rows are left for the next run."""
+    """Evaluate, print the tables; 1 when questions are left for the next run."""
     job = job_of()
     found = evaluate(job)
-    print(table(found))
-    return 1 if any(figures["failed"] for figures in found.values()) else 0
+    print(f"\n{tables(found)}\n\nall of it, with plots and responses: {job.output_dir / 'report.html'}")
+    failed = [result["failed"] for results in found["results"].values() for result in results.values()]
+    return 1 if any(failed) else 0
 
 
 if __name__ == "__main__":

@@ -1,73 +1,158 @@
-"""The evaluation job: each checkpoint through the same Ray pipeline as annotation, resumable, then one table."""
+"""The evaluation job: every checkpoint on every data set through the same Ray pipeline as annotation, then the report.
+
+An output directory holds `metrics.json` (`summary.py`), `report.html`, `plots/`, every response in `samples/`, every
+exact entropy in `entropy/` and `critical/`, and in `.evaluate/DATA SET/CHECKPOINT/` the state of each run of the
+pipeline (`annotate/workdir.py`). The same command goes on where it was stopped; another checkpoint or data set adds to
+what is there, and is evaluated alone.
+"""
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from openrlhf_cft.annotate.engine import EngineSettings
-from openrlhf_cft.annotate.engine_actor import PAYLOAD, STATUS
 from openrlhf_cft.annotate.pipeline import PoolSettings
 from openrlhf_cft.annotate.progress import line
 from openrlhf_cft.annotate.source import SourceSettings
-from openrlhf_cft.annotate.workdir import Workdir, versions, write_json
-from openrlhf_cft.evaluate.metrics import metrics
+from openrlhf_cft.annotate.workdir import Workdir, load_tokenizer, versions, write_json
+from openrlhf_cft.evaluate.intervals import RESAMPLES
+from openrlhf_cft.evaluate.metrics import measure
+from openrlhf_cft.evaluate.positions import Annotated, Unit, load_annotated, measure_units, sample_unit
+from openrlhf_cft.evaluate.report import write_report
+from openrlhf_cft.evaluate.samples import EVALUATED, TOO_LONG, read_questions, write_samples
+from openrlhf_cft.evaluate.sources import DataSet, load_data_sets
+from openrlhf_cft.evaluate.summary import Result, summarize, summarize_annotated
 from openrlhf_cft.evaluate.worker import EvaluateSettings, EvaluateWorkerFactory
-from openrlhf_cft.storage import Place
+from openrlhf_cft.records import tokenizer_fingerprint
+from openrlhf_cft.storage import Place, hidden
 from openrlhf_cft.verify.settings import VerifierSettings
+
+STATE = ".evaluate"
 
 
 @dataclass(frozen=True)
 class EvaluateJob:
     """Everything that the command line says."""
 
-    engines: dict[str, EngineSettings]  # by the name that the table gives a checkpoint
+    engines: dict[str, EngineSettings]  # by the name that the tables give a checkpoint
     source: SourceSettings
     settings: EvaluateSettings
     verifier: VerifierSettings
     pool: PoolSettings
     output_dir: Place
+    own_verifier: bool = True  # whether a benchmark's own verifier takes the place of `verifier`
+    benchmark_dir: str | None = None  # of local copies
+    entropy_positions: int = 0  # to measure, of each checkpoint on each data set and on the annotated responses
+    annotated: str | None = None  # an annotated data set
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One checkpoint on one data set."""
+
+    checkpoint: str
+    data: DataSet
+    work: Workdir
+    rows: int
+
+    @property
+    def name(self) -> str:
+        """As files are called."""
+        return f"{self.data.name}--{self.checkpoint}"
 
 
 def evaluate(job: EvaluateJob) -> dict[str, Any]:
-    """Evaluate all checkpoints; those that are done are not done again.
+    """Evaluate all checkpoints on all data sets; what is done is not done again.
 
     Returns:
-        Figures by checkpoint name, and the versions used; also written to `metrics.json`.
+        The content of `metrics.json`.
 
     Raises:
         ValueError: bad input, before any engine starts.
+        PipelineError: the job cannot go on; what is finished stays.
     """
-    prepared = [(name, *_prepare(job, name)) for name in job.engines]
-    found: dict[str, Any] = {}
-    prepared[0][1].try_verifier(job.verifier)
-    for name, work, config in prepared:
-        factory = EvaluateWorkerFactory(job.engines[name], job.settings, job.verifier)
-        with work.claimed():
-            work.run(config["rows"], factory, job.pool, _progress)
-        rows = [row for batch in work.outcomes.in_order(work.prompts) for row in batch.done.values()]
-        evaluated = [json.loads(row[PAYLOAD]) for row in rows if row[STATUS] == "evaluated"]
-        failed, too_long = config["rows"] - len(rows), len(rows) - len(evaluated)
-        figures = metrics(evaluated) if evaluated else {}
-        found[name] = {**figures, "failed": failed, "too_long": too_long, "seconds": work.seconds}
-        write_json(job.output_dir / "metrics.json", {"checkpoints": found, "versions": versions()})
+    sets = load_data_sets(job.source, job.verifier, job.own_verifier, job.benchmark_dir)
+    annotated = _annotated(job)
+    pairs = [_prepare(job, data, checkpoint) for checkpoint in job.engines for data in sets]
+    for verifier, pair in {pair.data.verifier: pair for pair in pairs}.items():
+        pair.work.try_verifier(verifier)
+    for folder in ("samples", "entropy", "critical", "plots"):
+        (job.output_dir / folder).make_dir()
+    counts = {pair.name: _sample(job, pair) for pair in pairs}
+    results: dict[str, dict[str, Result]] = {data.name: {} for data in sets}
+    critical = {}
+    for checkpoint in job.engines:
+        own = [pair for pair in pairs if pair.checkpoint == checkpoint]
+        units = [_entropy_unit(job, pair) for pair in own]
+        if annotated is not None:
+            file = job.output_dir / "critical" / f"{checkpoint}.parquet"
+            units.append(Unit(file, annotated.keys, annotated.sequences))
+        scored = measure_units(job.engines[checkpoint].model, units, f"evaluate {checkpoint}")
+        for pair, entropies in zip(own, scored, strict=False):
+            questions = read_questions(_samples_file(job, pair))
+            measured = measure(questions, job.settings.n_samples, job.settings.pure)
+            results[pair.data.name][checkpoint] = Result(measured, counts[pair.name], pair.work.seconds, entropies)
+        if annotated is not None:
+            critical[checkpoint] = [scored[-1][key] for key in annotated.keys]
+    found = summarize(results, job.settings.seed)
+    if annotated is not None:
+        about = summarize_annotated(annotated.weights, critical, job.settings.seed)
+        found["annotated"] = {"path": hidden(annotated.path), **about}
+    found |= _about(job, sets)
+    write_json(job.output_dir / "metrics.json", found)
+    write_report(job.output_dir, found, {(pair.data.name, pair.checkpoint): pair.work.prompts for pair in pairs})
     return found
 
 
-def _prepare(job: EvaluateJob, name: str) -> tuple[Workdir, dict[str, Any]]:
-    """The work directory of one checkpoint, claimed."""
-    engine = job.engines[name]
-    work = Workdir(job.output_dir / name, f"evaluate {name}")
+def _prepare(job: EvaluateJob, data: DataSet, checkpoint: str) -> Pair:
+    """The work directory of one checkpoint and data set, claimed for this configuration."""
+    engine = job.engines[checkpoint]
+    work = Workdir(job.output_dir / STATE / data.name / checkpoint, f"evaluate {checkpoint} on {data.name}")
     record = {
         "model": engine.model,
         "dtype": engine.dtype,
         "max_model_len": engine.max_model_len,
         "engine_args": engine.engine_args,
         "sampling": asdict(job.settings),
-        **job.verifier.record(),
+        **data.verifier.record(),
     }
-    return work, work.prepare(job.source, engine.model, record)
+    config = work.prepare(data.source, engine.model, record, data.rows)
+    return Pair(checkpoint, data, work, config["rows"])
+
+
+def _annotated(job: EvaluateJob) -> Annotated | None:
+    """The annotated responses to ask about, whose tokens have to be those of every checkpoint."""
+    if job.annotated is None or not job.entropy_positions:
+        return None
+    annotated = load_annotated(job.annotated, job.entropy_positions, job.settings.seed)
+    for name, engine in job.engines.items():
+        if tokenizer_fingerprint(load_tokenizer(engine.model)) != annotated.fingerprint:
+            raise ValueError(
+                f"--eval.annotated: {job.annotated!r} was annotated with another tokenizer than that of "
+                f"{name}={engine.model}, for which its token ids mean nothing"
+            )
+    return annotated
+
+
+def _sample(job: EvaluateJob, pair: Pair) -> dict[str, int]:
+    """Sample and verify what is left to do; how many questions are evaluated, too long, and not finished."""
+    factory = EvaluateWorkerFactory(job.engines[pair.checkpoint], job.settings, pair.data.verifier)
+    with pair.work.claimed():
+        pair.work.run(pair.rows, factory, job.pool, _progress)
+        counts = write_samples(pair.work, pair.data.name, pair.checkpoint, _samples_file(job, pair))
+    return {**counts, "failed": pair.rows - counts[EVALUATED] - counts[TOO_LONG]}
+
+
+def _samples_file(job: EvaluateJob, pair: Pair) -> Place:
+    return job.output_dir / "samples" / f"{pair.name}.parquet"
+
+
+def _entropy_unit(job: EvaluateJob, pair: Pair) -> Unit:
+    """The samples whose exact entropies are measured."""
+    file = job.output_dir / "entropy" / f"{pair.name}.parquet"
+    samples = _samples_file(job, pair)
+    return sample_unit(samples, pair.work.prompts, file, job.entropy_positions, job.settings.seed)
 
 
 def _progress(counts: dict[str, float], seconds: float, total: int) -> str:
@@ -75,22 +160,11 @@ def _progress(counts: dict[str, float], seconds: float, total: int) -> str:
     return line(counts, seconds, total, f"{counts.get('decoded_tokens', 0):.0f} tokens")
 
 
-def table(found: dict[str, Any]) -> str:
-    """The figures, a line a checkpoint; a dash where nothing was measured."""
-    passes = sorted({key for figures in found.values() for key in figures if key.startswith("pass@")}, key=_k)
-    columns = ["questions", "accuracy", *passes, "mean_entropy", "sampled_length", "cut_off"]
-    lines = [["", *columns]]
-    for name, figures in found.items():
-        lines.append([name, *(_cell(figures.get(column)) for column in columns)])
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=False)) for line in lines)
-
-
-def _k(key: str) -> int:
-    return int(key.removeprefix("pass@"))
-
-
-def _cell(value: float | int | None) -> str:
-    if value is None:
-        return "-"
-    return str(value) if isinstance(value, int) else f"{value:.3f}"
+def _about(job: EvaluateJob, sets: list[DataSet]) -> dict[str, Any]:
+    """What the figures are of."""
+    return {
+        "settings": {**asdict(job.settings), "entropy_positions": job.entropy_positions, "resamples": RESAMPLES},
+        "checkpoints": {name: engine.model for name, engine in job.engines.items()},
+        "data_sets": {data.name: data.record() for data in sets},
+        "versions": versions(),
+    }

@@ -1,10 +1,47 @@
-"""What is reported of a checkpoint: greedy accuracy, Pass@k, entropy. Pure; unmeasured is absent, not zero."""
+"""What is reported of a checkpoint on a data set: what each question adds to each figure. Pure.
+
+Every figure is a ratio of two sums over questions (`intervals.py`). What was not measured is absent, never 0: Pass@k
+where k is more than there are samples, a majority where the verifier finds no answers, an entropy without a sample.
+
+| figure | a question's numerator / denominator |
+|---|---|
+| `accuracy` | greedy response correct / 1 |
+| `pass@k`, `majority@k` | probability that k of its samples solve it / 1 |
+| `entropy` | sum of entropies at the positions that were measured (`entropy.py`) / positions |
+| `entropy_estimate` | -log probability of all samples / their tokens; only at temperature 1 and top-p 1 |
+| `sampled_nll` | the same at other settings, where it estimates no entropy |
+| `distinct_answers`, `distinct_1` ... | of its samples / 1 |
+| `greedy_length`, `sampled_length` | tokens / responses |
+| `greedy_cut_off` ..., `greedy_unparsable` ... | responses out of budget, without an answer / responses |
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
+
+from openrlhf_cft.evaluate.diversity import LARGEST_N, distinct_answers, distinct_n
+from openrlhf_cft.evaluate.majority import majority_at, votes
+from openrlhf_cft.evaluate.samples import Question, Response
+from openrlhf_cft.records import Verdict
+
+ENTROPY, ESTIMATE, NLL = "entropy", "entropy_estimate", "sampled_nll"
+NEEDS_ANSWERS = ("majority@", "distinct_answers")
+
+Ratio = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one checkpoint did on one data set."""
+
+    ids: list[str]  # (Q,) of the questions
+    ratios: dict[str, Any]  # (Q, 2) float64 each, by the figure's name: numerator and denominator
+    samples: int  # n, of each question
 
 
 def pass_at_k(samples: int, correct: int, k: int) -> float | None:
@@ -28,39 +65,58 @@ def powers_of_two(samples: int) -> list[int]:
     return sorted({2**i for i in range(samples.bit_length()) if 2**i <= samples} | {samples}) if samples else []
 
 
-def mean_entropy(samples: Sequence[dict[str, Any]]) -> float | None:
-    """Mean entropy per token, in nats, estimated from samples drawn at temperature 1.
-
-    The mean of -log p(token) over sampled tokens is an unbiased estimate of the mean of the entropies at the positions
-    that were visited, because E[-log p] under p is the entropy. None without a sampled token.
-    """
-    tokens = sum(sample["length"] for sample in samples)
-    return -sum(sample["logprob"] for sample in samples) / tokens if tokens else None
-
-
-def metrics(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """All figures of one checkpoint.
+def measure(questions: Iterable[Question], samples: int, pure: bool) -> Measured:
+    """All figures of one checkpoint on one data set.
 
     Args:
-        rows: one a question: `greedy` and each of `samples` with `correct`, `length` (tokens), `stopped`, `logprob`
-            (sum over its tokens, nats).
+        questions: one after the other; none is kept.
+        samples: n, how many each of them has.
+        pure: whether the samples are drawn from the model's own distribution, at temperature 1 and top-p 1.
     """
-    samples = [sample for row in rows for sample in row["samples"]]
-    n = min((len(row["samples"]) for row in rows), default=0)
-    found: dict[str, Any] = {
-        "questions": len(rows),
-        "samples_per_question": n,
-        "accuracy": sum(row["greedy"]["correct"] for row in rows) / len(rows),
-    }
-    for k in powers_of_two(n):
-        estimates = [
-            pass_at_k(len(row["samples"]), sum(sample["correct"] for sample in row["samples"]), k) for row in rows
-        ]
-        found[f"pass@{k}"] = sum(e for e in estimates if e is not None) / len(rows)
+    ids: list[str] = []
+    found: list[dict[str, Ratio]] = []
+    answers = False
+    for question in questions:
+        ids.append(question.id)
+        found.append(question_ratios(question, samples, pure))
+        answers = answers or any(sample.answer is not None for sample in question.samples)
+    names = [name for name in (found[0] if found else ()) if answers or not name.startswith(NEEDS_ANSWERS)]
+    return Measured(ids, {name: np.array([ratios[name] for ratios in found], float) for name in names}, samples)
+
+
+def question_ratios(question: Question, samples: int, pure: bool) -> dict[str, Ratio]:
+    """What one question adds to each figure; see the table above."""
+    drawn = question.samples
+    found: dict[str, Ratio] = {"accuracy": (float(question.greedy.correct), 1)}
+    if samples:
+        found |= _at_k(drawn, samples)
+        tokens = sum(sample.length for sample in drawn)
+        found[ENTROPY] = (0, 0)  # its place; `summary.with_entropy` has what was measured
+        found[ESTIMATE if pure else NLL] = (-sum(sample.logprob for sample in drawn), tokens)
+        found["distinct_answers"] = (distinct_answers([sample.answer for sample in drawn]), 1)
+        for n in range(1, LARGEST_N + 1):
+            share = distinct_n([sample.token_ids for sample in drawn], n)
+            found[f"distinct_{n}"] = (0, 0) if share is None else (share, 1)
+    return found | _ends("greedy", [question.greedy]) | (_ends("sampled", drawn) if samples else {})
+
+
+def _at_k(drawn: Sequence[Response], samples: int) -> dict[str, Ratio]:
+    """Pass@k and majority@k."""
+    correct = [sample.correct for sample in drawn]
+    majority = majority_at(votes([sample.answer for sample in drawn], correct))
+    passes: dict[str, Ratio] = {}
+    for k in powers_of_two(samples):
+        estimate = pass_at_k(len(drawn), sum(correct), k)
+        passes[f"pass@{k}"] = (0, 0) if estimate is None else (estimate, 1)
+    # The majority of one sample is Pass@1.
+    return passes | {f"majority@{k}": (majority[k], 1) for k in powers_of_two(samples) if 1 < k < len(majority)}
+
+
+def _ends(kind: str, responses: Sequence[Response]) -> dict[str, Ratio]:
+    """How long responses are, and how they end."""
+    count = len(responses)
     return {
-        **found,
-        "mean_entropy": mean_entropy(samples),
-        "greedy_length": sum(row["greedy"]["length"] for row in rows) / len(rows),
-        "sampled_length": sum(sample["length"] for sample in samples) / len(samples) if samples else None,
-        "cut_off": sum(not sample["stopped"] for sample in samples) / len(samples) if samples else None,
+        f"{kind}_length": (sum(response.length for response in responses), count),
+        f"{kind}_cut_off": (sum(not response.stopped for response in responses), count),
+        f"{kind}_unparsable": (sum(response.verdict is Verdict.UNPARSABLE for response in responses), count),
     }

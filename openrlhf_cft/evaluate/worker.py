@@ -11,18 +11,26 @@ from openrlhf_cft.annotate.engine import EngineSettings, VllmGenerator
 from openrlhf_cft.annotate.engine_actor import Finished
 from openrlhf_cft.annotate.generate import Sampling
 from openrlhf_cft.annotate.source import GOLD
-from openrlhf_cft.records import ID, PROMPT, PROMPT_IDS, Verdict
+from openrlhf_cft.evaluate.samples import EVALUATED, TOO_LONG, Response, to_payload
+from openrlhf_cft.records import ID, PROMPT, PROMPT_IDS
 from openrlhf_cft.verify.sandbox import VerifierPool
 from openrlhf_cft.verify.settings import VerifierSettings
 
 
 @dataclass(frozen=True)
 class EvaluateSettings:
-    """What decides the figures, apart from the model and the verifier."""
+    """What decides the responses, apart from the model and the verifier."""
 
-    n_samples: int = 8  # per question, at temperature 1
+    n_samples: int = 8  # per question
     max_new_tokens: int = 512
     seed: int = 42
+    temperature: float = 1.0
+    top_p: float = 1.0
+
+    @property
+    def pure(self) -> bool:
+        """Whether samples are drawn from the model's own distribution."""
+        return self.temperature == 1 and self.top_p == 1
 
 
 @dataclass(frozen=True)
@@ -59,31 +67,30 @@ class EvaluateWorker:
         """One question: the greedy response, then the samples together, which find its prompt in the prefix cache."""
         budget = min(self.settings.max_new_tokens, self.generator.max_model_len - len(row[PROMPT_IDS]))
         if budget < 1:
-            return Finished("too_long", {}, {"rows": 1})
-        samplings = [
-            Sampling(budget, temperature=1.0, seed=request_seed(self.settings.seed, row[ID], number))
-            for number in range(self.settings.n_samples)
-        ]
-        greedy = await self._respond(row, Sampling(budget))
-        samples = await asyncio.gather(*(self._respond(row, sampling) for sampling in samplings))
-        tokens = greedy["length"] + sum(sample["length"] for sample in samples)
-        payload = {"greedy": greedy, "samples": list(samples)}
-        return Finished("evaluated", payload, {"rows": 1, "decoded_tokens": tokens})
+            return Finished(TOO_LONG, {}, {"rows": 1})
+        greedy = await self._respond(row, Sampling(budget, top_logprobs=1))
+        samples = await asyncio.gather(*(self._respond(row, s) for s in samplings(self.settings, row[ID], budget)))
+        tokens = greedy.length + sum(sample.length for sample in samples)
+        payload = {"greedy": to_payload(greedy), "samples": [to_payload(sample) for sample in samples]}
+        return Finished(EVALUATED, payload, {"rows": 1, "decoded_tokens": tokens})
 
-    async def _respond(self, row: dict[str, Any], sampling: Sampling) -> dict[str, Any]:
-        """One response, verified, as `metrics.metrics` reads it."""
+    async def _respond(self, row: dict[str, Any], sampling: Sampling) -> Response:
+        """One response, verified."""
         generation = await self.generator.generate([int(i) for i in row[PROMPT_IDS]], sampling)
         text = self.generator.decode(generation.token_ids)
-        judgement = await self.verifier.judge(text, row[GOLD], row[PROMPT])
-        return {
-            "correct": judgement.verdict is Verdict.CORRECT,
-            "verdict": judgement.verdict.value,
-            "score": judgement.score,
-            "response": text,
-            "length": len(generation.token_ids),
-            "stopped": generation.stopped,
-            "logprob": sum(generation.logprobs),
-        }
+        judged = await self.verifier.judge(text, row[GOLD], row[PROMPT])
+        logprob = sum(generation.logprobs)
+        return Response(
+            text, generation.token_ids, judged.answer, judged.verdict, judged.score, generation.stopped, logprob
+        )
+
+
+def samplings(settings: EvaluateSettings, row_id: str, budget: int) -> list[Sampling]:
+    """How the samples of one question are drawn, each with a seed of its own."""
+    return [
+        Sampling(budget, settings.temperature, settings.top_p, seed=request_seed(settings.seed, row_id, number))
+        for number in range(settings.n_samples)
+    ]
 
 
 def request_seed(seed: int, row_id: str, number: int) -> int:

@@ -1,0 +1,220 @@
+r"""Benchmarks by name: where each is, how a row becomes a question and a gold answer, and who verifies.
+
+    rows = load_benchmark("gsm8k", directory=None)        # columns id, question, answer
+
+Where the columns come from (looked up in November 2026; no hub could be reached to load the data sets themselves):
+
+- Q: the evaluation of github.com/QwenLM/Qwen2.5-Math at a45202b, whose `evaluation/data/NAME/test.jsonl` holds each
+  mathematical benchmark of the paper but MATH-500, and whose `evaluation/parser.py` reads questions and answers. Local
+  copies of these files are read too, where their columns differ from the hub's.
+- L: github.com/EleutherAI/lm-evaluation-harness, `lm_eval/tasks/{gsm8k,asdiv,minerva_math,medqa}`.
+- U: public code that loads the repository and reads these columns; no data set card was seen.
+
+| name | columns from | |
+|---|---|---|
+| gsm8k | Q, L | |
+| math500 | L | `minerva_math500.yaml`; its `answer` column: U |
+| svamp | Q | both splits, 1,000 questions, as `data_loader.py` there takes them |
+| asdiv | Q, L | answers of several parts are left out, as there; the hub's own conversion, its loader being a script |
+| mawps | Q | the 2,065 questions there; on the hub there are others of this name, so the file is taken from GitHub |
+| carp_en | Q | the file on GitHub: no repository on the hub was found |
+| tabmwp | Q, U | columns: Q; repository: U. That its one split, `train`, is the test set is told by its size |
+| minerva_math | U | four independent programs; Q has `problem` and `solution` instead |
+| gaokao2023en | Q, U | one split, `train` |
+| olympiadbench | Q, U | text only, English, competition; one split, `train` |
+| college_math | Q, U | |
+| medqa | L | four options |
+
+Prompts ask for a boxed answer after the question, in the user's turn, as prompt type `qwen-boxed` of Q.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from openrlhf_cft.annotate.source import FILE_TYPES
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+QUESTION, ANSWER = "question", "answer"
+BOXED = "Please reason step by step, and put your final answer within \\boxed{}."
+BOXED_LETTER = "Please reason step by step, and put the letter of your choice within \\boxed{}."
+QWEN_FILES = (
+    "https://raw.githubusercontent.com/QwenLM/Qwen2.5-Math/a45202bd16f1ec06f433442dc1152d0074773465/evaluation/data"
+)
+
+Row = Mapping[str, Any]
+Problem = tuple[str, str]  # question and gold answer
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One benchmark."""
+
+    repository: str  # on the Hugging Face hub, or the address of a JSONL file
+    split: str
+    problem: Callable[[Row], Problem | None]  # None: the row is no part of the benchmark
+    config: str | None = None
+    revision: str | None = None
+    verifier: str = "math"
+    instruction: str = BOXED
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a file on the web, and not a repository on the hub."""
+        return self.repository.startswith("https://")
+
+
+def _columns(question: str, answer: str, *others: tuple[str, str]) -> Callable[[Row], Problem]:
+    """The question and the answer stand in columns; in others, where these are missing."""
+
+    def problem(row: Row) -> Problem:
+        for q, a in ((question, answer), *others):
+            if q in row and a in row:
+                return str(row[q]).strip(), str(row[a]).strip()
+        raise KeyError(question if question not in row else answer)
+
+    return problem
+
+
+def _without_dollars(row: Row) -> Problem:
+    """Answers are whole formulas: `$4\\sqrt{2}$` (Q, `parse_ground_truth`)."""
+    return str(row["question"]).strip(), str(row["answer"]).replace("$", "").strip()
+
+
+def _svamp(row: Row) -> Problem:
+    """The story and the question are apart; the story may lack its full stop."""
+    body = row["Body"].strip()
+    return f"{body if body.endswith('.') else body + '.'} {row['Question'].strip()}", _number(row["Answer"])
+
+
+def _asdiv(row: Row) -> Problem | None:
+    """The unit stands behind the number, `9 (apples)`; several answers are separated by semicolons."""
+    if ";" in row["answer"]:
+        return None
+    return f"{row['body'].strip()} {row['question'].strip()}", re.sub(r"\(.*?\)", "", row["answer"]).strip()
+
+
+def _mawps(row: Row) -> Problem:
+    return row["input"].strip(), _number(row["target"])
+
+
+def _number(value: Any) -> str:
+    """145.0, as a number or as text, is 145."""
+    number = float(value)
+    return str(int(number)) if number.is_integer() else str(number)
+
+
+def _tabmwp(row: Row) -> Problem:
+    """A table as text, a question, and options for some."""
+    title = f'regarding "{row["table_title"]}" ' if row["table_title"] else ""
+    options = f" Please select from the following options: {row['choices']}" if row["choices"] else ""
+    return (
+        f"Read the following table {title}and answer a question:\n{row['table']}\n{row['question']}{options}",
+        str(row["answer"]).strip(),
+    )
+
+
+def _olympiadbench(row: Row) -> Problem:
+    """The answer is a list of one formula, which may name several values, separated by commas."""
+    return row["question"].strip(), row["final_answer"][0].strip().strip("$")
+
+
+def _medqa(row: Row) -> Problem:
+    """Four endings, and the index of the right one."""
+    options = "\n".join(f"{letter}. {row[f'ending{i}']}" for i, letter in enumerate("ABCD"))
+    return f"{row['sent1'].strip()}\n{options}", "ABCD"[int(row["label"])]
+
+
+BENCHMARKS: dict[str, Benchmark] = {
+    "gsm8k": Benchmark("openai/gsm8k", "test", _columns("question", "answer"), config="main"),
+    "math500": Benchmark("HuggingFaceH4/MATH-500", "test", _columns("problem", "answer")),
+    "svamp": Benchmark("ChilleD/SVAMP", "train+test", _svamp),
+    "asdiv": Benchmark("EleutherAI/asdiv", "validation", _asdiv, config="asdiv", revision="refs/convert/parquet"),
+    "mawps": Benchmark(f"{QWEN_FILES}/mawps/test.jsonl", "train", _mawps),
+    "carp_en": Benchmark(f"{QWEN_FILES}/carp_en/test.jsonl", "train", _columns("content", "answer")),
+    "tabmwp": Benchmark("Arietem/tabmwp", "train", _tabmwp),
+    "minerva_math": Benchmark(
+        "math-ai/minervamath", "test", _columns("question", "answer", ("problem", "answer"), ("problem", "solution"))
+    ),
+    "gaokao2023en": Benchmark("MARIO-Math-Reasoning/Gaokao2023-Math-En", "train", _without_dollars),
+    "olympiadbench": Benchmark("Hothan/OlympiadBench", "train", _olympiadbench, config="OE_TO_maths_en_COMP"),
+    "college_math": Benchmark("di-zhang-fdu/College_Math_Test", "test", _without_dollars),
+    "medqa": Benchmark("GBaker/MedQA-USMLE-4-options-hf", "test", _medqa, verifier="choice", instruction=BOXED_LETTER),
+}
+
+
+def load_benchmark(name: str, directory: str | None = None, max_samples: int | None = None) -> Dataset:
+    """The questions of a benchmark, in its own order, with the instruction that goes with them.
+
+    Args:
+        name: one of `BENCHMARKS`.
+        directory: of local copies, each `NAME.jsonl` (or another type of file) or a folder `NAME`; None for the hub.
+        max_samples: only so many of the first.
+
+    Returns:
+        Columns `id` (the row's number in the benchmark), `question` and `answer`.
+
+    Raises:
+        ValueError: it cannot be loaded, or has other columns than expected; says what to do.
+    """
+    import datasets
+
+    benchmark = BENCHMARKS[name]
+    problems: list[dict[str, str]] = []
+    for number, row in enumerate(_rows(name, benchmark, directory)):
+        if max_samples is not None and len(problems) >= max_samples:
+            break
+        try:
+            problem = benchmark.problem(row)
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(
+                f"--data.dataset: row {number} of {name!r} is not as that benchmark's rows are "
+                f"({type(error).__name__}: {error}); it has {sorted(row)}"
+            ) from error
+        if problem is not None:
+            question, answer = problem
+            problems.append({"id": str(number), QUESTION: f"{question}\n{benchmark.instruction}", ANSWER: answer})
+    if not problems:
+        raise ValueError(f"--data.dataset: {name!r} has no rows")
+    return datasets.Dataset.from_list(problems)
+
+
+def _rows(name: str, benchmark: Benchmark, directory: str | None) -> Dataset:
+    """The rows as they are, of a local copy or from the hub."""
+    import datasets
+
+    try:
+        if directory is not None:
+            return _local(name, benchmark, directory)
+        if benchmark.is_file:
+            return datasets.load_dataset("json", data_files=benchmark.repository, split=benchmark.split)
+        return datasets.load_dataset(
+            benchmark.repository, benchmark.config, split=benchmark.split, revision=benchmark.revision
+        )
+    except Exception as error:  # datasets raises many types for a bad file, an unreachable hub
+        reason = " ".join(str(error).split())
+        where = f"in {directory!r}" if directory is not None else f"at {benchmark.repository!r}"
+        raise ValueError(
+            f"--data.dataset: cannot load the benchmark {name!r} {where} ({type(error).__name__}: {reason}); "
+            f"without a network, or in its place, give a folder with a copy, {name}.jsonl, as --eval.benchmark_dir"
+        ) from error
+
+
+def _local(name: str, benchmark: Benchmark, directory: str) -> Dataset:
+    """A copy: one file, or the folder of a repository."""
+    import datasets
+
+    for extension, kind in FILE_TYPES.items():
+        file = os.path.join(directory, name + extension)
+        if os.path.isfile(file):
+            return datasets.load_dataset(kind, data_files=file, split="train")
+    folder = os.path.join(directory, name)
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(f"neither a file {name}.jsonl nor a folder {name}")
+    return datasets.load_dataset(folder, split=benchmark.split)

@@ -1,0 +1,141 @@
+"""What a checkpoint's own distribution is at each token of given responses: one transformers forward, in float32.
+
+    scored = score("runs/cft", [Sequence(prompt_ids, response_ids)], "evaluate cft")
+    scored[0].entropy           # (T,) nats
+
+It runs in a process of its own, which ends with its memory: vLLM's processes and the driver stay free of the model. On
+GPUs the model is spread over those that the driver sees (which have to hold it in float32), else it runs on the CPU.
+Entropies are exact: over the whole vocabulary, at temperature 1.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Sequence as Many
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from openrlhf_cft.annotate.engine_actor import PipelineError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+WINDOW = 1024  # tokens whose logits are in memory at a time: with 150,000 words 600 MB each time that they are copied
+PROGRESS_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """A prompt and a response to it."""
+
+    prompt_ids: list[int]  # (P,), at least one
+    response_ids: list[int]  # (T,), at least one
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What the model says of each response token, given all before it."""
+
+    entropy: Any  # (T,) float32, of the distribution that the token was drawn from, nats
+    nll: Any  # (T,) float32, -log probability of the token, nats
+
+
+def score(model: str, sequences: Many[Sequence], name: str) -> list[Scored]:
+    """Score responses in a process of its own, which loads the model once.
+
+    Args:
+        model: path or hub name of a checkpoint.
+        sequences: what to score.
+        name: for the progress lines.
+
+    Raises:
+        PipelineError: the process failed, or was killed; says how.
+    """
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_child, args=(sender, model, list(sequences), name, os.getpid()), daemon=True)
+    process.start()
+    sender.close()  # so that its end is seen here when the process dies
+    try:
+        found = receiver.recv()
+    except EOFError:
+        process.join()
+        raise PipelineError(
+            f"measuring entropies of {model!r} ended with exit code {process.exitcode}"
+            + (", killed, perhaps for lack of memory" if process.exitcode == -signal.SIGKILL else "")
+            + "; --eval.entropy_positions 0 leaves them out"
+        ) from None
+    finally:
+        process.kill()
+        process.join()
+    if isinstance(found, str):
+        raise PipelineError(f"measuring entropies of {model!r}: {found}; --eval.entropy_positions 0 leaves them out")
+    scored: list[Scored] = found
+    return scored
+
+
+def _child(sender: Connection, model: str, sequences: list[Sequence], name: str, parent: int) -> None:
+    """Send a list of `Scored`, or what went wrong."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    try:
+        loaded = load(model)
+        scored: list[Scored] = []
+        started = said = time.monotonic()
+        for sequence in sequences:
+            if os.getppid() != parent:
+                return
+            scored.append(score_sequence(loaded, sequence))
+            if time.monotonic() - said > PROGRESS_SECONDS:
+                said = time.monotonic()
+                left = (said - started) / len(scored) * (len(sequences) - len(scored))
+                print(f"{name}: entropies of {len(scored)}/{len(sequences)} responses, ETA {left:.0f} s", flush=True)
+        sender.send(scored)
+    except Exception as error:  # of torch or transformers, whatever its type
+        sender.send(f"{type(error).__name__}: {error}")
+
+
+def load(model: str) -> PreTrainedModel:
+    """The checkpoint in float32, ready to be asked."""
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    place: dict[str, Any] = {"device_map": "auto"} if torch.cuda.is_available() else {}
+    return AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32, **place).eval()
+
+
+def score_sequence(model: PreTrainedModel, sequence: Sequence, window: int = WINDOW) -> Scored:
+    """Score one response. Long ones in windows over a key-value cache: the same numbers, less memory.
+
+    Args:
+        model: of `load`.
+        sequence: the prompt and the response.
+        window: tokens that go through the model at a time.
+    """
+    import torch
+
+    prompt, response = sequence.prompt_ids, sequence.response_ids
+    assert prompt and response, "nothing precedes the first token, or there is none"
+    ids = torch.tensor([prompt + response], device=model.device)
+    first, last = len(prompt) - 1, ids.shape[1] - 1  # the logits at p are of the token at p + 1
+    entropies, nlls, cache = [], [], None
+    with torch.inference_mode():
+        for start in range(0, last, window):
+            end = min(start + window, last)
+            keep = end - max(start, min(first, end - 1))  # at least one position: 0 would mean all of them
+            out = model(ids[:, start:end], past_key_values=cache, use_cache=last > window, logits_to_keep=keep)
+            cache = out.past_key_values
+            if end <= first:
+                continue
+            logprobs = out.logits[0].float().log_softmax(dim=-1)
+            entropies.append(-(logprobs.exp() * logprobs.clamp(min=torch.finfo().min)).sum(dim=-1).cpu())
+            tokens = ids[0, end - keep + 1 : end + 1].to(logprobs.device)
+            nlls.append(-logprobs.gather(1, tokens[:, None])[:, 0].cpu())
+    return Scored(torch.cat(entropies).numpy(), np.asarray(torch.cat(nlls)))

@@ -1,0 +1,94 @@
+"""An evaluation as one HTML page that opens from disk: tables, plots inside it, and what the checkpoints said.
+
+Template and style are `page.html` and `page.css`, beside this file. Whatever a model wrote is escaped text, and
+control characters, which could turn the text around them, are shown by their numbers.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from openrlhf_cft.evaluate import table
+from openrlhf_cft.evaluate.majority import normalised
+from openrlhf_cft.evaluate.samples import Question, Response
+
+SHOWN_CHARS = 4_000  # of a text; all of it is in the samples
+# All but tab and line feed; marks of direction among them.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+@dataclass(frozen=True)
+class Said:
+    """What one checkpoint said to a question."""
+
+    checkpoint: str
+    greedy: Response
+    correct: int  # of its samples
+    samples: int
+    answers: list[tuple[str, int, bool]]  # that the samples gave: text, how often, whether correct; often ones first
+
+
+@dataclass(frozen=True)
+class Example:
+    """A question, and what the checkpoints said to it."""
+
+    id: str
+    prompt: str
+    gold: str
+    said: list[Said]
+
+
+def example(prompt: str, questions: Mapping[str, Question]) -> Example:
+    """The same question, answered by several checkpoints, by their names."""
+    first = next(iter(questions.values()))
+    said = [
+        Said(name, q.greedy, sum(s.correct for s in q.samples), len(q.samples), _answers(q.samples))
+        for name, q in questions.items()
+    ]
+    return Example(first.id, prompt, first.gold, said)
+
+
+def _answers(samples: Sequence[Response]) -> list[tuple[str, int, bool]]:
+    """The answers of samples, equal ones as one, in the words of the first of them."""
+    counts: Counter[str] = Counter()
+    words: dict[str, tuple[str, bool]] = {}
+    for sample in samples:
+        key = "" if sample.answer is None else "=" + normalised(sample.answer)
+        words.setdefault(key, (sample.answer if sample.answer is not None else "no answer", sample.correct))
+        counts[key] += 1
+    return [(words[key][0], count, words[key][1]) for key, count in counts.most_common()]
+
+
+def visible(text: str) -> str:
+    """A text to be shown: its beginning, control characters as `⟨U+202E⟩`."""
+    cut = "" if len(text) <= SHOWN_CHARS else f" … ({len(text) - SHOWN_CHARS} more characters)"
+    return _CONTROL.sub(lambda match: f"⟨U+{ord(match.group()):04X}⟩", text[:SHOWN_CHARS]) + cut
+
+
+def render(
+    found: Mapping[str, Any], plots: Mapping[str, Mapping[str, bytes]], examples: Mapping[str, Sequence[Example]]
+) -> str:
+    """The page.
+
+    Args:
+        found: the content of `metrics.json`.
+        plots: PNG by data set (`""` for those of all) and title.
+        examples: by data set.
+    """
+    import jinja2
+
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters["visible"] = visible
+    inside = {
+        dataset: {title: base64.b64encode(png).decode() for title, png in of.items()} for dataset, of in plots.items()
+    }
+    return environment.get_template("page.html").render(found=found, plots=inside, examples=examples, table=table)

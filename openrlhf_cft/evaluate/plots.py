@@ -1,0 +1,137 @@
+"""Figures of an evaluation as PNG, made from `metrics.json` alone; bands and bars are the 95 % intervals.
+
+png = passes(found, "test")         # bytes, or None where there is nothing to draw
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from openrlhf_cft.evaluate.entropy import KINDS
+from openrlhf_cft.evaluate.metrics import ENTROPY
+from openrlhf_cft.evaluate.table import sampling, span
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, told apart by the colour-blind too; the first checkpoint, mostly the base model, is grey.
+COLOURS = ("#666666", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = "osD^vP*X"
+DPI = 150
+
+
+def passes(found: Mapping[str, Any], dataset: str) -> bytes | None:
+    """Pass@k and majority@k over k, a line a checkpoint."""
+    results = found["results"][dataset]
+    kinds = [kind for kind in ("pass@", "majority@") if any(_at(result, kind) for result in results.values())]
+    if not kinds:
+        return None
+    figure, panels = _panels(len(kinds))
+    for panel, kind in zip(panels, kinds, strict=True):
+        ks: set[int] = set()
+        for at, (name, result) in enumerate(results.items()):
+            points = _at(result, kind)
+            ks |= {k for k, _ in points}
+            _line(panel, at, name, [k for k, _ in points], [point for _, point in points])
+        panel.set_xscale("log", base=2)
+        panel.set_xticks(sorted(ks), [str(k) for k in sorted(ks)])
+        panel.minorticks_off()
+        panel.set(xlabel="k, samples", title=f"{kind.capitalize()}k on {dataset}", ylim=(0, None))
+    panels[0].set_ylabel("share of questions solved")
+    settings = sampling(found["settings"], max(result["samples_per_question"] for result in results.values()))
+    questions = span([result["questions"] for result in results.values()])
+    return _finish(figure, panels, f"{questions} questions, {settings}; bands: 95 % of resampled questions")
+
+
+def entropies(found: Mapping[str, Any], dataset: str) -> bytes | None:
+    """Entropy over the position in the response, a line a checkpoint."""
+    results = found["results"][dataset]
+    if not any(result["entropy_by_position"] for result in results.values()):
+        return None
+    figure, (panel,) = _panels(1)
+    for at, (name, result) in enumerate(results.items()):
+        parts = result["entropy_by_position"]
+        middles = [(part["first"] * part["last"]) ** 0.5 for part in parts]
+        mean = result["figures"][ENTROPY]["value"] if parts else float("nan")
+        _line(panel, at, f"{name}, mean {mean:.2f}", middles, parts)
+    panel.set_xscale("log", base=2)
+    panel.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    panel.set(xlabel="position in the response, tokens", ylabel="entropy, nats a token", ylim=(0, None))
+    panel.set_title(f"Entropy by position on {dataset}")
+    positions = span([result["entropy_positions"] for result in results.values()])
+    return _finish(figure, [panel], f"exact, at {positions} positions of sampled responses; bands: 95 %")
+
+
+def kinds(found: Mapping[str, Any]) -> bytes | None:
+    """Entropy on critical against other tokens of annotated responses, a group of bars a checkpoint."""
+    annotated = found.get("annotated")
+    if not annotated:
+        return None
+    figure, panels = _panels(2)
+    for panel, (of, title) in zip(panels, (("entropy", "Entropy"), ("nll", "Loss")), strict=True):
+        for at, (name, column) in enumerate(annotated["figures"].items()):
+            count = len(annotated["figures"])
+            for group, kind in enumerate(KINDS):
+                point = column.get(f"{kind}_{of}")
+                if point is not None:
+                    place = group + (at - (count - 1) / 2) * 0.8 / count
+                    label = name if group == 0 else None
+                    panel.bar(place, point["value"], 0.75 / count, color=_colour(at), label=label, yerr=_error(point))
+        panel.set_xticks(range(len(KINDS)), [f"{kind} tokens" for kind in KINDS])
+        panel.set_title(title)
+    panels[0].set_ylabel("nats a token")
+    return _finish(figure, panels, f"{annotated['responses']} annotated responses; bars: 95 % of resampled responses")
+
+
+def _at(result: Mapping[str, Any], kind: str) -> list[tuple[int, Mapping[str, Any]]]:
+    """The figures of one kind by k. The majority of one sample is Pass@1."""
+    figures = result["figures"]
+    found = {int(name.removeprefix(kind)): figure for name, figure in figures.items() if name.startswith(kind)}
+    if found and "pass@1" in figures:
+        found[1] = figures["pass@1"]
+    return sorted(found.items())
+
+
+def _panels(count: int) -> tuple[Figure, Sequence[Axes]]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure as Canvas
+
+    figure = Canvas(figsize=(5.2 * count + 1.2 * (count == 1), 3.9), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, list(figure.subplots(1, count, squeeze=False, sharey=True)[0])
+
+
+def _colour(at: int) -> str:
+    return COLOURS[at % len(COLOURS)]
+
+
+def _line(panel: Axes, at: int, name: str, x: Sequence[float], points: Sequence[Mapping[str, Any]]) -> None:
+    """A line with its band."""
+    marker = MARKERS[at % len(MARKERS)]
+    panel.plot(x, [p["value"] for p in points], color=_colour(at), marker=marker, markersize=4, label=name)
+    if points and all(p["low"] is not None for p in points):
+        low, high = ([p[end] for p in points] for end in ("low", "high"))
+        panel.fill_between(x, low, high, color=_colour(at), alpha=0.15, linewidth=0)
+
+
+def _error(point: Mapping[str, Any]) -> list[list[float]] | None:
+    """The interval as matplotlib has it: lengths below and above."""
+    if point["low"] is None:
+        return None
+    return [[max(0.0, point["value"] - point["low"])], [max(0.0, point["high"] - point["value"])]]
+
+
+def _finish(figure: Figure, panels: Sequence[Axes], note: str) -> bytes:
+    for panel in panels:
+        panel.grid(alpha=0.25)
+        panel.spines[["top", "right"]].set_visible(False)
+    figure.legend(
+        *panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False, fontsize=9
+    )
+    figure.supxlabel(note, fontsize=8, color="#555555")
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=DPI)
+    return content.getvalue()

@@ -1,0 +1,163 @@
+"""Entropies at the positions of given responses, kept in Parquet: measured once a checkpoint and set of responses.
+
+A file has a row a response, and says in its metadata which model and which tokens it is of: another choice of
+responses is measured anew, the same one is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from openrlhf_cft.evaluate.entropy import Key, choose
+from openrlhf_cft.evaluate.forward import Scored, score
+from openrlhf_cft.evaluate.forward import Sequence as TokenSequence
+from openrlhf_cft.records import ID, MASK, PROMPT_IDS, RESPONSE_IDS, read_metadata, read_rows
+from openrlhf_cft.storage import Place
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+METADATA_KEY = b"openrlhf_cft_entropy"
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Responses that are measured together, and the file that keeps what was found."""
+
+    file: Place
+    keys: list[Key]
+    sequences: list[TokenSequence]
+
+    def fingerprint(self, model: str) -> bytes:
+        """What the file has to be of."""
+        digest = hashlib.sha256(model.encode())
+        for key, sequence in zip(self.keys, self.sequences, strict=True):
+            digest.update(repr((key, sequence)).encode())
+        return digest.hexdigest().encode()
+
+
+@dataclass(frozen=True)
+class Annotated:
+    """Annotated responses, some of them, to ask checkpoints about."""
+
+    path: str
+    fingerprint: str  # of the tokenizer
+    keys: list[Key]
+    sequences: list[TokenSequence]
+    weights: list[list[float]]  # (T,) of each
+
+
+def sample_unit(samples: Place, prompts: Place, file: Place, positions: int, seed: int) -> Unit:
+    """The samples of one checkpoint and data set whose entropies are measured.
+
+    Args:
+        samples: a samples file (`samples.py`).
+        prompts: the rendered prompts of its questions.
+        file: for the entropies.
+        positions: how many are wanted.
+        seed: of the choice.
+    """
+    heads = [row for row in samples.rows([ID, "greedy", "number", "length"]) if not row["greedy"]]
+    keys = choose({(row[ID], row["number"]): row["length"] for row in heads}, positions, seed)
+    chosen = set(keys)
+    asked = {row_id for row_id, _ in keys}
+    prompt_ids = {row[ID]: row[PROMPT_IDS] for row in prompts.rows([ID, PROMPT_IDS]) if row[ID] in asked}
+    rows = samples.rows([ID, "greedy", "number", RESPONSE_IDS])
+    found = {(row[ID], row["number"]): row[RESPONSE_IDS] for row in rows if _is_chosen(row, chosen)}
+    return Unit(file, keys, [TokenSequence(prompt_ids[key[0]], found[key]) for key in keys])
+
+
+def _is_chosen(row: dict[str, object], chosen: set[Key]) -> bool:
+    return not row["greedy"] and (row[ID], row["number"]) in chosen
+
+
+def load_annotated(path: str, positions: int, seed: int) -> Annotated:
+    """Responses of an annotated data set, whole ones, chosen by a seed until they hold `positions` tokens.
+
+    Raises:
+        ValueError: it is no annotated data set, or has no row with a mask.
+    """
+    metadata = read_metadata(path)
+    if metadata is None or "tokenizer_fingerprint" not in metadata:
+        raise ValueError(f"--eval.annotated: {path!r} is no annotated data set")
+    lengths = {
+        (str(number), 0): len(row[MASK]) for number, row in enumerate(read_rows(path, [MASK])) if row[MASK] is not None
+    }
+    keys = choose(lengths, positions, seed)
+    if not keys:
+        raise ValueError(f"--eval.annotated: {path!r} has no row with a {MASK}")
+    chosen = {number for number, _ in keys}
+    rows = enumerate(read_rows(path, [PROMPT_IDS, RESPONSE_IDS, MASK]))
+    found = {(str(number), 0): row for number, row in rows if str(number) in chosen}
+    sequences = [TokenSequence(found[key][PROMPT_IDS], found[key][RESPONSE_IDS]) for key in keys]
+    return Annotated(path, metadata["tokenizer_fingerprint"], keys, sequences, [found[key][MASK] for key in keys])
+
+
+def measure_units(model: str, units: Sequence[Unit], name: str) -> list[dict[Key, Scored]]:
+    """The entropies of each unit, read where they are known; all others in one process that loads the model once.
+
+    Args:
+        model: path or hub name of the checkpoint.
+        units: what to measure.
+        name: for the progress lines.
+
+    Raises:
+        PipelineError: the model could not be run.
+    """
+    pending = [unit for unit in units if unit.sequences and not _is_known(unit, model)]
+    if pending:
+        sequences = [sequence for unit in pending for sequence in unit.sequences]
+        tokens = sum(len(sequence.response_ids) for sequence in sequences)
+        print(f"{name}: exact entropies at {tokens} positions of {len(sequences)} responses", flush=True)
+        scored = iter(score(model, sequences, name))
+        for unit in pending:
+            _write(unit, model, [next(scored) for _ in unit.keys])
+    return [_read(unit) if unit.sequences else {} for unit in units]
+
+
+def _is_known(unit: Unit, model: str) -> bool:
+    import pyarrow.parquet as pq
+
+    if not unit.file.exists():
+        return False
+    with unit.file.open_input() as file:
+        stored = pq.read_schema(file).metadata or {}
+    return stored.get(METADATA_KEY) == unit.fingerprint(model)
+
+
+def _schema(unit: Unit, model: str) -> pa.Schema:
+    import pyarrow as pa
+
+    numbers = pa.list_(pa.float32())
+    fields = [(ID, pa.string()), ("number", pa.int32()), ("entropy", numbers), ("nll", numbers)]
+    about = json.dumps({"model": model, "dtype": "float32", "unit": "nats"}).encode()
+    return pa.schema(fields, metadata={METADATA_KEY: unit.fingerprint(model), b"openrlhf_cft": about})
+
+
+def _write(unit: Unit, model: str, scored: list[Scored]) -> None:
+    """Whole or absent."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [
+        {ID: row_id, "number": number, "entropy": response.entropy, "nll": response.nll}
+        for (row_id, number), response in zip(unit.keys, scored, strict=True)
+    ]
+    partial = unit.file.partial()
+    table = pa.Table.from_pylist(rows, schema=_schema(unit, model))
+    pq.write_table(table, partial.path, filesystem=partial.filesystem)
+    partial.move(unit.file)
+
+
+def _read(unit: Unit) -> dict[Key, Scored]:
+    found = {}
+    for row in unit.file.rows():
+        entropy, nll = (np.array(row[name], np.float32) for name in ("entropy", "nll"))
+        found[row[ID], row["number"]] = Scored(entropy, nll)
+    return found

@@ -1,0 +1,75 @@
+"""The plots and the page of an evaluation, written from `metrics.json` and the samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from openrlhf_cft.evaluate import plots
+from openrlhf_cft.evaluate.page import Example, example, render
+from openrlhf_cft.evaluate.samples import Question, read_questions
+from openrlhf_cft.records import ID, PROMPT
+from openrlhf_cft.storage import Place
+
+EXAMPLES = 10  # questions that the page shows, of each data set
+
+
+def write_report(output_dir: Place, found: Mapping[str, Any], prompts: Mapping[tuple[str, str], Place]) -> None:
+    """Write `plots/*.png` and `report.html`.
+
+    Args:
+        output_dir: of the evaluation; `samples/` is read.
+        found: the content of `metrics.json`.
+        prompts: the rendered prompts, by data set and checkpoint.
+    """
+    drawn: dict[str, dict[str, bytes]] = {}
+    shown: dict[str, list[Example]] = {}
+    for dataset, results in found["results"].items():
+        drawn[dataset] = _drawn(
+            {
+                f"Pass@k and majority@k on {dataset}": (f"passes-{dataset}", plots.passes(found, dataset)),
+                f"Entropy by position on {dataset}": (f"entropy-{dataset}", plots.entropies(found, dataset)),
+            },
+            output_dir,
+        )
+        files = {name: output_dir / "samples" / f"{dataset}--{name}.parquet" for name in results}
+        shown[dataset] = examples(files, prompts[dataset, next(iter(results))])
+    title = "Entropy and loss on critical and on other tokens"
+    drawn[""] = _drawn({title: ("critical", plots.kinds(found))}, output_dir)
+    (output_dir / "report.html").write_text(render(found, drawn, shown))
+
+
+def _drawn(images: Mapping[str, tuple[str, bytes | None]], output_dir: Place) -> dict[str, bytes]:
+    """Write those that there are; the images by title."""
+    for name, png in images.values():
+        if png is not None:
+            (output_dir / "plots" / f"{name}.png").write_bytes(png)
+    return {title: png for title, (_, png) in images.items() if png is not None}
+
+
+def examples(files: Mapping[str, Place], prompts: Place, count: int = EXAMPLES) -> list[Example]:
+    """Some questions that all checkpoints were asked, those first on which their greedy responses do not agree.
+
+    Args:
+        files: a samples file by checkpoint.
+        prompts: the rendered prompts of one of them.
+        count: how many.
+    """
+    correct = [_greedy(file) for file in files.values()]
+    common = [row_id for row_id in correct[0] if all(row_id in others for others in correct)]
+    agreed = {row_id: len({others[row_id] for others in correct}) == 1 for row_id in common}
+    chosen = sorted(common, key=lambda row_id: agreed[row_id])[:count]
+    texts = {row[ID]: row[PROMPT] for row in prompts.rows([ID, PROMPT]) if row[ID] in set(chosen)}
+    asked = {name: _questions(file, chosen) for name, file in files.items()}
+    return [example(texts[i], {name: questions[i] for name, questions in asked.items()}) for i in chosen]
+
+
+def _greedy(file: Place) -> dict[str, bool]:
+    """Whether the greedy response to each question is correct, by its id."""
+    rows = file.rows([ID, "greedy", "verdict"])
+    return {row[ID]: row["verdict"] == "correct" for row in rows if row["greedy"]}
+
+
+def _questions(file: Place, chosen: Sequence[str]) -> dict[str, Question]:
+    wanted = set(chosen)
+    return {question.id: question for question in read_questions(file) if question.id in wanted}

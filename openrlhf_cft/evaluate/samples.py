@@ -1,0 +1,155 @@
+"""The responses of an evaluation: one Parquet file a checkpoint and data set, a row a response, one schema.
+
+    for question in read_questions(place("evaluation/samples/test--cft.parquet")): ...
+
+A question's rows stand together, its greedy response first. `datasets`, pandas and pyarrow read the directory as one
+table.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from openrlhf_cft.annotate.engine_actor import PAYLOAD, STATUS
+from openrlhf_cft.annotate.outcomes import Batch
+from openrlhf_cft.annotate.source import GOLD
+from openrlhf_cft.annotate.workdir import Workdir
+from openrlhf_cft.records import ID, RESPONSE, RESPONSE_IDS, VERDICT, Verdict
+from openrlhf_cft.storage import Place
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+EVALUATED, TOO_LONG = "evaluated", "too_long"  # what became of a question
+
+
+@dataclass(frozen=True)
+class Response:
+    """One response of a checkpoint."""
+
+    text: str
+    token_ids: list[int]  # (T,), the stop token included
+    answer: str | None  # that the verifier found in it
+    verdict: Verdict
+    score: float | None  # the verifier's, in [0, 1]
+    stopped: bool  # ended by itself, not by the budget
+    logprob: float  # of the whole response under the engine's model at temperature 1, nats
+
+    @property
+    def correct(self) -> bool:
+        """Whether the verifier accepts it."""
+        return self.verdict is Verdict.CORRECT
+
+    @property
+    def length(self) -> int:
+        """T, in tokens."""
+        return len(self.token_ids)
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question and what a checkpoint said to it."""
+
+    id: str
+    gold: str
+    greedy: Response
+    samples: list[Response]
+
+
+def to_payload(response: Response) -> dict[str, Any]:
+    """A response as JSON, by the names of its columns."""
+    return {
+        RESPONSE: response.text,
+        RESPONSE_IDS: response.token_ids,
+        "answer": response.answer,
+        VERDICT: response.verdict.value,
+        "score": response.score,
+        "stopped": response.stopped,
+        "logprob": response.logprob,
+    }
+
+
+def from_row(row: Mapping[str, Any]) -> Response:
+    """The inverse of `to_payload`."""
+    verdict = Verdict(row[VERDICT])
+    return Response(
+        row[RESPONSE], row[RESPONSE_IDS], row["answer"], verdict, row["score"], row["stopped"], row["logprob"]
+    )
+
+
+def schema() -> pa.Schema:
+    """The columns of a samples file."""
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            ("dataset", pa.string()),
+            ("checkpoint", pa.string()),
+            (ID, pa.string()),
+            ("gold", pa.string()),
+            ("greedy", pa.bool_()),
+            ("number", pa.int32()),  # of the sample, from 0; 0 for the greedy response
+            (RESPONSE, pa.string()),
+            (RESPONSE_IDS, pa.list_(pa.int32())),
+            ("answer", pa.string()),
+            (VERDICT, pa.string()),
+            ("score", pa.float32()),
+            ("length", pa.int32()),
+            ("stopped", pa.bool_()),
+            ("logprob", pa.float64()),
+        ]
+    )
+
+
+def write_samples(work: Workdir, dataset: str, checkpoint: str, file: Place) -> dict[str, int]:
+    """Write the finished questions of a work directory, in the source's order. Writing again changes nothing.
+
+    Returns:
+        The number of questions that were `evaluated`, and that were `too_long` to be.
+    """
+    import pyarrow.parquet as pq
+
+    counts = {EVALUATED: 0, TOO_LONG: 0}
+    partial = file.partial()
+    with pq.ParquetWriter(partial.path, schema(), filesystem=partial.filesystem) as writer:
+        for batch in work.outcomes.in_order(work.prompts):
+            for done in batch.done.values():
+                counts[done[STATUS]] += 1
+            rows = [{"dataset": dataset, "checkpoint": checkpoint, **row} for row in _rows(batch)]
+            if rows:
+                writer.write_table(_table(rows))
+    partial.move(file)
+    return counts
+
+
+def _table(rows: list[dict[str, Any]]) -> pa.Table:
+    import pyarrow as pa
+
+    return pa.Table.from_pylist(rows, schema=schema())
+
+
+def _rows(batch: Batch) -> Iterator[dict[str, Any]]:
+    """The responses of some questions."""
+    golds = batch.source[GOLD].to_pylist()
+    for at in sorted(batch.done):
+        done = batch.done[at]
+        if done[STATUS] != EVALUATED:
+            continue
+        payload = json.loads(done[PAYLOAD])
+        said = [(True, 0, payload["greedy"])]
+        said += [(False, number, sample) for number, sample in enumerate(payload["samples"])]
+        for greedy, number, response in said:
+            own = {ID: done[ID], "gold": golds[at], "greedy": greedy, "number": number}
+            yield {**own, "length": len(response[RESPONSE_IDS]), **response}
+
+
+def read_questions(file: Place) -> Iterator[Question]:
+    """The questions of a samples file, in its order, a few in memory at a time."""
+    for row_id, group in itertools.groupby(file.rows(), key=lambda row: row[ID]):
+        rows = list(group)
+        (greedy,) = (from_row(row) for row in rows if row["greedy"])
+        yield Question(row_id, rows[0]["gold"], greedy, [from_row(row) for row in rows if not row["greedy"]])

@@ -1,0 +1,110 @@
+"""The data sets of an evaluation, paths, hub names or benchmarks: each with a short name, its rows and its verifier.
+
+Several, `--data.dataset a,b`, are evaluated one by one, unlike in annotation, where they are one.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from openrlhf_cft.annotate.source import FILE_TYPES, SourceSettings, load_source
+from openrlhf_cft.evaluate.benchmarks import ANSWER, BENCHMARKS, QUESTION, load_benchmark
+from openrlhf_cft.storage import hidden
+from openrlhf_cft.verify.settings import VerifierSettings
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """One data set, loaded."""
+
+    name: str  # for tables, and for files and folders
+    rows: Dataset
+    source: SourceSettings  # which columns, and how a prompt is made
+    verifier: VerifierSettings
+    origin: dict[str, Any]  # JSON: of a benchmark where it is from
+
+    def record(self) -> dict[str, Any]:
+        """What the report says of it."""
+        return {
+            "dataset": hidden(self.source.dataset),
+            "rows": len(self.rows),
+            **self.origin,
+            **self.verifier.record(),
+        }
+
+
+def load_data_sets(
+    source: SourceSettings, verifier: VerifierSettings, own_verifier: bool, directory: str | None
+) -> list[DataSet]:
+    """Load what `source.dataset` names, separated by commas.
+
+    Args:
+        source: how rows become prompts; its columns are those of data sets that are no benchmark.
+        verifier: of all data sets.
+        own_verifier: whether a benchmark's own verifier takes its place.
+        directory: of local copies of benchmarks; None for the hub.
+
+    Raises:
+        ValueError: a data set that cannot be loaded, or that is named twice.
+    """
+    names = [name.strip() for name in source.dataset.split(",")]
+    found = []
+    for name, label in zip(names, short_names(names), strict=True):
+        if is_benchmark(name):
+            found.append(_benchmark(name, source, verifier, own_verifier, directory))
+        else:
+            one = replace(source, dataset=name)
+            found.append(DataSet(label, load_source(one), one, verifier, {}))
+    return found
+
+
+def is_benchmark(name: str) -> bool:
+    """Whether `--data.dataset NAME` is a benchmark: one of ours, and no path."""
+    return name in BENCHMARKS and not os.path.exists(name)
+
+
+def _benchmark(
+    name: str, source: SourceSettings, verifier: VerifierSettings, own_verifier: bool, directory: str | None
+) -> DataSet:
+    benchmark = BENCHMARKS[name]
+    rows = load_benchmark(name, directory, source.max_samples)
+    columns = replace(
+        source, dataset=name, dataset_split=benchmark.split, input_key=QUESTION, label_key=ANSWER, id_key=None
+    )
+    if own_verifier:
+        verifier = replace(verifier, verifier=benchmark.verifier)
+    origin = {k: v for k, v in asdict(benchmark).items() if k in ("repository", "config", "split", "revision") and v}
+    return DataSet(name, rows, columns, verifier, origin | ({"directory": directory} if directory else {}))
+
+
+def short_names(names: Sequence[str]) -> list[str]:
+    """A name for each data set that a file can have: the last part of its path, as much more as tells them apart.
+
+    Raises:
+        ValueError: a data set is named twice.
+    """
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"--data.dataset: {name!r} is named twice")
+    parts = [_parts(name) for name in names]
+    for length in range(1, max(map(len, parts)) + 1):
+        short = ["-".join(part[-length:]) for part in parts]
+        if len(set(short)) == len(short):
+            return short
+    raise ValueError(f"--data.dataset: {', '.join(names)} are too much alike to be told apart by name")
+
+
+def _parts(name: str) -> list[str]:
+    """The parts of a path, URI or hub name (`openai/gsm8k@main`), without what no file name has."""
+    path = hidden(name).partition("://")[2] if "://" in name else name.replace("@", "-")
+    stem, extension = os.path.splitext(path)
+    path = stem if extension.lower() in FILE_TYPES else path
+    parts = [re.sub(r"[^A-Za-z0-9._-]+", "-", part).strip("-.") for part in path.split("/")]
+    return [part for part in parts if part] or ["data"]

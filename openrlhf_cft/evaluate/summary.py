@@ -1,0 +1,127 @@
+"""`metrics.json`: every figure of every checkpoint on every data set, with intervals and paired differences. Pure.
+
+    {"results": {DATA SET: {CHECKPOINT: {"questions": 48, "figures": {"accuracy": {"value", "low", "high"}, ...},
+                                         "entropy_by_position": [{"first", "last", "positions", "value", ...}]}}},
+     "differences": {DATA SET: [{"from": "base", "to": "cft", "figures": {...}, "accuracy_p": 0.02}]},
+     "annotated": {"figures": {CHECKPOINT: {"critical_entropy": ...}}, "differences": [...]},
+     "settings", "checkpoints", "data_sets", "versions"}
+
+Tables, plots and the page are made from it alone.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from openrlhf_cft.evaluate.entropy import Key, by_kind, by_position, of_questions
+from openrlhf_cft.evaluate.forward import Scored
+from openrlhf_cft.evaluate.intervals import Figure, differences, figures, mcnemar
+from openrlhf_cft.evaluate.metrics import ENTROPY, Measured
+from openrlhf_cft.evaluate.samples import EVALUATED, TOO_LONG
+
+
+@dataclass(frozen=True)
+class Result:
+    """One checkpoint on one data set."""
+
+    measured: Measured
+    counts: dict[str, int]  # of questions: evaluated, too_long, failed
+    seconds: float  # in the pipeline
+    scored: dict[Key, Scored]  # exact entropies of some of its samples
+
+
+def with_entropy(result: Result) -> Measured:
+    """The figures of a result, with the exact entropy."""
+    entropy = {ENTROPY: of_questions(result.measured.ids, result.scored)} if result.scored else {}
+    return replace(result.measured, ratios={**result.measured.ratios, **entropy})
+
+
+def summarize(results: Mapping[str, Mapping[str, Result]], seed: int) -> dict[str, Any]:
+    """`results` and `differences`.
+
+    Args:
+        results: by data set, by checkpoint.
+        seed: of the resampling.
+    """
+    found: dict[str, Any] = {"results": {}, "differences": {}}
+    for dataset, by_checkpoint in results.items():
+        found["results"][dataset] = {name: _result(result, seed) for name, result in by_checkpoint.items()}
+        measured = {name: with_entropy(result) for name, result in by_checkpoint.items()}
+        found["differences"][dataset] = [
+            {"from": first, "to": second, **_difference(measured[first], measured[second], seed)}
+            for first, second in itertools.combinations(measured, 2)
+        ]
+    return found
+
+
+def _result(result: Result, seed: int) -> dict[str, Any]:
+    """One checkpoint on one data set."""
+    measured = with_entropy(result)
+    parts = by_position(measured.ids, result.scored)
+    by_bin = figures({f"{part.first}": ratios for part, ratios in parts.items()}, seed)
+    return {
+        "questions": result.counts[EVALUATED],
+        "too_long": result.counts[TOO_LONG],
+        "failed": result.counts["failed"],
+        "samples_per_question": measured.samples,
+        "entropy_positions": sum(len(response.entropy) for response in result.scored.values()),
+        "entropy_responses": len(result.scored),
+        "seconds": result.seconds,
+        "figures": {name: asdict(figure) for name, figure in figures(measured.ratios, seed).items()},
+        "entropy_by_position": [
+            {**asdict(part), "positions": int(ratios[:, 1].sum()), **asdict(by_bin[f"{part.first}"])}
+            for part, ratios in parts.items()
+        ],
+    }
+
+
+def _difference(first: Measured, second: Measured, seed: int) -> dict[str, Any]:
+    """The second checkpoint less the first, on the questions that both were asked."""
+    before, after = _aligned(first, second)
+    found: dict[str, Any] = {"questions": len(next(iter(before.values()), ()))}
+    found["figures"] = {name: asdict(figure) for name, figure in differences(before, after, seed).items()}
+    if found["questions"]:
+        found["accuracy_p"] = mcnemar(before["accuracy"][:, 0] > 0, after["accuracy"][:, 0] > 0)
+    return found
+
+
+def _aligned(first: Measured, second: Measured) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The ratios of both, on their common questions in one order."""
+    second_at = {row_id: at for at, row_id in enumerate(second.ids)}
+    pairs = [(at, second_at[row_id]) for at, row_id in enumerate(first.ids) if row_id in second_at]
+    own, others = ([pair[side] for pair in pairs] for side in (0, 1))
+    names = [name for name in first.ratios if name in second.ratios]
+    return {n: first.ratios[n][own] for n in names}, {n: second.ratios[n][others] for n in names}
+
+
+def summarize_annotated(
+    weights: Sequence[Sequence[float]], scored: Mapping[str, Sequence[Scored]], seed: int
+) -> dict[str, Any]:
+    """Entropy and nll on critical and on other tokens, responses resampled.
+
+    Args:
+        weights: (R,) of (T,), the masks.
+        scored: (R,) by checkpoint.
+        seed: of the resampling.
+    """
+    critical = int(sum((np.asarray(mask) > 0).sum() for mask in weights))
+    ratios = {name: by_kind(weights, responses) for name, responses in scored.items()}
+    return {
+        "responses": len(weights),
+        "positions": sum(map(len, weights)),
+        "critical_positions": critical,
+        "figures": {name: _as_json(figures(ratio, seed)) for name, ratio in ratios.items()},
+        "differences": [
+            {"from": a, "to": b, "figures": _as_json(differences(ratios[a], ratios[b], seed))}
+            for a, b in itertools.combinations(ratios, 2)
+        ],
+    }
+
+
+def _as_json(found: Mapping[str, Figure]) -> dict[str, Any]:
+    return {name: asdict(figure) for name, figure in found.items()}

@@ -1,0 +1,140 @@
+r"""Each benchmark from a file in its own schema (rows of ours): loaded, rendered, its gold answer accepted.
+
+The files are what the hub's rows are as JSON lines; `benchmarks.py` says where each schema is from.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from train_helpers import make_tokenizer
+
+from openrlhf_cft.annotate.source import SourceSettings, render_prompt
+from openrlhf_cft.evaluate.benchmarks import BENCHMARKS, BOXED, BOXED_LETTER, load_benchmark
+from openrlhf_cft.evaluate.sources import is_benchmark, load_data_sets, short_names
+from openrlhf_cft.records import Verdict
+from openrlhf_cft.verify import VERIFIERS
+from openrlhf_cft.verify.settings import VerifierSettings
+
+FILES = Path(__file__).parent / "benchmarks"
+# What each file's rows have to become: a part of the question, and a response that is right.
+EXPECTED: dict[str, list[tuple[str, str]]] = {
+    "gsm8k": [("7 trays of 12 rolls", r"\boxed{114}"), ("1,250 bricks", r"so \boxed{5000}")],
+    "math500": [("slope of the line $4y", r"\boxed{3/4}"), ("interval notation", r"\boxed{[-3, 3]}")],
+    "svamp": [("6 equal rows. How many chairs", r"\boxed{7}"), ("pieces. How long", r"\boxed{2.5}")],
+    "asdiv": [("in a barn. How many cats", r"\boxed{12}"), ("a half. How many litres", r"\boxed{1.5}")],
+    "mawps": [("Nora had 31 stamps", r"\boxed{19}"), ("1.25 dollars", r"\boxed{\$3.75}")],
+    "carp_en": [("( 2 a + b )", r"\boxed{4a^2 - b^2}"), ("inequality", r"\boxed{x > 5/2}")],
+    "tabmwp": [
+        ('table regarding "Toys sold" and answer a question:\nToy | Number\nKite | 32', r"\boxed{14}"),
+        ("options: ['surplus', 'shortage']", r"\boxed{shortage}"),
+        ("pad of paper | $502.25\nWhat do 2", r"\boxed{1004.5}"),
+    ],
+    "minerva_math": [("spring of stiffness", r"\boxed{1}"), ("largest speed", r"\boxed{A\omega}")],
+    "gaokao2023en": [(r"find $A \cap B$", r"\boxed{\{x | 1<x<4\}}"), ("vector $(2,2)$", r"\boxed{2\sqrt{2}}")],
+    "olympiadbench": [("divisible by every integer", r"\boxed{60}"), ("all real $x$", r"\boxed{-\sqrt5, \sqrt5}")],
+    "college_math": [("Simplify: $3(x-2)", r"\boxed{3x - 1}"), ("derivative", r"\boxed{3x^2}")],
+    "medqa": [("\nA. Asthma\nB. Croup\nC. Pneumonia", r"\boxed{B}"), ("D. Vitamin C", "The answer is **(D)**.")],
+}
+
+
+def test_every_benchmark_of_the_issue_is_there() -> None:
+    assert set(BENCHMARKS) == set(EXPECTED) == {file.stem for file in FILES.glob("*.jsonl")}
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_rows_become_questions_whose_gold_answer_is_accepted(name: str, tmp_path: Path) -> None:
+    tokenizer = make_tokenizer(tmp_path / "tokenizer")
+    tokenizer.chat_template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>"
+    source = SourceSettings(name, apply_chat_template=True)
+    (data,) = load_data_sets(source, VerifierSettings(), own_verifier=True, directory=str(FILES))
+    assert data.name == name and len(data.rows) == len(EXPECTED[name])
+    verifier = VERIFIERS[data.verifier.verifier]
+    for row, (part, response) in zip(data.rows, EXPECTED[name], strict=True):
+        prompt = render_prompt(row[data.source.input_key], tokenizer, data.source)
+        instruction = BOXED_LETTER if name == "medqa" else BOXED
+        assert part in prompt and prompt.startswith("<user>") and prompt.endswith(f"{instruction}<assistant>")
+        gold = row[data.source.label_key]
+        gold_response = verifier.gold_response(gold)
+        assert gold_response is not None and verifier.judge(gold_response, gold, "").verdict is Verdict.CORRECT, gold
+        assert verifier.judge(response, gold, "").verdict is Verdict.CORRECT, (response, gold)
+        assert verifier.judge(r"\boxed{-987}", gold, "").verdict is not Verdict.CORRECT
+    assert len(set(data.rows["id"])) == len(data.rows)
+
+
+def test_answers_of_several_parts_are_left_out_of_asdiv() -> None:
+    assert load_benchmark("asdiv", str(FILES))["id"][:] == ["0", "2"]  # numbers stay those of the benchmark
+    assert load_benchmark("asdiv", str(FILES), max_samples=1)["id"][:] == ["0"]
+
+
+def test_a_local_copy_may_have_the_columns_of_the_qwen_evaluation(tmp_path: Path) -> None:
+    row = {"problem": "What is 2+2?", "solution": r"It is $\boxed{4}$.", "type": "None", "idx": 0}
+    (tmp_path / "minerva_math.jsonl").write_text(json.dumps(row) + "\n")
+    (found,) = load_benchmark("minerva_math", str(tmp_path))
+    assert VERIFIERS["math"].judge(r"\boxed{4}", found["answer"], "").verdict is Verdict.CORRECT
+
+
+def test_a_local_copy_may_be_the_folder_of_the_repository(tmp_path: Path) -> None:
+    import datasets
+
+    folder = tmp_path / "svamp"
+    folder.mkdir()
+    rows = datasets.load_dataset("json", data_files=str(FILES / "svamp.jsonl"), split="train")
+    for split in ("train", "test"):
+        rows.to_parquet(folder / f"{split}-00000-of-00001.parquet")
+    assert len(load_benchmark("svamp", str(tmp_path))) == 4  # both splits
+
+
+@pytest.mark.parametrize(("name", "repository"), [("gsm8k", "openai/gsm8k"), ("mawps", "https://raw.github")])
+def test_without_a_network_it_says_what_to_do(name: str, repository: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "openrlhf_cft.cli.evaluate", "--compare", f"base={tmp_path / 'model'}"]
+    command += ["--data.dataset", name, "--ckpt.output_dir", str(tmp_path / "out")]
+    offline = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(tmp_path / "cache")}
+    result = subprocess.run(command, env=offline, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 2 and not (tmp_path / "out").exists()
+    (sentence,) = result.stderr.strip().splitlines()
+    assert f"cannot load the benchmark {name!r} at '{repository}" in sentence
+    assert sentence.endswith(f"give a folder with a copy, {name}.jsonl, as --eval.benchmark_dir")
+
+
+def test_what_is_no_copy_of_the_benchmark(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"cannot load the benchmark 'gsm8k' in .*neither a file gsm8k.jsonl nor a fo"
+    ):
+        load_benchmark("gsm8k", str(tmp_path))
+    (tmp_path / "svamp.jsonl").write_text('{"frage": "?", "antwort": 1}\n')
+    with pytest.raises(
+        ValueError, match=r"row 0 of 'svamp' is not as .* rows are \(KeyError: 'Body'\); it has \['ant"
+    ):
+        load_benchmark("svamp", str(tmp_path))
+
+
+def test_a_path_of_that_name_is_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert is_benchmark("gsm8k") and not is_benchmark("test.jsonl")
+    (tmp_path / "gsm8k").mkdir()
+    assert not is_benchmark("gsm8k")
+
+
+def test_a_verifier_that_is_named_is_used_for_all() -> None:
+    named = VerifierSettings("exact")
+    data = load_data_sets(SourceSettings("medqa,gsm8k"), named, own_verifier=False, directory=str(FILES))
+    assert [one.verifier.verifier for one in data] == ["exact", "exact"]
+    data = load_data_sets(SourceSettings("medqa,gsm8k"), named, own_verifier=True, directory=str(FILES))
+    assert [one.verifier.verifier for one in data] == ["choice", "math"]
+    assert data[0].record()["repository"] == "GBaker/MedQA-USMLE-4-options-hf"
+
+
+def test_short_names() -> None:
+    assert short_names(["a/test.jsonl"]) == ["test"]
+    assert short_names(["a/test.jsonl", "b/test.jsonl", "gsm8k"]) == ["a-test", "b-test", "gsm8k"]
+    assert short_names(["openai/gsm8k@main", "s3://key:secret@bucket/x/t.parquet?region=eu"]) == ["gsm8k-main", "t"]
+    with pytest.raises(ValueError, match="'a' is named twice"):
+        short_names(["a", "b", "a"])
+    with pytest.raises(ValueError, match="too much alike"):
+        short_names(["a/t.json", "a/t.jsonl"])

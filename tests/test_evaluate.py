@@ -1,0 +1,265 @@
+"""The evaluation job with a scripted pipeline and real checkpoints of a tiny model: report, resumption, refusals.
+
+Only the engine is not real here; `test_end_to_end.py` has one.
+"""
+
+from __future__ import annotations
+
+import html.parser
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from train_helpers import make_model, make_rows, write_rows
+
+from openrlhf_cft.annotate.engine_actor import PAYLOAD, STATUS
+from openrlhf_cft.annotate.outcomes import Outcomes
+from openrlhf_cft.annotate.source import NUMBER
+from openrlhf_cft.cli.evaluate import job_of
+from openrlhf_cft.evaluate.forward import Scored, Sequence
+from openrlhf_cft.evaluate.job import evaluate
+from openrlhf_cft.evaluate.samples import EVALUATED, TOO_LONG, Response, read_questions, to_payload
+from openrlhf_cft.evaluate.table import tables
+from openrlhf_cft.records import ID, Verdict, read_rows, tokenizer_fingerprint
+from openrlhf_cft.storage import Place, place
+
+HOSTILE = '<script>alert("x")</script> &amp; \u202eesrever <img src=x onerror=alert(1)> {{ 7 * 7 }} \ufffd'
+QUESTIONS = 6
+SAMPLES = 4
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("models")
+    return {name: make_model(folder / name, seed=seed) for seed, name in enumerate(("base", "sft", "cft"))}
+
+
+def questions(path: Path, count: int = QUESTIONS) -> Path:
+    rows = [{"question": f"the sum of {i} and {i} is?", "answer": str(2 * i)} for i in range(count)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def said(rng: random.Random, gold: str) -> Response:
+    """A response of a few tokens, right half of the time, without an answer sometimes."""
+    tokens = [rng.randrange(2, 500) for _ in range(rng.randint(2, 9))] + [1]
+    answer = rng.choice([gold, gold, "-7", None])
+    verdict = Verdict.UNPARSABLE if answer is None else Verdict.CORRECT if answer == gold else Verdict.WRONG
+    return Response(f"{HOSTILE} so {answer}", tokens, answer, verdict, 0.0, rng.random() < 0.9, -2.5 * len(tokens))
+
+
+class ScriptedPipeline:
+    """In place of `pipeline.run`: finishes the rows that are not done, one of them as too long for the model."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, int]] = []
+        self.interrupt_after: int | None = None
+        self.samples = SAMPLES
+
+    def __call__(
+        self, source: Place, outcomes: Outcomes, factory: Any, pool: Any, report: Any, total: int
+    ) -> list[tuple[str, str]]:
+        if self.interrupt_after is not None and len(self.calls) >= self.interrupt_after:
+            raise KeyboardInterrupt
+        name = "/".join(source.path.split("/")[-3:-1])
+        self.calls.append((name, total))
+        rng, rows = random.Random(name), []
+        for row in source.rows():
+            payload = {
+                "greedy": to_payload(said(rng, row["_gold"])),
+                "samples": [to_payload(said(rng, row["_gold"])) for _ in range(self.samples)],
+            }
+            status = TOO_LONG if row[NUMBER] == 3 else EVALUATED
+            rows.append({ID: row[ID], NUMBER: row[NUMBER], STATUS: status, PAYLOAD: json.dumps(payload)})
+        outcomes.data.make_dir()
+        pq.write_table(pa.Table.from_pylist(rows), f"{outcomes.data.path}/part-0.parquet")
+        return []
+
+
+@pytest.fixture
+def pipeline(monkeypatch: pytest.MonkeyPatch) -> ScriptedPipeline:
+    scripted = ScriptedPipeline()
+    monkeypatch.setattr("openrlhf_cft.annotate.workdir.run", scripted)
+    return scripted
+
+
+def arguments(models: dict[str, Path], data: str, out: Path, *more: str) -> list[str]:
+    compare = [f"{name}={path}" for name, path in models.items()]
+    keys = ["--data.input_key", "question", "--data.label_key", "answer", "--eval.n_samples", str(SAMPLES)]
+    return ["--compare", *compare, "--data.dataset", data, *keys, "--ckpt.output_dir", str(out), *more]
+
+
+@pytest.fixture(scope="module")
+def annotated(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from transformers import AutoTokenizer
+
+    fingerprint = tokenizer_fingerprint(AutoTokenizer.from_pretrained(models["base"]))
+    rows = make_rows(20)
+    return write_rows(tmp_path_factory.mktemp("annotated") / "a", rows, {"tokenizer_fingerprint": fingerprint})
+
+
+class Page(html.parser.HTMLParser):
+    """What a browser would load, and the tags and texts that it would see."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.loaded: list[str] = []
+        self.text: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.loaded += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "data", "action")]
+        assert not [name for name, _ in attrs if name.startswith("on")], "a handler"
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+def test_everything_that_is_reported(
+    models: dict[str, Path], annotated: Path, pipeline: ScriptedPipeline, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    data = f"{questions(tmp_path / 'test.jsonl')},{questions(tmp_path / 'other.jsonl', 5)}"
+    flags = arguments(models, data, out, "--eval.annotated", str(annotated), "--eval.entropy_positions", "60")
+    found = evaluate(job_of(flags))
+    assert found == json.loads((out / "metrics.json").read_text())
+    assert [name for name, _ in pipeline.calls] == [f"{d}/{c}" for c in models for d in ("test", "other")]
+
+    assert list(found["results"]) == ["test", "other"] and list(found["results"]["test"]) == list(models)
+    for checkpoint, result in found["results"]["test"].items():
+        assert (result["questions"], result["too_long"], result["failed"]) == (5, 1, 0)
+        figures = result["figures"]
+        asked = list(read_questions(place(out / "samples" / f"test--{checkpoint}.parquet")))
+        assert figures["accuracy"]["value"] == sum(q.greedy.correct for q in asked) / 5
+        assert {"pass@1", "pass@4", "majority@2", "majority@4", "entropy", "entropy_estimate"} <= set(figures)
+        assert "pass@8" not in figures and all(f["low"] <= f["value"] <= f["high"] for f in figures.values())
+        assert 60 <= result["entropy_positions"] < 80
+        parts = result["entropy_by_position"]
+        assert sum(part["positions"] for part in parts) == result["entropy_positions"]
+        weighed = sum(part["positions"] * part["value"] for part in parts) / result["entropy_positions"]
+        assert weighed == pytest.approx(figures["entropy"]["value"])
+    pairs = [(pair["from"], pair["to"]) for pair in found["differences"]["test"]]
+    assert pairs == [("base", "sft"), ("base", "cft"), ("sft", "cft")]
+    sft, base = (found["results"]["test"][name]["figures"]["pass@1"]["value"] for name in ("sft", "base"))
+    assert found["differences"]["test"][0]["figures"]["pass@1"]["value"] == pytest.approx(sft - base)
+    assert found["annotated"]["positions"] >= 60
+    assert set(found["annotated"]["figures"]["cft"]) == {
+        "critical_entropy",
+        "other_entropy",
+        "critical_nll",
+        "other_nll",
+    }
+
+    printed = tables(found)
+    assert "test: 5 questions (1 too long for the model), 4 samples each at temperature 1; entropy at" in printed
+    assert "McNemar's exact p" in printed and "cft - base" in printed and "entropy, critical tokens" in printed
+
+    rows = list(read_rows(out / "samples"))
+    assert len(rows) == 3 * (5 + 4) * (1 + SAMPLES)
+    assert sorted({row["number"] for row in rows if not row["greedy"]}) == list(range(SAMPLES))
+    assert all(row["length"] == len(row["response_token_ids"]) for row in rows)
+
+    images = sorted(file.name for file in (out / "plots").glob("*.png"))
+    assert images == ["critical.png", "entropy-other.png", "entropy-test.png", "passes-other.png", "passes-test.png"]
+    assert all(file.read_bytes().startswith(b"\x89PNG") for file in (out / "plots").iterdir())
+    text = (out / "report.html").read_text()
+    page = Page(text)
+    assert "script" not in page.tags and page.tags.count("img") == 5
+    assert all(address.startswith(("data:image/png;base64,", "#")) for address in page.loaded)
+    assert "@import" not in text and "url(" not in text, "the style loads something"
+    shown = HOSTILE.replace("\u202e", "⟨U+202E⟩")
+    assert any(shown in part for part in page.text), "a response is not shown as it is"
+    assert "\u202e" not in text, "a mark turns the text behind it around"
+
+
+def test_what_is_done_is_not_done_again(
+    models: dict[str, Path], pipeline: ScriptedPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored: list[str] = []
+
+    def score(model: str, asked: list[Sequence], name: str) -> list[Scored]:
+        scored.append(Path(model).name)
+        zeros = [np.zeros(len(sequence.response_ids), np.float32) for sequence in asked]
+        return [Scored(zero, zero) for zero in zeros]
+
+    monkeypatch.setattr("openrlhf_cft.evaluate.positions.score", score)
+    two = {name: models[name] for name in ("base", "sft")}
+    out, data = tmp_path / "out", str(questions(tmp_path / "test.jsonl"))
+    pipeline.interrupt_after = 1
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(job_of(arguments(two, data, out)))
+    pipeline.interrupt_after = None
+    first = evaluate(job_of(arguments(two, data, out)))
+    assert pipeline.calls == [("test/base", QUESTIONS), ("test/sft", QUESTIONS)], "base was sampled twice"
+    again = evaluate(job_of(arguments(two, data, out)))
+    assert len(pipeline.calls) == 2 and scored == ["base", "sft"]
+    for result in [*first["results"]["test"].values(), *again["results"]["test"].values()]:
+        result.pop("seconds")
+    assert again == first
+    more = f"{data},{questions(tmp_path / 'other.jsonl', 5)}"
+    found = evaluate(job_of(arguments(models, more, out)))
+    assert pipeline.calls[2:] == [("other/base", 5), ("other/sft", 5), ("test/cft", QUESTIONS), ("other/cft", 5)]
+    assert scored == ["base", "sft", "base", "sft", "cft"]
+    base = [report["results"]["test"]["base"]["figures"] for report in (first, found)]
+    assert base[0] == base[1]
+    none = evaluate(job_of(arguments(models, more, out, "--eval.entropy_positions", "0")))
+    assert len(scored) == 5 and "entropy" not in none["results"]["test"]["base"]["figures"]
+    with pytest.raises(ValueError, match=r"holds another run \(sampling was .*0\.6"):
+        evaluate(job_of(arguments(models, data, out, "--eval.temperature", "0.6")))
+
+
+def test_greedy_alone(models: dict[str, Path], pipeline: ScriptedPipeline, tmp_path: Path) -> None:
+    pipeline.samples = 0
+    one, data = {"base": models["base"]}, str(questions(tmp_path / "test.jsonl"))
+    found = evaluate(job_of([*arguments(one, data, tmp_path / "out"), "--eval.n_samples", "0"]))
+    figures = found["results"]["test"]["base"]["figures"]
+    assert set(figures) == {"accuracy", "greedy_length", "greedy_cut_off", "greedy_unparsable"}
+    assert not list((tmp_path / "out" / "plots").iterdir()) and "no samples" in tables(found)
+    assert (tmp_path / "out" / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--eval.n_samples", "-1"], "--eval.n_samples: -1 is not at least 0"),
+        (["--eval.n_samples", "1001"], "--eval.n_samples: 1001 is more than 1000"),
+        (["--eval.max_new_tokens", "0"], "--eval.max_new_tokens: 0 is not at least 1"),
+        (["--eval.temperature", "0"], "--eval.temperature: 0 is not above 0; the greedy response is there anyway"),
+        (["--eval.temperature", "nan"], "--eval.temperature: nan is not above 0"),
+        (["--eval.top_p", "1.2"], "--eval.top_p: 1.2 is not above 0 and at most 1"),
+        (["--eval.entropy_positions", "-5"], "--eval.entropy_positions: -5 is not at least 0"),
+        (["--eval.benchmark_dir", "/nowhere"], "--eval.benchmark_dir: no folder '/nowhere'"),
+        (["--eval.verifier", "chess"], "--eval.verifier: unknown verifier 'chess'"),
+        (["--eval.annotated", "/nowhere"], "--eval.annotated: '/nowhere' is no annotated data set"),
+        (["--compare", "base=x", "base=y"], "--compare: 'base' is given twice"),
+        (["--compare", "../x=y"], "--compare: '../x=y' is not NAME=CHECKPOINT"),
+        (["--data.dataset", "absent.jsonl"], "--data.dataset: no file 'absent.jsonl'"),
+    ],
+)
+def test_bad_input_is_refused_before_an_engine_starts(
+    flags: list[str], sentence: str, models: dict[str, Path], pipeline: ScriptedPipeline, tmp_path: Path
+) -> None:
+    data = str(questions(tmp_path / "test.jsonl"))
+    with pytest.raises(ValueError) as caught:
+        evaluate(job_of([*arguments(models, data, tmp_path / "out"), *flags]))
+    assert sentence in str(caught.value)
+    assert not pipeline.calls and not (tmp_path / "out" / "metrics.json").exists()
+
+
+def test_annotated_responses_of_another_tokenizer(
+    models: dict[str, Path], pipeline: ScriptedPipeline, tmp_path: Path
+) -> None:
+    other = write_rows(tmp_path / "other", make_rows(3), {"tokenizer_fingerprint": "another"})
+    flags = arguments(
+        models, str(questions(tmp_path / "test.jsonl")), tmp_path / "out", "--eval.annotated", str(other)
+    )
+    with pytest.raises(ValueError, match=r"was annotated with another tokenizer than that of base="):
+        evaluate(job_of(flags))
+    assert not pipeline.calls
