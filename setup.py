@@ -19,12 +19,15 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.10",
     packages=find_packages(include=["openrlhf_cft", "openrlhf_cft.*"]),
-    package_data={"openrlhf_cft": ["py.typed", "**/*.html", "**/*.css", "**/*.js"]},
+    package_data={"openrlhf_cft": ["py.typed", "**/*.html", "**/*.css", "**/*.js", "**/*.md"]},
     install_requires=[
         # Its names are relied on one by one (tests/ pins them), so a new minor version is a decision.
         "openrlhf>=0.11.2,<0.12",
         "datasets",
+        "jinja2",
         "math-verify[antlr4_13_2]>=0.9",
+        "matplotlib",
+        "numpy",
         "pebble>=5",
         "psutil",
         "pyarrow",

@@ -44,4 +44,5 @@ python -m openrlhf_cft.cli.evaluate --compare base="$MODEL" sft="$RUN/sft" cft="
   --eval.annotated "$RUN/annotated" --ckpt.output_dir "$RUN/evaluation"
 
 step "6/6 report"
+python -m openrlhf_cft.cli.view "$RUN/annotated" --out "$RUN/view.html"
 python examples/report.py --run_dir "$RUN" --seconds "$SECONDS"

@@ -7,27 +7,23 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 from openrlhf_cft.annotate.workdir import versions, write_json
+from openrlhf_cft.display import marks_for_stdout, printable, visible
 from openrlhf_cft.evaluate.table import tables
 from openrlhf_cft.records import ANNOTATION_COLUMNS, MASK, RESPONSE_IDS, read_rows
 from openrlhf_cft.storage import place
+from openrlhf_cft.tokens import pieces
 
-RED, PLAIN = "\x1b[1;31m", "\x1b[0m"
 
-
-def marked(row: dict[str, Any], tokenizer: Any, colour: bool) -> str:
+def marked(row: dict[str, Any], tokenizer: Any) -> str:
     """A response with its critical tokens red, or between brackets where there is no colour."""
-    start, end = (RED, PLAIN) if colour else ("[", "]")
-    pieces = []
-    for token_id, weight in zip(row[RESPONSE_IDS], row[MASK], strict=True):
-        # A model's output is shown, not obeyed: control characters become visible.
-        text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in tokenizer.decode([token_id]))
-        pieces.append(f"{start}{text}{end}" if weight else text)
-    return "".join(pieces)
+    start, end = marks_for_stdout()
+    tokens = zip(pieces(tokenizer, row[RESPONSE_IDS]), row[MASK], strict=True)
+    shown = [(printable(visible(token.text)), weight) for token, weight in tokens]
+    return "".join(f"{start}{text}{end}" if weight else text for text, weight in shown)
 
 
 def main() -> None:
@@ -42,11 +38,10 @@ def main() -> None:
     summary = json.loads((args.run_dir / "annotated/.annotate/summary.json").read_text())
     evaluation = json.loads((args.run_dir / "evaluation/metrics.json").read_text())
     tokenizer = AutoTokenizer.from_pretrained(summary["config"]["model"])
-    colour = sys.stdout.isatty()
-    print(f"Responses of the model, critical tokens {'red' if colour else 'in brackets'}:")
+    print(f"Responses of the model, {marks_for_stdout()[0]}critical tokens{marks_for_stdout()[1]} marked:")
     for _, row in zip(range(args.examples), read_rows(args.run_dir / "annotated"), strict=False):
         question = next(value for name, value in row.items() if name == "question" or name not in ANNOTATION_COLUMNS)
-        print(f"  {question}\n    {marked(row, tokenizer, colour)}")
+        print(f"  {question}\n    {marked(row, tokenizer)}")
     rows = f"{summary['annotated']} of {summary['rows_read']} rows, {summary['positions']} positions"
     cost = f"{summary['rollouts']} rollouts, {summary['seconds']:.0f} s"
     print(f"\nannotation: {rows}, {summary['critical_share']:.1%} critical, {cost}\n")
@@ -55,7 +50,9 @@ def main() -> None:
     report = {"annotation": summary, "evaluation": evaluation, "seconds": args.seconds, "versions": versions()}
     write_json(place(args.run_dir / "report.json"), report)
     print(f"\nall of it is in {args.run_dir}: annotated/ sft/ cft/ evaluation/ tensorboard/ report.json")
-    print(f"the evaluation, with plots and responses, to look at: {args.run_dir}/evaluation/report.html")
+    print("to look at in a browser:")
+    print(f"  every critical token and why it is one:  {args.run_dir}/view.html")
+    print(f"  the evaluation, plots and responses:     {args.run_dir}/evaluation/report.html")
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from typing import Any
 
 import psutil
 import pytest
+from export_on_real_data import check_exports, check_selections_by_model, check_trl_step
 from literal import Literal, LiteralRow
 from masks_on_real_data import Verbs, every_verb
 from train_helpers import launch, tail
@@ -211,6 +212,12 @@ def test_annotated_again_it_says_how_many_bits_changed(annotated: Path, model: P
 
 def test_every_verb_of_masks(annotated: Path, model: Path, tmp_path: Path) -> None:
     every_verb(Verbs(annotated, model, tmp_path, lambda command: finish(command, 600)))
+
+
+def test_masks_go_into_other_trainers(annotated: Path, model: Path, tmp_path: Path) -> None:
+    check_trl_step(annotated, model, tmp_path / "trl")
+    check_exports(annotated, model, tmp_path / "exports")
+    check_selections_by_model(annotated, model, tmp_path / "selections", reference=model)
 
 
 def test_a_model_trains_on_it_and_is_evaluated(annotated: Path, model: Path, questions: Path, tmp_path: Path) -> None:

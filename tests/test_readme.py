@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from openrlhf_cft.cli import annotate, evaluate
+from openrlhf_cft.cli import annotate, evaluate, masks, view
 from openrlhf_cft.cli.train_sft import STOCK_SCRIPT, split_flags
+from openrlhf_cft.cli.transfer_flags import transfer_settings
 from openrlhf_cft.records import ANNOTATION_COLUMNS
 from openrlhf_cft.train.options import Options
 
@@ -40,7 +41,7 @@ def test_the_tree_is_the_projects() -> None:
     named = tree()
     missing = [name for name in named if not (REPOSITORY / name).exists()]
     assert not missing, f"the README names {missing}"
-    for folder in ("", "verify", "annotate", "train"):
+    for folder in ("", "verify", "annotate", "train", "masks", "view", "evaluate"):
         for path in (REPOSITORY / "openrlhf_cft" / folder).glob("*.py"):
             name = str(path.relative_to(REPOSITORY))
             if path.name not in ("__init__.py", "judgement.py", "worker.py"):
@@ -50,7 +51,8 @@ def test_the_tree_is_the_projects() -> None:
 def commands(start: str) -> list[list[str]]:
     """The commands of the README's shell blocks that begin with `start`, as words."""
     blocks = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
-    found = [shlex.split(block.replace("\\\n", " ")) for block in blocks]
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    found = [shlex.split(line) for line in lines]
     return [words[len(start.split()) :] for words in found if words[: len(start.split())] == start.split()]
 
 
@@ -64,6 +66,13 @@ def test_its_commands_parse() -> None:
     assert annotate.job_of(here).pool.num_engines == 64
     (words,) = commands("python -m openrlhf_cft.cli.evaluate")
     assert list(evaluate.job_of(words).engines) == ["base", "cft"]
+    (words,) = commands("python -m openrlhf_cft.cli.view")
+    assert view.parser().parse_args(words).data == ["annotated"]
+    verbs = [vars(masks.parser().parse_args(words)) for words in commands("python -m openrlhf_cft.cli.masks")]
+    assert {flags["verb"] for flags in verbs} == set(masks.VERBS)
+    for flags in verbs:
+        if flags["verb"] == "transfer":
+            transfer_settings(flags)
     (words,) = commands("deepspeed --module openrlhf_cft.cli.train_sft")
     options, others = split_flags(words)
     assert options == Options()

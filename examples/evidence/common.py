@@ -1,0 +1,123 @@
+"""What all steps of the study use: its settings, the project's own commands, and how a checkpoint is evaluated."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from openrlhf_cft.platform import environment
+from openrlhf_cft.records import Verdict, read_rows
+
+EXAMPLES = Path(__file__).parents[1]
+DATA_FLAGS = ["--data.input_key", "question", "--data.label_key", "answer", "--data.apply_chat_template"]
+MODEL = ["--model.model_name_or_path"]
+CHECKPOINT = "checkpoint"  # its name in an evaluation
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Sizes and places; see the flags of `study.py`."""
+
+    run_dir: Path
+    results: Path
+    model: str | None
+    train: int
+    validation: int
+    test: int
+    mix: str
+    length: int
+    samples: int
+    rates: list[float]
+    many_seeds: int
+    few_seeds: int
+    rl_seeds: int
+    parts: int
+    gpus: int
+    train_flags: list[str] = field(default_factory=list)
+
+    def result_file(self, name: str) -> Path:
+        return self.results / f"{name}.json"
+
+    def result(self, name: str) -> dict[str, Any]:
+        return dict(json.loads(self.result_file(name).read_text()))
+
+
+def shell(study: Settings, name: str, *command: object, **variables: str) -> None:
+    """Run a command, its output to `logs/NAME.log`, whose end is shown if it fails."""
+    log = study.run_dir / "logs" / f"{name}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    settings = {**environment(), **os.environ, **variables}
+    with log.open("w") as file:
+        done = subprocess.run([str(word) for word in command], env=settings, stdout=file, stderr=file)
+    if done.returncode:
+        raise SystemExit(f"evidence: {name} failed, see {log}:\n{log.read_text()[-3000:]}")
+
+
+def module(study: Settings, name: str, command: str, *flags: object) -> None:
+    """Run one of the project's own commands."""
+    shell(study, name, sys.executable, "-m", f"openrlhf_cft.cli.{command}", *flags)
+
+
+def base_model(study: Settings) -> str:
+    """The model that all begin with."""
+    if study.model:
+        return study.model
+    path = study.run_dir / "model"
+    if not path.exists():
+        shell(study, "model", sys.executable, EXAMPLES / "make_model.py", "--output_dir", path)
+    return str(path)
+
+
+def questions_of(study: Settings, name: str) -> Path:
+    """`train`, `validation` or `test`: made where it is missing, always the same."""
+    path = study.run_dir / "questions" / f"{name}.jsonl"
+    if not path.exists():
+        sizes = ["--train", study.train, "--validation", study.validation, "--test", study.test, "--mix", study.mix]
+        script = EXAMPLES / "make_questions.py"
+        shell(study, "questions", sys.executable, script, "--output_dir", path.parent, *sizes)
+    return path
+
+
+def evaluate(study: Settings, name: str, checkpoint: object, data: str, drawn: int, *flags: object) -> dict[str, Any]:
+    """Evaluate a checkpoint: its figures, and for paired tests which questions it answers and how often.
+
+    Returns:
+        `figures`, and with `--eval.annotated` `annotated`: values by name; `greedy`, a character a question, 1 where
+        the greedy response is correct; `correct`, how many of the samples of each question are.
+    """
+    out = study.run_dir / name
+    shutil.rmtree(out, ignore_errors=True)
+    command = ["--compare", f"{CHECKPOINT}={checkpoint}", "--data.dataset", questions_of(study, data), *DATA_FLAGS]
+    command += ["--eval.n_samples", drawn, "--eval.max_new_tokens", study.length, "--vllm.num_engines", study.gpus]
+    module(study, f"{name}-evaluate", "evaluate", *command, *flags, "--ckpt.output_dir", out)
+    metrics = json.loads((out / "metrics.json").read_text())
+    found = metrics["results"][data][CHECKPOINT]
+    correct: dict[str, list[bool]] = {}  # of each question; that of the greedy response stands first
+    for row in responses(study, name, data):
+        correct.setdefault(row["id"], []).append(row["verdict"] == Verdict.CORRECT)
+    kept = {
+        "samples": drawn,
+        "figures": values(found["figures"]),
+        "greedy": "".join(str(int(correct[row_id][0])) for row_id in sorted(correct)),
+        "correct": [sum(correct[row_id][1:]) for row_id in sorted(correct)] if drawn else [],
+        "entropy_by_position": [[part["first"], round(part["value"], 4)] for part in found["entropy_by_position"]],
+    }
+    if "annotated" in metrics:
+        kept["annotated"] = values(metrics["annotated"]["figures"][CHECKPOINT])
+    return kept
+
+
+def responses(study: Settings, name: str, data: str) -> list[dict[str, Any]]:
+    """Every response of an evaluation."""
+    return list(read_rows(study.run_dir / name / "samples" / f"{data}--{CHECKPOINT}.parquet"))
+
+
+def values(figures: dict[str, Any]) -> dict[str, float]:
+    """Without the intervals: over seeds they are others."""
+    return {name: round(figure["value"], 5) for name, figure in figures.items()}

@@ -1,0 +1,106 @@
+"""The steps that make what is trained on: questions, annotated responses, a mask for every arm, more SFT data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from arms import ANNOTATED, ARMS, HELD_OUT, REJECTION, column
+from common import DATA_FLAGS, MODEL, Settings, base_model, evaluate, module, questions_of, responses
+
+from openrlhf_cft.records import ALTERNATIVES, RESPONSE_IDS, Verdict, read_rows
+
+
+def questions(study: Settings) -> dict[str, Any]:
+    """Their number and fingerprint: the same on every machine."""
+    files = {name: questions_of(study, name) for name in ("train", "validation", "test")}
+    hashes = {name: hashlib.sha256(file.read_bytes()).hexdigest()[:16] for name, file in files.items()}
+    return {"questions": {name: getattr(study, name) for name in files}, "sha256": hashes, "mix": study.mix}
+
+
+def base(study: Settings) -> dict[str, Any]:
+    """The model before training, on the validation questions: is the mix neither too easy nor too hard?"""
+    return evaluate(study, "base-validation", base_model(study), "validation", 4)
+
+
+def annotate(study: Settings, part: int) -> dict[str, Any]:
+    """A part of the training questions."""
+    rows = questions_of(study, "train").read_text().splitlines(keepends=True)
+    file = study.run_dir / "questions" / f"train-{part}.jsonl"
+    file.write_text("".join(rows[part :: study.parts]))
+    return annotate_file(study, file, f"annotated-{part}")
+
+
+def annotate_file(study: Settings, file: Path, name: str) -> dict[str, Any]:
+    """Annotate questions; what it found, and what it cost."""
+    out = study.run_dir / name
+    flags = [*MODEL, base_model(study), "--data.dataset", file, *DATA_FLAGS, "--vllm.num_engines", study.gpus]
+    module(study, name, "annotate", *flags, "--annotate.max_new_tokens", study.length, "--ckpt.output_dir", out)
+    summary = json.loads((out / ".annotate" / "summary.json").read_text())
+    rolled = sum(
+        tried["rollout_length"]
+        for row in read_rows(out, [ALTERNATIVES])
+        for position in row[ALTERNATIVES]
+        for tried in position
+    )
+    return {**{key: value for key, value in summary.items() if key != "config"}, "rollout_tokens": rolled}
+
+
+def held_out(study: Settings) -> dict[str, Any]:
+    """Annotated responses to the validation questions: the loss on critical and on other tokens is taken there."""
+    found = annotate_file(study, questions_of(study, "validation"), "held-out")
+    shutil.copy(next((study.run_dir / "held-out").glob("*.parquet")), study.results / HELD_OUT)
+    return found
+
+
+def masks(study: Settings) -> dict[str, Any]:
+    """One data set of all parts, with the column of every arm; it is kept, so that all arms train on the same."""
+    merged, derived = study.run_dir / "merged", study.run_dir / "derived"
+    for folder in (merged, derived):
+        shutil.rmtree(folder, ignore_errors=True)
+    parts = [study.run_dir / f"annotated-{part}" for part in range(study.parts)]
+    module(study, "merge", "masks", "merge", *parts, "--out", merged)
+    made = [arm for arm in ARMS if arm.how]
+    flags = ["--column", *(column(arm) for arm in made), "--how", *(arm.how for arm in made)]
+    module(study, "derive", "masks", "derive", merged, *flags, *MODEL, base_model(study), "--out", derived)
+    (file,) = derived.glob("*.parquet")
+    shutil.copy(file, study.results / ANNOTATED)
+    rows = list(read_rows(file))
+    tokens = sum(len(row[RESPONSE_IDS]) for row in rows)
+    trained = {arm.name: sum(sum(row[name]) for row in rows) for arm in ARMS if (name := column(arm))}
+    return {"rows": len(rows), "tokens": tokens, "share": {name: count / tokens for name, count in trained.items()}}
+
+
+def kinds(study: Settings) -> dict[str, Any]:
+    """Which tokens are critical: by kind and by place."""
+    out = study.run_dir / "stats.json"
+    module(study, "kinds", "masks", "stats", study.results / ANNOTATED, *MODEL, base_model(study), "--out", out)
+    return dict(json.loads(out.read_text()))
+
+
+def rejection(study: Settings) -> dict[str, Any]:
+    """More SFT data for what the counterfactuals cost: samples of the training questions, until as many tokens are
+    decoded. The greedy responses, which both need, are free; correct samples that are others join them."""
+    greedy = {row["id"]: row for row in read_rows(study.results / ANNOTATED)}
+    length = sum(len(row[RESPONSE_IDS]) for row in greedy.values()) / len(greedy)
+    budget = sum(study.result(f"annotate-{part}")["rollout_tokens"] for part in range(study.parts))
+    drawn = max(1, round(budget / study.train / length))  # enough: samples are longer than greedy responses
+    evaluate(study, "rejection", base_model(study), "train", drawn, "--eval.entropy_positions", 0)
+    sampled = [row for row in responses(study, "rejection", "train") if not row["greedy"]]
+    asked = {row["id"]: row for row in map(json.loads, questions_of(study, "train").open())}
+    kept = {(row_id, row["response"]) for row_id, row in greedy.items()}
+    spent = 0
+    for row in sorted(sampled, key=lambda row: (row["number"], row["id"])):
+        if spent >= budget:
+            break
+        spent += row["length"]
+        if row["verdict"] == Verdict.CORRECT and row["stopped"]:
+            kept.add((row["id"], row["response"]))
+    rows = [{**asked[row_id], "response": response} for row_id, response in sorted(kept)]
+    pq.write_table(pa.Table.from_pylist(rows), study.results / REJECTION, compression="zstd")
+    return {"budget": budget, "decoded_tokens": spent, "samples": drawn, "rows": len(rows), "greedy": len(greedy)}

@@ -1,0 +1,128 @@
+"""Does CFT keep its promise? A small, honest study: `make evidence`; the same command goes on where it stopped.
+
+    python examples/evidence/study.py [--minutes 60] [--results DIR] [--model M --train 2200 ... any size]
+
+Every step is under ten minutes on 2 CPU cores, and its figures are a small JSON file in `results/`, kept in the
+repository: a step whose file is there is done. With `--minutes` no step starts after that time. What is large
+(checkpoints, samples) is in `--run_dir`, and made again where it is missing.
+
+1. Questions are split into training, validation and test before anything is measured.
+2. The model's own greedy responses to training questions are verified and annotated once (Strict-3); every mask is
+   derived from that, so all arms (`arms.py`) see the same rows.
+3. The learning rate of each arm is the best of one sweep for all, by greedy accuracy on the validation questions.
+4. Each arm is trained with several seeds and evaluated on the test questions, which nothing before has looked at.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from arms import ARMS, Arm
+from common import Settings
+from data import annotate, base, held_out, kinds, masks, questions, rejection
+from training import RL_ARMS, evaluate_test, reinforce, sweep, train_seed
+
+from openrlhf_cft.annotate.workdir import write_json
+from openrlhf_cft.storage import place
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Step:
+    """One result file, and what makes it."""
+
+    name: str
+    make: Callable[[], dict[str, Any]]
+
+
+def steps(study: Settings) -> Iterator[Step]:
+    """All steps, in order."""
+    yield Step("questions", partial(questions, study))
+    yield Step("base-validation", partial(base, study))
+    for part in range(study.parts):
+        yield Step(f"annotate-{part}", partial(annotate, study, part))
+    yield Step("held-out", partial(held_out, study))
+    yield Step("masks", partial(masks, study))
+    yield Step("kinds", partial(kinds, study))
+    yield Step("rejection", partial(rejection, study))
+    for rate in study.rates:
+        for arm in ARMS:
+            yield Step(f"sweep-{arm.name}-{rate:g}", partial(sweep, study, arm, rate))
+    yield Step("test-base", partial(evaluate_test, study, None, 0))
+    for seed in range(1, study.many_seeds + 1):
+        for arm in ARMS:
+            if seed <= seeds_of(study, arm):
+                yield Step(f"train-{arm.name}-{seed}", partial(train_seed, study, arm, seed))
+                yield Step(f"test-{arm.name}-{seed}", partial(evaluate_test, study, arm, seed))
+    for seed in range(1, study.rl_seeds + 1):
+        for name in RL_ARMS:
+            yield Step(f"rl-{name}-{seed}", partial(reinforce, study, name, seed))
+
+
+def seeds_of(study: Settings, arm: Arm) -> int:
+    return study.many_seeds if arm.many else study.few_seeds
+
+
+def run(study: Settings, minutes: float | None) -> bool:
+    """Do the steps that are not done; whether all of them are now."""
+    started = time.monotonic()
+    study.results.mkdir(parents=True, exist_ok=True)
+    todo = [step for step in steps(study) if not study.result_file(step.name).exists()]
+    for number, step in enumerate(todo):
+        passed = time.monotonic() - started
+        if minutes is not None and passed > 60 * minutes:
+            print(f"evidence: {len(todo) - number} steps are left; the same command goes on with {step.name}")
+            return False
+        eta = f", about {passed / number * (len(todo) - number) / 60:.0f} min left" if number else ""
+        print(f"evidence: step {number + 1} of {len(todo)}: {step.name}{eta}", flush=True)
+        began = time.monotonic()
+        found = step.make()
+        write_json(place(study.result_file(step.name)), {**found, "seconds": round(time.monotonic() - began, 1)})
+    return True
+
+
+def parser() -> argparse.ArgumentParser:
+    flags = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    flags.add_argument("--minutes", type=float, default=None, help="start no step after that")
+    flags.add_argument("--run_dir", type=Path, default=Path("runs/evidence"))
+    flags.add_argument("--results", type=Path, default=HERE / "results")
+    flags.add_argument("--model", default=None, help="default: SmolLM2-135M-Instruct")
+    flags.add_argument("--train", type=int, default=2200, help="questions")
+    flags.add_argument("--validation", type=int, default=240)
+    flags.add_argument("--test", type=int, default=440)
+    flags.add_argument("--mix", default="wide", help="of examples/make_questions.py")
+    flags.add_argument("--length", type=int, default=48, help="tokens of a response, at most")
+    flags.add_argument("--samples", type=int, default=8, help="of each test question")
+    flags.add_argument(
+        "--rates", type=float, nargs="+", default=[1e-5, 3e-5, 1e-4], help="learning rates of the sweep"
+    )
+    flags.add_argument("--many_seeds", type=int, default=5)
+    flags.add_argument("--few_seeds", type=int, default=3)
+    flags.add_argument("--rl_seeds", type=int, default=5)
+    flags.add_argument("--parts", type=int, default=4, help="of the annotation")
+    flags.add_argument("--gpus", type=int, default=1, help="processes that train, engines that sample")
+    flags.add_argument("--train_flags", type=shlex.split, default=[], help="more flags of train_sft, for all arms")
+    return flags
+
+
+def main() -> int:
+    own = vars(parser().parse_args())
+    minutes = own.pop("minutes")
+    study = Settings(**own)
+    if not run(study, minutes):
+        return 0
+    print(json.dumps({"steps": len(list(steps(study))), "results": str(study.results)}))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,95 @@
+"""The steps that train and measure: the sweep of learning rates, the seeds of every arm, reinforcement learning."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from arms import ARMS, HELD_OUT, Arm, column
+from common import EXAMPLES, MODEL, Settings, base_model, evaluate, questions_of, shell
+
+from openrlhf_cft.curves import ENTROPY, REWARD, read_curves
+from openrlhf_cft.platform import has_gpu
+
+EVALUATED_EVERY = 10  # optimizer steps
+RL_STEPS, RL_PROMPTS = 20, 4
+RL_ARMS = ("sft", "cft3")
+
+
+def train(study: Settings, name: str, arm: Arm, rate: float, seed: int) -> Path:
+    """Train an arm by OpenRLHF's own script and the arm's flags; the folder of its checkpoint."""
+    out = study.run_dir / "checkpoints" / name
+    for folder in (out, study.run_dir / "tensorboard" / name):
+        shutil.rmtree(folder, ignore_errors=True)
+    flags = [*MODEL, base_model(study), "--data.dataset", study.results / arm.data]
+    flags += ["--data.input_key", "question", "--data.output_key", "response", "--data.apply_chat_template"]
+    flags += ["--data.max_len", "512", "--train.batch_size", "16", "--train.micro_batch_size", "16"]
+    flags += ["--train.max_epochs", "3", "--adam.lr", rate, "--train.seed", seed, "--ds.zero_stage", "2"]
+    # On the grid of bfloat16 single steps of such learning rates are lost.
+    flags += ["--ds.param_dtype", "bf16" if has_gpu() else "fp32"]
+    flags += ["--ds.attn_implementation", "flash_attention_2" if has_gpu() else "sdpa"]
+    flags += ["--eval.dataset", study.results / HELD_OUT, "--eval.steps", EVALUATED_EVERY]
+    flags += ["--logger.tensorboard_dir", study.run_dir / "tensorboard", "--logger.wandb.run_name", name]
+    flags += ["--ckpt.output_dir", out, *arm.flags, *study.train_flags]
+    shell(study, name, "deepspeed", "--num_gpus", study.gpus, "--module", "openrlhf_cft.cli.train_sft", *flags)
+    return out
+
+
+def sweep(study: Settings, arm: Arm, rate: float) -> dict[str, Any]:
+    """An arm at a learning rate, on the validation questions."""
+    name = f"sweep-{arm.name}-{rate:g}"
+    checkpoint = train(study, name, arm, rate, seed=0)
+    found = evaluate(study, name, checkpoint, "validation", 0, "--eval.entropy_positions", 0)
+    shutil.rmtree(checkpoint)
+    return {"rate": rate, **found}
+
+
+def best_rate(study: Settings, arm: Arm) -> float:
+    """The learning rate with the largest greedy accuracy on the validation questions; the smaller one of two."""
+    found = {rate: study.result(f"sweep-{arm.name}-{rate:g}")["figures"]["accuracy"] for rate in sorted(study.rates)}
+    return max(found, key=lambda rate: found[rate])
+
+
+def train_seed(study: Settings, arm: Arm, seed: int) -> dict[str, Any]:
+    """Train an arm with its learning rate; its loss on held-out rows, and at which step that is smallest."""
+    name, rate = f"train-{arm.name}-{seed}", best_rate(study, arm)
+    train(study, name, arm, rate, seed)
+    curves = read_curves(study.run_dir / "tensorboard" / name)
+    curve = curves["eval/critical_loss" if column(arm) else "eval/eval_loss"]
+    losses = dict(zip(curve.steps, curve.values, strict=True))
+    return {"rate": rate, "held_out_loss": losses, "step_of_best": min(losses, key=lambda step: losses[step])}
+
+
+def checkpoint_of(study: Settings, arm: Arm, seed: int) -> Path:
+    """The checkpoint of a seed; trained again where it is missing."""
+    path = study.run_dir / "checkpoints" / f"train-{arm.name}-{seed}"
+    if not (path / "config.json").exists():
+        train_seed(study, arm, seed)
+    return path
+
+
+def evaluate_test(study: Settings, arm: Arm | None, seed: int) -> dict[str, Any]:
+    """A checkpoint, or the model before training, on the test questions."""
+    checkpoint = checkpoint_of(study, arm, seed) if arm else Path(base_model(study))
+    name = f"test-{arm.name}-{seed}" if arm else "test-base"
+    flags = ["--eval.annotated", study.results / HELD_OUT, "--train.seed", seed]
+    found = evaluate(study, name, checkpoint, "test", study.samples, *flags)
+    if arm and not (seed <= study.rl_seeds and arm.name in RL_ARMS):
+        shutil.rmtree(checkpoint)  # half a gigabyte; those that reinforcement learning starts from are kept
+    return found
+
+
+def reinforce(study: Settings, name: str, seed: int) -> dict[str, Any]:
+    """GRPO from the checkpoint of a seed: entropy and accuracy over its steps."""
+    arm = next(arm for arm in ARMS if arm.name == name)
+    out = study.run_dir / f"rl-{name}-{seed}"
+    sizes = {"PROMPTS": RL_PROMPTS, "SAMPLES": 8, "MICRO": 16, "PROMPT_LENGTH": 96, "LENGTH": study.length}
+    sizes |= {"LR": "1e-5", "SAVE": 10, "SEED": seed, "GPUS": study.gpus}
+    paths = {"MODEL": checkpoint_of(study, arm, seed), "DATA": questions_of(study, "train"), "OUT": out}
+    variables = {key: str(value) for key, value in {**sizes, **paths}.items()}
+    script = EXAMPLES / "train_grpo.sh"
+    shell(study, f"rl-{name}-{seed}", "bash", script, "--data.max_samples", RL_STEPS * RL_PROMPTS, **variables)
+    curves = read_curves(out / "tensorboard" / "grpo")
+    shutil.rmtree(out)
+    return {tag: vars(curves[tag]) for tag in (ENTROPY, REWARD)}
