@@ -41,7 +41,7 @@ train cft --critical_mask
 step "5/6 evaluate on the held-out questions; entropy on critical and other tokens of the annotated responses"
 python -m openrlhf_cft.cli.evaluate --compare base="$MODEL" sft="$RUN/sft" cft="$RUN/cft" --data.dataset "$TEST" \
   "${QUESTIONS[@]}" --vllm.num_engines "${GPUS:-1}" --eval.n_samples 8 --eval.max_new_tokens "$LENGTH" \
-  --eval.annotated "$RUN/annotated" --ckpt.output_dir "$RUN/evaluation"
+  --eval.annotated "$RUN/annotated" --eval.entropy_positions 500 --ckpt.output_dir "$RUN/evaluation"
 
 step "6/6 report"
 python -m openrlhf_cft.cli.view "$RUN/annotated" --out "$RUN/view.html"

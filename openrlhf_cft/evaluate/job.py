@@ -19,7 +19,7 @@ from openrlhf_cft.annotate.workdir import Workdir, load_tokenizer, versions, wri
 from openrlhf_cft.evaluate.intervals import RESAMPLES
 from openrlhf_cft.evaluate.metrics import measure
 from openrlhf_cft.evaluate.positions import Annotated, Unit, load_annotated, measure_units, sample_unit
-from openrlhf_cft.evaluate.report import write_report
+from openrlhf_cft.evaluate.report import Asked, write_report
 from openrlhf_cft.evaluate.samples import EVALUATED, TOO_LONG, read_questions, write_samples
 from openrlhf_cft.evaluate.sources import DataSet, load_data_sets
 from openrlhf_cft.evaluate.summary import Result, summarize, summarize_annotated
@@ -101,7 +101,8 @@ def evaluate(job: EvaluateJob) -> dict[str, Any]:
         found["annotated"] = {"path": hidden(annotated.path), **about}
     found |= _about(job, sets)
     write_json(job.output_dir / "metrics.json", found)
-    write_report(job.output_dir, found, {(pair.data.name, pair.checkpoint): pair.work.prompts for pair in pairs})
+    asked = {pair.data.name: Asked(pair.work.prompts, pair.data.source.input_key) for pair in pairs}
+    write_report(job.output_dir, found, asked)
     return found
 
 

@@ -39,19 +39,20 @@ class Example:
     """A question, and what the checkpoints said to it."""
 
     id: str
-    prompt: str
+    question: str  # as the source has it
+    prompt: str  # as it was rendered
     gold: str
     said: list[Said]
 
 
-def example(prompt: str, questions: Mapping[str, Question]) -> Example:
+def example(question: str, prompt: str, questions: Mapping[str, Question]) -> Example:
     """The same question, answered by several checkpoints, by their names."""
     first = next(iter(questions.values()))
     said = [
         Said(name, q.greedy, sum(s.correct for s in q.samples), len(q.samples), _answers(q.samples))
         for name, q in questions.items()
     ]
-    return Example(first.id, prompt, first.gold, said)
+    return Example(first.id, question, prompt, first.gold, said)
 
 
 def _answers(samples: Sequence[Response]) -> list[tuple[str, int, bool]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from openrlhf_cft.evaluate import plots
@@ -14,13 +15,21 @@ from openrlhf_cft.storage import Place
 EXAMPLES = 10  # questions that the page shows, of each data set
 
 
-def write_report(output_dir: Place, found: Mapping[str, Any], prompts: Mapping[tuple[str, str], Place]) -> None:
+@dataclass(frozen=True)
+class Asked:
+    """What was asked of a data set."""
+
+    prompts: Place  # as rendered for one of the checkpoints
+    column: str  # of the source, with the questions
+
+
+def write_report(output_dir: Place, found: Mapping[str, Any], asked: Mapping[str, Asked]) -> None:
     """Write `plots/*.png` and `report.html`.
 
     Args:
         output_dir: of the evaluation; `samples/` is read.
         found: the content of `metrics.json`.
-        prompts: the rendered prompts, by data set and checkpoint.
+        asked: by data set.
     """
     drawn: dict[str, dict[str, bytes]] = {}
     shown: dict[str, list[Example]] = {}
@@ -33,7 +42,7 @@ def write_report(output_dir: Place, found: Mapping[str, Any], prompts: Mapping[t
             output_dir,
         )
         files = {name: output_dir / "samples" / f"{dataset}--{name}.parquet" for name in results}
-        shown[dataset] = examples(files, prompts[dataset, next(iter(results))])
+        shown[dataset] = examples(files, asked[dataset])
     title = "Entropy and loss on critical and on other tokens"
     drawn[""] = _drawn({title: ("critical", plots.kinds(found))}, output_dir)
     (output_dir / "report.html").write_text(render(found, drawn, shown))
@@ -47,21 +56,34 @@ def _drawn(images: Mapping[str, tuple[str, bytes | None]], output_dir: Place) ->
     return {title: png for title, (_, png) in images.items() if png is not None}
 
 
-def examples(files: Mapping[str, Place], prompts: Place, count: int = EXAMPLES) -> list[Example]:
+def examples(files: Mapping[str, Place], asked: Asked, count: int = EXAMPLES) -> list[Example]:
     """Some questions that all checkpoints were asked, those first on which their greedy responses do not agree.
 
     Args:
         files: a samples file by checkpoint.
-        prompts: the rendered prompts of one of them.
+        asked: the questions.
         count: how many.
     """
     correct = [_greedy(file) for file in files.values()]
     common = [row_id for row_id in correct[0] if all(row_id in others for others in correct)]
     agreed = {row_id: len({others[row_id] for others in correct}) == 1 for row_id in common}
     chosen = sorted(common, key=lambda row_id: agreed[row_id])[:count]
-    texts = {row[ID]: row[PROMPT] for row in prompts.rows([ID, PROMPT]) if row[ID] in set(chosen)}
-    asked = {name: _questions(file, chosen) for name, file in files.items()}
-    return [example(texts[i], {name: questions[i] for name, questions in asked.items()}) for i in chosen]
+    rows = {row[ID]: row for row in asked.prompts.rows() if row[ID] in set(chosen)}
+    said = {name: _questions(file, chosen) for name, file in files.items()}
+    return [
+        example(
+            _title(rows[i], asked.column), rows[i][PROMPT], {name: questions[i] for name, questions in said.items()}
+        )
+        for i in chosen
+    ]
+
+
+def _title(row: Mapping[str, Any], column: str) -> str:
+    """The question without the chat template around it, where the source has it as text or messages."""
+    question = row.get(f"source_{column}", row.get(column))
+    if isinstance(question, list) and question and isinstance(question[-1], dict):
+        question = question[-1].get("content")
+    return question if isinstance(question, str) else str(row[PROMPT])
 
 
 def _greedy(file: Place) -> dict[str, bool]:
