@@ -25,7 +25,7 @@ STAMP := $(VENV)/.stamp
 PARTIAL := $(VENV)/.partial
 PIP := $(VENV)/bin/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help setup quickstart grpo check test test-all chaos bench-train bench-annotate bench-verify bench-scale clean
+.PHONY: help setup quickstart grpo check test test-all chaos bench-train bench-annotate bench-verify bench-scale evidence clean
 
 help:
 	echo "make quickstart   set up, then the whole pipeline on a small model"
@@ -38,6 +38,7 @@ help:
 	echo "make bench-annotate  annotation against one rollout at a time and against batches"
 	echo "make bench-verify  verdicts per second, and what verifying costs decoding"
 	echo "make bench-scale  1 to 64 engines that sleep on one machine; driver memory by rows"
+	echo "make evidence     the study of CFT against SFT and other choices; MINUTES=60 stops it after an hour"
 	echo "make setup        the environment only, in $(VENV)"
 	echo "make clean        remove the environment and what tools have cached"
 
@@ -93,6 +94,10 @@ bench-verify: $(STAMP)
 
 bench-scale: $(STAMP)
 	python examples/bench_scale.py
+
+evidence: $(STAMP)
+	python examples/evidence/study.py $${MINUTES:+--minutes "$$MINUTES"}
+	python examples/evidence/table.py --write
 
 clean:
 	rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache

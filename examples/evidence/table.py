@@ -1,4 +1,4 @@
-"""The study's result files as tables, for the README and for `results/README.md`; no figure is typed by hand.
+"""The study's result files as the README's tables; no figure is typed by hand.
 
     python examples/evidence/table.py [--write]
 
