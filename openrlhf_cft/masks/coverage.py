@@ -19,7 +19,8 @@ class Coverage:
     dropped: Counter[str] = field(default_factory=Counter)  # rows, by reason
     critical: int = 0  # source tokens with a weight above 0, those of dropped rows included
     carried: int = 0  # of these, the ones that share a character with such a token of the target
-    characters: Agreement = field(default_factory=Agreement)  # source mask, A, and target mask, B; each end is one
+    # Of the source mask, A, and the target's, B, the end as one more; with the same tokenizer each token is one.
+    characters: Agreement = field(default_factory=Agreement)
     tokens: Agreement = field(default_factory=Agreement)  # of the target: by characters, A, and by score, B
 
     def add(self, source: Layout, before: Sequence[float], target: Layout, after: Sequence[float]) -> None:
@@ -53,8 +54,9 @@ def describe(found: dict[str, Any]) -> str:
     lines += [f"  left out          {count}   ({reason})" for reason, count in found["rows_dropped"].items()]
     of = f"{found['critical_tokens_carried']} of {found['critical_tokens']} critical tokens"
     lines.append(f"coverage            {_percent(found.get('coverage'))}   ({of})")
-    lines.append(f"characters          {_agreement(found['characters'])}, between the two masks")
-    if "score_against_characters" in found:
+    same = found["same_tokenizer"]
+    lines.append(f"{'tokens' if same else 'characters':<19} {_agreement(found['characters'])}, between the two masks")
+    if "score_against_characters" in found and not same:
         lines.append(f"tokens              {_agreement(found['score_against_characters'])}, with the other method")
     return "\n".join(lines)
 
