@@ -43,7 +43,7 @@ EXPECTED: dict[str, list[tuple[str, str]]] = {
 }
 
 
-def test_every_benchmark_of_the_issue_is_there() -> None:
+def test_every_benchmark_has_a_file_and_expectations() -> None:
     assert set(BENCHMARKS) == set(EXPECTED) == {file.stem for file in FILES.glob("*.jsonl")}
 
 

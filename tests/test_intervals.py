@@ -14,9 +14,10 @@ from openrlhf_cft.evaluate.intervals import differences, figures, mcnemar
 
 
 def questions(count: int, seed: int) -> dict[str, np.ndarray]:
-    """An accuracy, and an entropy by tokens that a third of the questions has none of."""
+    """An accuracy, and an entropy by tokens that a third of the questions, but not the first two, has none of."""
     rng = np.random.default_rng(seed)
     tokens = rng.integers(0, 3, count) * rng.integers(5, 50, count)
+    tokens[:2] = 7, 11
     return {
         "accuracy": np.stack([rng.integers(0, 2, count), np.ones(count)], axis=1).astype(float),
         "entropy": np.stack([tokens * rng.random(count), tokens], axis=1),
@@ -79,6 +80,9 @@ def test_what_was_not_measured_is_absent() -> None:
     assert figures({}, seed=0) == {} and differences({}, {}, seed=0) == {}
     one = figures({"some": some[:1]}, seed=0)["some"]
     assert (one.value, one.low, one.high) == (1.0, None, None)  # one question says nothing of the spread
+    alone = np.array([[4.0, 2.0], [0.0, 0.0], [0.0, 0.0]])
+    found = figures({"alone": alone, "some": some}, seed=0)["alone"]
+    assert (found.value, found.low, found.high) == (2.0, None, None)  # nor does one that was measured among others
 
 
 @settings(max_examples=60, deadline=None)

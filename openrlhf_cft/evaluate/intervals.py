@@ -28,7 +28,7 @@ class Figure:
     """An estimate with its interval."""
 
     value: float
-    low: float | None  # of the interval; None where fewer than two questions say nothing of their spread
+    low: float | None  # of the interval; None where fewer than two questions were measured, which have no spread
     high: float | None
 
 
@@ -47,7 +47,7 @@ def figures(ratios: Ratios, seed: int, resamples: int = RESAMPLES) -> dict[str, 
     stacked = np.stack(list(measured.values()), axis=1)
     values = _ratio(stacked.sum(axis=0))
     resampled = np.concatenate([_means(weights, stacked) for weights in _weights(len(stacked), seed, resamples)])
-    return dict(zip(measured, _figures(values, resampled, len(stacked)), strict=True))
+    return dict(zip(measured, _figures(values, resampled, _counts(stacked)), strict=True))
 
 
 def differences(first: Ratios, second: Ratios, seed: int, resamples: int = RESAMPLES) -> dict[str, Figure]:
@@ -65,7 +65,8 @@ def differences(first: Ratios, second: Ratios, seed: int, resamples: int = RESAM
     values = _ratio(after.sum(axis=0)) - _ratio(before.sum(axis=0))
     weights = _weights(len(before), seed, resamples)
     resampled = np.concatenate([_means(w, after) - _means(w, before) for w in weights])
-    return dict(zip(names, _figures(values, resampled, len(before)), strict=True))
+    counts = np.minimum(_counts(before), _counts(after))
+    return dict(zip(names, _figures(values, resampled, counts), strict=True))
 
 
 def mcnemar(first: Any, second: Any) -> float:
@@ -113,9 +114,15 @@ def _ratio(sums: Any) -> Any:
         return sums[..., 0] / sums[..., 1]
 
 
-def _figures(values: Any, resampled: Any, questions: int) -> list[Figure]:
-    if questions < 2:
-        return [Figure(float(value), None, None) for value in values]
-    edges = [50 * (1 - LEVEL), 50 * (1 + LEVEL)]
-    low, high = np.nanpercentile(resampled, edges, axis=0)
-    return [Figure(*map(float, triple)) for triple in zip(values, low, high, strict=True)]
+def _counts(stacked: Any) -> Any:
+    """(M,) how many questions each figure was measured on."""
+    return (stacked[..., 1] > 0).sum(axis=0)
+
+
+def _figures(values: Any, resampled: Any, counts: Any) -> list[Figure]:
+    """The figures; an interval for those that were measured on two questions or more."""
+    low, high = np.nanpercentile(resampled, [50 * (1 - LEVEL), 50 * (1 + LEVEL)], axis=0)
+    return [
+        Figure(float(value), float(a), float(b)) if count > 1 else Figure(float(value), None, None)
+        for value, a, b, count in zip(values, low, high, counts, strict=True)
+    ]

@@ -16,6 +16,7 @@ from openrlhf_cft.annotate.pipeline import PoolSettings
 from openrlhf_cft.annotate.progress import line
 from openrlhf_cft.annotate.source import SourceSettings
 from openrlhf_cft.annotate.workdir import Workdir, load_tokenizer, versions, write_json
+from openrlhf_cft.evaluate.forward import Scored
 from openrlhf_cft.evaluate.intervals import RESAMPLES
 from openrlhf_cft.evaluate.metrics import measure
 from openrlhf_cft.evaluate.positions import Annotated, Unit, load_annotated, measure_units, sample_unit
@@ -80,8 +81,24 @@ def evaluate(job: EvaluateJob) -> dict[str, Any]:
     for folder in ("samples", "entropy", "critical", "plots"):
         (job.output_dir / folder).make_dir()
     counts = {pair.name: _sample(job, pair) for pair in pairs}
-    results: dict[str, dict[str, Result]] = {data.name: {} for data in sets}
-    critical = {}
+    results, critical = _measure(job, pairs, counts, annotated)
+    found = summarize(results, job.settings.seed)
+    if annotated is not None:
+        about = summarize_annotated(annotated.weights, critical, job.settings.seed)
+        found["annotated"] = {"path": hidden(annotated.path), **about}
+    found |= _about(job, sets)
+    write_json(job.output_dir / "metrics.json", found)
+    asked = {pair.data.name: Asked(pair.work.prompts, pair.data.source.input_key) for pair in pairs}
+    write_report(job.output_dir, found, asked)
+    return found
+
+
+def _measure(
+    job: EvaluateJob, pairs: list[Pair], counts: dict[str, dict[str, int]], annotated: Annotated | None
+) -> tuple[dict[str, dict[str, Result]], dict[str, list[Scored]]]:
+    """What each checkpoint did, by data set, and what it says of the annotated responses."""
+    results: dict[str, dict[str, Result]] = {pair.data.name: {} for pair in pairs}
+    critical: dict[str, list[Scored]] = {}
     for checkpoint in job.engines:
         own = [pair for pair in pairs if pair.checkpoint == checkpoint]
         units = [_entropy_unit(job, pair) for pair in own]
@@ -95,15 +112,7 @@ def evaluate(job: EvaluateJob) -> dict[str, Any]:
             results[pair.data.name][checkpoint] = Result(measured, counts[pair.name], pair.work.seconds, entropies)
         if annotated is not None:
             critical[checkpoint] = [scored[-1][key] for key in annotated.keys]
-    found = summarize(results, job.settings.seed)
-    if annotated is not None:
-        about = summarize_annotated(annotated.weights, critical, job.settings.seed)
-        found["annotated"] = {"path": hidden(annotated.path), **about}
-    found |= _about(job, sets)
-    write_json(job.output_dir / "metrics.json", found)
-    asked = {pair.data.name: Asked(pair.work.prompts, pair.data.source.input_key) for pair in pairs}
-    write_report(job.output_dir, found, asked)
-    return found
+    return results, critical
 
 
 def _prepare(job: EvaluateJob, data: DataSet, checkpoint: str) -> Pair:

@@ -109,11 +109,11 @@ def _colour(at: int) -> str:
 
 
 def _line(panel: Axes, at: int, name: str, x: Sequence[float], points: Sequence[Mapping[str, Any]]) -> None:
-    """A line with its band."""
+    """A line with its band, which is the line where a point has no interval."""
     marker = MARKERS[at % len(MARKERS)]
     panel.plot(x, [p["value"] for p in points], color=_colour(at), marker=marker, markersize=4, label=name)
-    if points and all(p["low"] is not None for p in points):
-        low, high = ([p[end] for p in points] for end in ("low", "high"))
+    if any(p["low"] is not None for p in points):
+        low, high = ([p["value"] if p[end] is None else p[end] for p in points] for end in ("low", "high"))
         panel.fill_between(x, low, high, color=_colour(at), alpha=0.15, linewidth=0)
 
 
