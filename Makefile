@@ -47,7 +47,7 @@ setup: $(STAMP)
 quickstart: $(STAMP)
 	bash examples/quickstart.sh
 
-# 20 steps from each of two checkpoints, sized for 25 minutes on 2 slow CPU cores; see examples/train_grpo.sh.
+# 20 steps from each of two checkpoints, sized for a CPU; see examples/train_grpo.sh.
 grpo: $(STAMP)
 	[ -f runs/quickstart/report.json ] || bash examples/quickstart.sh
 	export PROMPTS=$${PROMPTS:-4} SAMPLES=$${SAMPLES:-6} MICRO=$${MICRO:-12} PROMPT_LENGTH=$${PROMPT_LENGTH:-96}
