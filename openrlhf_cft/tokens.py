@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import enum
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,15 +97,16 @@ def kind_of(text: str) -> Kind:
     return Kind.WHITESPACE if text.isspace() else Kind.PUNCTUATION
 
 
-def token_text(tokenizer: Any, before: Sequence[int], token_id: int) -> str:
+def token_text(tokenizer: Any, before: Sequence[int], token_id: int, special: Collection[int] | None = None) -> str:
     """What a token would add to a text, to show it: its name if it is special, U+FFFD for part of a character.
 
     Args:
         tokenizer: of the `transformers` API.
         before: the tokens before it; the last few are looked at.
         token_id: the token.
+        special: of `special_ids`, which takes milliseconds with thousands of added tokens; None to find them here.
     """
-    if token_id in special_ids(tokenizer):
+    if token_id in (special_ids(tokenizer) if special is None else special):
         return str(tokenizer.convert_ids_to_tokens(token_id))
     context = [int(token) for token in before[-CONTEXT:]]
     whole, part = decode(tokenizer, [*context, int(token_id)]), decode(tokenizer, context)

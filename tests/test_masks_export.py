@@ -208,13 +208,21 @@ def test_float_weights_are_refused_where_they_would_be_lost(tmp_path: Path, mode
     for kind in ("trl", "axolotl", "llamafactory"):
         with pytest.raises(ValueError, match=message):
             export(path, tmp_path / "out", kind)
-        assert not (tmp_path / "out").exists() and not (tmp_path / "out.partial").exists()
+        assert [file.name for file in tmp_path.iterdir()] == ["in"]
     found = export(path, tmp_path / "thresholded", "trl", "--threshold", "0.5")
     start = len(rows[1][PROMPT_IDS])
     assert found[1]["labels"][start : start + 2] == [-100, rows[1][RESPONSE_IDS][1]]
     assert "a weight of at least 0.5" in (tmp_path / "thresholded" / "README.md").read_text()
     kept = export(path, tmp_path / "spans", "sharegpt")
     assert [span["weight"] for span in kept[1]["critical_spans"]][:2] == [0.25, 0.75]
+
+
+@pytest.mark.parametrize("weight", [0.1, 0.7, 0.9])
+def test_a_weight_equal_to_the_threshold_counts(tmp_path: Path, model: Path, weight: float) -> None:
+    rows = [{**row, PROMPT: "x", MASK: [weight, 0.0, *[weight - 0.01] * (len(row[MASK]) - 2)]} for row in make_rows(3)]
+    path = write_rows(tmp_path / "in", rows, {"model": str(model)})
+    found = export(path, tmp_path / "out", "trl", "--threshold", str(weight))
+    assert [sum(label != -100 for label in row["labels"]) for row in found] == [1, 1, 1]
 
 
 def test_all_columns_go_into_jsonl(annotated: Path, tmp_path: Path) -> None:
@@ -242,7 +250,7 @@ def test_bad_input_is_refused_in_a_sentence(annotated: Path, tmp_path: Path) -> 
     for kind in ("trl", "axolotl", "jsonl"):
         with pytest.raises(ValueError, match=r"no row of .*empty' has a critical token in column 'critical_mask'"):
             main(["export", str(empty), "--format", kind, "--out", str(tmp_path / "out")])
-    assert not (tmp_path / "out").exists() and not (tmp_path / "out.partial").exists()
+    assert [file.name for file in tmp_path.iterdir()] == ["in"]
 
 
 def test_the_card_says_what_it_is_and_how_to_load_it(annotated: Path, model: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from openrlhf_cft.cli.flags import run_command
 from openrlhf_cft.cli.masks import main
 from openrlhf_cft.masks import progress, table
 from openrlhf_cft.masks.sample import SampleSettings, sample
-from openrlhf_cft.masks.table import open_data, output, with_record, write
+from openrlhf_cft.masks.table import open_data, output, unfinished, with_record, write
 from openrlhf_cft.records import MASK, METADATA_KEY, read_metadata, read_rows
 from openrlhf_cft.storage import place
 
@@ -67,19 +67,20 @@ def test_what_is_written_is_what_was_read(source: Path, tmp_path: Path, monkeypa
 def test_it_is_whole_or_absent(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table, "ROWS_PER_FILE", 30)
     data, out = open_data(source), tmp_path / "out"
+    folder = Path(unfinished(place(out)).path)
 
     def failing() -> Iterator[pa.RecordBatch]:
         yield from data.batches()
-        assert (tmp_path / "out.partial" / "part-00001.parquet").exists() and not out.exists()
+        assert (folder / "part-00001.parquet").exists() and not out.exists()
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         write(output(out, [data]), data.schema, failing())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in"]
-    (tmp_path / "out.partial").mkdir()
-    (tmp_path / "out.partial" / "part-00009.parquet").write_text("of a process that was killed")
+    folder.mkdir()
+    (folder / "part-00009.parquet").write_text("of a process that was killed")
     write(output(out, [data]), data.schema, data.batches())
-    assert len(list(read_rows(out))) == 120 and not (tmp_path / "out.partial").exists()
+    assert len(list(read_rows(out))) == 120 and not folder.exists()
 
 
 def test_on_an_object_store_too(source: Path, bucket: str, tmp_path: Path) -> None:
@@ -127,6 +128,34 @@ def test_outputs_that_are_refused(source: Path, tmp_path: Path, name: str, told:
     (tmp_path / "full" / "notes.txt").write_text("mine")
     with pytest.raises(ValueError, match=f"--out: .*{told}"):
         output(tmp_path / name, [open_data(source)])
+
+
+@pytest.mark.parametrize("verb", [["sample", "--rows", "9"], ["export", "--format", "jsonl"]])
+def test_nothing_beside_the_output_is_touched(source: Path, tmp_path: Path, verb: list[str]) -> None:
+    """A folder called NAME.partial may be an input, or anything of the user's."""
+    partial = source.rename(tmp_path / "out.partial")
+    before = read(partial)
+    assert main([verb[0], str(partial), *verb[1:], "--out", str(tmp_path / "out")]) == 0
+    assert read(partial).equals(before)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out.partial"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["stats", "{}", "--mask", "n"],
+        ["sample", "{}", "--rows", "1", "--mask", "n", "--out", "{}.out"],
+        ["compare", "{}", "{}", "--mask_b", "n"],
+        ["derive", "{}", "--column", "r", "--how", "random", "--reference", "n", "--out", "{}.out"],
+        ["export", "{}", "--format", "trl", "--mask", "n", "--out", "{}.out"],
+    ],
+)
+def test_a_column_without_weights_is_one_sentence(tmp_path: Path, words: list[str]) -> None:
+    path = write_rows(tmp_path / "in", make_rows(3))
+    table = pq.read_table(path / "part-0.parquet").append_column("n", pa.array([1, 2, 3]))
+    pq.write_table(table, path / "part-0.parquet")
+    with pytest.raises(ValueError, match=r"column 'n' of '.*in' holds int64, and no list of numbers"):
+        main([word.format(path) for word in words])
 
 
 def test_inputs_that_are_refused(source: Path, tmp_path: Path) -> None:

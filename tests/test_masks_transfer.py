@@ -95,6 +95,29 @@ def test_there_and_back(models: dict[str, str], one: str, other: str, tmp_path: 
     assert metadata["transferred"]["metadata"]["transferred"]["metadata"]["model"] == models[one], "where it came from"
 
 
+def test_numbers_of_a_users_own(models: dict[str, str], tmp_path: Path) -> None:
+    """Weights a token are carried wherever they come from; other numbers a token are lost; the rest stays."""
+    source = written(tmp_path / "in", load(models["byte_level"]), TEXTS, models["byte_level"])
+    file = next(source.glob("*.parquet"))
+    table = pq.read_table(file)
+    masks = table.column(MASK).to_pylist()
+    mine = {
+        "mine": masks,
+        "logprobs": [[-1.0 for _ in mask] for mask in masks],
+        "kinds": [[7] * len(m) for m in masks],
+    }
+    mine |= {"embedding": [[0.5] * 3] * len(masks), "pair": [[1, 2]] * len(masks)}
+    for name, values in mine.items():
+        table = table.append_column(name, pa.array(values))
+    pq.write_table(table, file)
+    there, _ = run(source, models["metaspace"], tmp_path / "there")
+    for row in there:
+        assert row["mine"] == row[MASK] and row["logprobs"] is row["kinds"] is None
+        assert row["embedding"] == [0.5] * 3 and row["pair"] == [1, 2]
+    same, _ = run(source, models["byte_level"], tmp_path / "same")
+    assert [row["logprobs"] for row in same] == mine["logprobs"]
+
+
 def test_figures_count_what_is_there(models: dict[str, str], tmp_path: Path) -> None:
     """Against a count over all pairs of tokens and over all characters."""
     first, second = load(models["byte_level"]), load(models["metaspace"])

@@ -11,6 +11,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import view_data
 from hypothesis import given, settings
@@ -277,6 +279,16 @@ def test_bad_input_is_one_sentence(folder: Path, tmp_path: Path, arguments: list
     with pytest.raises(ValueError, match=message) as raised:
         view.main(given)
     assert "\n" not in str(raised.value)
+
+
+def test_ids_may_be_numbers(folder: Path, tmp_path: Path) -> None:
+    table = pq.read_table(folder / "hostile")
+    table = table.set_column(table.schema.get_field_index(records.ID), records.ID, pa.array(range(len(table))))
+    pq.write_table(table, tmp_path / "numbered.parquet")
+    shown = load(tmp_path / "numbered.parquet")
+    assert [response.id for response in shown.responses] == [str(number) for number in range(len(table))]
+    assert "\n1   " in terminal.describe(shown, BRACKETS)
+    assert "kappa 1.000" in terminal.describe(load(*[tmp_path / "numbered.parquet"] * 2), BRACKETS)
 
 
 def test_rows_without_a_mask_are_counted_and_the_rest_is_said(folder: Path, tmp_path: Path) -> None:

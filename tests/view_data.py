@@ -94,7 +94,8 @@ def hostile(made: Any) -> list[dict[str, Any]]:
     rng = random.Random(1)
     found = [row(made, name, text, rng) for name, text in HOSTILE.items()]
     for each in found:
-        each["weights"] = [rng.choice([0.0, 2 * rng.random() ** 2]) for _ in each[records.MASK]]
+        # At most 0.0552, which divided by itself and times five is a little more than five.
+        each["weights"] = [rng.choice([0.0, 0.0552, 0.05 * rng.random() ** 2]) for _ in each[records.MASK]]
         for item in (item for position in each[records.ALTERNATIVES] for item in position):
             item["text"] = None if item["skipped"] else "and so <b>it</b> is\u202e 5.\nDone."
     return found

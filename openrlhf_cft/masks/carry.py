@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from openrlhf_cft.masks.table import AnnotatedData, holds_numbers
+from openrlhf_cft.records import PROMPT_IDS, RESPONSE_IDS
 from openrlhf_cft.tokens import decode, pieces
 
 INSIDE = "a special token is inside the response"
@@ -64,6 +66,39 @@ def layout(tokenizer: Any, token_ids: Sequence[int], text: str) -> Layout:
     if lead and spans and not found[0].special:
         spans[0] = (0, spans[0][1])
     return Layout(text, spans)
+
+
+def per_token(data: AnnotatedData, columns: Sequence[str]) -> dict[str, bool]:
+    """Columns that hold a number for each response token, in every row that has a value there.
+
+    Args:
+        data: is read once.
+        columns: to look at; those of token ids, and what holds no lists of numbers, are passed over.
+
+    Returns:
+        Each such column, and whether its numbers are weights (not integers, all >= 0): those can be carried to other
+        tokens, and the rest says nothing of them.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    fields = [data.schema.field(name) for name in columns if name not in (PROMPT_IDS, RESPONSE_IDS)]
+    found = {
+        field.name: not pa.types.is_integer(field.type.value_type) for field in fields if holds_numbers(field.type)
+    }
+    measured: set[str] = set()
+    for batch in data.batches([RESPONSE_IDS, *found]) if found else ():
+        lengths = pc.list_value_length(batch.column(RESPONSE_IDS))
+        for name in list(found):
+            values = batch.column(name)
+            if pc.any(pc.not_equal(pc.list_value_length(values), lengths)).as_py():
+                del found[name]
+                continue
+            numbers = pc.cast(pc.list_flatten(values), pa.float64())
+            measured |= {name} if len(numbers) else set()
+            fit = pc.all(pc.and_(pc.is_finite(numbers), pc.greater_equal(numbers, 0)), skip_nulls=False).as_py()
+            found[name] = found[name] and bool(fit)
+    return {name: weights for name, weights in found.items() if name in measured}
 
 
 def one_by_one(count: int) -> Layout:

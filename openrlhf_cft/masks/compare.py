@@ -52,8 +52,8 @@ def compare(
     Raises:
         ValueError: a column is missing, weights do not fit their tokens, or the two have different tokenizers.
     """
-    left.require(mask_a)
-    right.require(mask_b)
+    left.require_weights(mask_a)
+    right.require_weights(mask_b)
     require_one_tokenizer([left, right])
     unmatched: Counter[str] = Counter()
     partners = _partners(right, mask_b, unmatched)

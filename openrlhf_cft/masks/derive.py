@@ -105,6 +105,7 @@ def _prepare(data: AnnotatedData, how: str, settings: DeriveSettings) -> Selecti
         raise ValueError(f"--how: {how!r} is none of {known}")
     selection = SELECTIONS[name](data, how, settings)
     data.require(*selection.columns)
+    data.require_weights(*(name for name in settings.budget.columns if name in selection.columns))
     return selection
 
 

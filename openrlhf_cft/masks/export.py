@@ -28,9 +28,10 @@ from openrlhf_cft.masks.conversation import question_column
 from openrlhf_cft.masks.formats import FORMATS, SPOKEN, Source
 from openrlhf_cft.masks.progress import Progress
 from openrlhf_cft.masks.stats import Stats
-from openrlhf_cft.masks.table import AnnotatedData, Row, output
+from openrlhf_cft.masks.table import AnnotatedData, Row, output, unfinished
 from openrlhf_cft.records import ID, MASK, PROMPT, PROMPT_IDS, RESPONSE_IDS, check_weights
 from openrlhf_cft.storage import Place, hidden, place
+from openrlhf_cft.verify.reward_file import ROUNDING
 
 NO_CRITICAL, NO_WEIGHTS = "without a critical token", "without weights"
 
@@ -92,7 +93,8 @@ def _check(data: AnnotatedData, settings: ExportSettings) -> None:
     spoken = settings.format in SPOKEN
     if settings.input_key is not None and not spoken:
         raise ValueError(f"--data.input_key: {settings.format} has no conversations, only {' and '.join(SPOKEN)} have")
-    data.require(ID, PROMPT_IDS, RESPONSE_IDS, settings.mask, *([settings.input_key or PROMPT] if spoken else []))
+    data.require(ID, PROMPT_IDS, RESPONSE_IDS, *([settings.input_key or PROMPT] if spoken else []))
+    data.require_weights(settings.mask)
 
 
 class _Rows:
@@ -131,7 +133,7 @@ class _Rows:
         check_weights(row[ID], row[mask], row[RESPONSE_IDS], mask)
         weights: list[float] = row[mask]
         if threshold is not None:
-            weights = [float(weight >= threshold) for weight in weights]
+            weights = [float(weight >= threshold - ROUNDING) for weight in weights]  # they are stored as float32
         if not any(weights) and not self._settings.keep_empty:
             self._skipped[NO_CRITICAL] += 1
             return None
@@ -145,7 +147,7 @@ class _Rows:
 @contextmanager
 def _whole(out: Place) -> Iterator[Path]:
     """A folder to write into that gets its name when all went well, and is gone otherwise."""
-    target, partial = Path(out.path), Path(out.partial().path)
+    target, partial = Path(out.path), Path(unfinished(out).path)
     shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
     partial.mkdir(parents=True)
     try:

@@ -42,7 +42,7 @@ def sample(data: AnnotatedData, settings: SampleSettings, out: Place) -> int:
     Raises:
         ValueError: fewer rows qualify than are asked for, or a row's weights do not fit its tokens.
     """
-    data.require(settings.column)
+    data.require_weights(settings.column)
     chosen, qualified = _choose(data, settings)
     record = {**vars(settings), "qualified": qualified, "from": data.name, "versions": versions()}
     write(out, with_record(data.schema, "sampled", record), _taken(data, chosen))

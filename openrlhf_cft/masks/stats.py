@@ -101,7 +101,7 @@ def stats(data: AnnotatedData, mask: str, tokenizer: Any | None = None) -> dict[
     Raises:
         ValueError: there is no such column, or weights do not fit their tokens.
     """
-    data.require(mask)
+    data.require_weights(mask)
     counts = Stats(mask, tokenizer)
     columns = [ID, RESPONSE_IDS, mask, ALTERNATIVES]
     for row in Progress("masks stats", data.count()).over(data.rows(columns)):

@@ -59,6 +59,18 @@ class AnnotatedData:
                 there = ", ".join(self.schema.names)
                 raise ValueError(f"{self.name!r} has no column {name!r}; its columns are {there}")
 
+    def require_weights(self, *columns: str) -> None:
+        """Refuse a data set whose columns are not there, or hold something else than a list of numbers a row.
+
+        Raises:
+            ValueError: names the column.
+        """
+        self.require(*columns)
+        for name in columns:
+            kind = self.schema.field(name).type
+            if not holds_numbers(kind):
+                raise ValueError(f"column {name!r} of {self.name!r} holds {kind}, and no list of numbers")
+
     def count(self) -> int:
         """The number of rows, from the files' footers."""
         import pyarrow.parquet as pq
@@ -78,6 +90,16 @@ class AnnotatedData:
         """The named columns of all rows, in order."""
         for batch in self.batches(columns):
             yield from batch.to_pylist()
+
+
+def holds_numbers(kind: pa.DataType) -> bool:
+    """Whether a column of this type has a list of numbers a row."""
+    import pyarrow as pa
+
+    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
+        return False
+    tests = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_null)
+    return any(test(kind.value_type) for test in tests)
 
 
 def open_data(path: str | Path) -> AnnotatedData:
@@ -122,11 +144,21 @@ def output(path: str | Path, inputs: Sequence[AnnotatedData]) -> Place:
     if out.name.endswith(".parquet"):
         raise ValueError(f"--out: {str(out)!r} is named like a file, and a data set is a directory of files")
     for data in inputs:
-        if out.filesystem == data.place.filesystem and _nested(_real(out), _real(data.place)):
+        same = out.filesystem == data.place.filesystem
+        if same and any(_nested(_real(folder), _real(data.place)) for folder in (out, unfinished(out))):
             raise ValueError(f"--out: {str(out)!r} and the input {data.name!r} are, or hold, one another")
     if out.exists() and not (out.is_dir() and _is_empty(out)):
         raise ValueError(f"--out: {str(out)!r} is there already: give another, or delete it")
     return out
+
+
+def unfinished(out: Place) -> Place:
+    """Where a data set is written before it has its name: hidden, and called as nothing else is, since what is found
+    there is deleted. Where files are objects it is `out` itself, and the names of the files are hidden ones."""
+    if not out.is_local:
+        return out
+    parent, name = os.path.split(out.path.rstrip("/"))
+    return Place(out.filesystem, os.path.join(parent, f".{name}.openrlhf_cft-unfinished"))
 
 
 def _real(target: Place) -> str:
@@ -166,7 +198,7 @@ def write(out: Place, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> i
     Returns:
         The number of rows.
     """
-    folder = out.partial()  # where files are objects: `out` itself, and the names of the files are hidden ones
+    folder = unfinished(out)
     _discard(out, folder)
     folder.make_dir()
     parts: list[Place] = []

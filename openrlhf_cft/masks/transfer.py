@@ -5,8 +5,8 @@
 - `score`: `critical_mask` is what the target model itself finds least probable, as in the paper (arXiv 2510.10974):
   with another tokenizer annotations cannot be reused, and tokens are picked by a probability score instead.
 
-The alternatives are tokens of the other model and stay behind: null, unless the tokenizer is the same. Rows that
-cannot be carried are left out and counted by reason.
+Alternatives are tokens of the other model and stay behind, as other numbers do that a column has for each token: null,
+unless the tokenizer is the same. Rows that cannot be carried are left out and counted by reason.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from openrlhf_cft.annotate.source import SourceSettings
 from openrlhf_cft.annotate.workdir import versions
 from openrlhf_cft.masks import scores
 from openrlhf_cft.masks.agreement import agreement
-from openrlhf_cft.masks.carry import NotCarried, carry
+from openrlhf_cft.masks.carry import NotCarried, carry, per_token
 from openrlhf_cft.masks.coverage import Coverage
 from openrlhf_cft.masks.derive import DERIVED
 from openrlhf_cft.masks.progress import Progress
@@ -115,7 +115,10 @@ class _Transfer:
         if settings.method == "score":
             self._model = scores.load_model(settings.to, settings.dtype, flag="--to")
             self._length = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
-        self._weights = [name for name in data.schema.names if name == MASK or name in data.metadata.get(DERIVED, {})]
+        known = {MASK, *data.metadata.get(DERIVED, {})}
+        others = {} if self.same else per_token(data, [name for name in data.schema.names if name not in known])
+        self._weights = [name for name in data.schema.names if name in known or others.get(name)]
+        self._lost = {ALTERNATIVES, *(name for name in others if not others[name])} if not self.same else set()
         self.schema = self._schema(fingerprint)
 
     def _schema(self, fingerprint: str) -> pa.Schema:
@@ -164,7 +167,7 @@ class _Transfer:
             for name, kind in zip(self.schema.names, self.schema.types, strict=True):
                 if name in replaced:
                     columns.append(pa.array([row[name] for row in new], kind))
-                elif name == ALTERNATIVES and not self.same:
+                elif name in self._lost:
                     columns.append(pa.nulls(len(new), kind))
                 else:
                     columns.append(chosen.column(name))

@@ -19,7 +19,7 @@ from openrlhf_cft import records
 from openrlhf_cft.masks.progress import Progress
 from openrlhf_cft.masks.table import AnnotatedData, Row
 from openrlhf_cft.records import ID, RESPONSE_IDS, Alternative
-from openrlhf_cft.tokens import CONTEXT, Piece, pieces, token_text
+from openrlhf_cft.tokens import CONTEXT, Piece, pieces, special_ids, token_text
 
 ROLLOUT_TEXTS = ("text", "rollout")  # fields of an alternative that may hold the text of its rollout; the first counts
 STATED = {item.name for item in fields(Alternative)}
@@ -99,36 +99,25 @@ def read(
     Raises:
         ValueError: the column is missing or holds no weights, or there is no row with any.
     """
-    _check_column(data, mask)
-    metadata = data.metadata
+    try:
+        data.require_weights(mask)
+    except ValueError as error:
+        raise ValueError(f"--mask: {error}") from None
+    metadata, special = data.metadata, special_ids(tokenizer)
     responses, without = [], 0
-    wanted = (row for row in data.rows(data.schema.names) if only is None or row[ID] in only)
+    wanted = (row for row in data.rows(data.schema.names) if only is None or str(row[ID]) in only)
     for row in Progress("view", min(max_samples, data.count())).over(islice(wanted, max_samples)):
         if row[mask] is None or row[RESPONSE_IDS] is None:
             without += 1
         else:
-            responses.append(_response(row, tokenizer, mask, metadata))
+            responses.append(_response(row, tokenizer, special, mask, metadata))
     if not responses:
         raise ValueError(f"{data.name!r} has no row with weights in column {mask!r} to show")
     fingerprint = records.tokenizer_fingerprint(tokenizer)
     return Annotated(data.name, mask, fingerprint, metadata, _job(data), responses, data.count(), without)
 
 
-def _check_column(data: AnnotatedData, mask: str) -> None:
-    """Refuse a column that is not there, or that holds something else than weights."""
-    import pyarrow as pa
-
-    try:
-        data.require(mask)
-    except ValueError as error:
-        raise ValueError(f"--mask: {error}") from None
-    kind = data.schema.field(mask).type
-    item = kind.value_type if pa.types.is_list(kind) or pa.types.is_large_list(kind) else None
-    if item is None or not (pa.types.is_integer(item) or pa.types.is_floating(item) or pa.types.is_boolean(item)):
-        raise ValueError(f"--mask: column {mask!r} of {data.name!r} holds {kind}, and no list of numbers")
-
-
-def _response(row: Row, tokenizer: Any, mask: str, metadata: Mapping[str, Any]) -> Response:
+def _response(row: Row, tokenizer: Any, special: set[int], mask: str, metadata: Mapping[str, Any]) -> Response:
     identity, ids, weights = row[ID], row[RESPONSE_IDS], row[mask]
     records.check_weights(identity, weights, ids, mask)
     shown = pieces(tokenizer, ids)
@@ -142,7 +131,7 @@ def _response(row: Row, tokenizer: Any, mask: str, metadata: Mapping[str, Any]) 
     source = metadata.get("source") or {}
     question = _source_text(row, source.get("input_key"), "question") or _text(row.get(records.PROMPT)) or ""
     return Response(
-        identity,
+        str(identity),
         question,
         _source_text(row, source.get("label_key"), "answer"),
         _text(row.get(records.ANSWER)),
@@ -152,17 +141,17 @@ def _response(row: Row, tokenizer: Any, mask: str, metadata: Mapping[str, Any]) 
         shown,
         [float(weight) for weight in weights],
         [
-            [_counterfactual(tokenizer, ids[max(0, at - CONTEXT) : at], value) for value in values or []]
+            [_counterfactual(tokenizer, special, ids[max(0, at - CONTEXT) : at], value) for value in values or []]
             for at, values in enumerate(stored)
         ],
     )
 
 
-def _counterfactual(tokenizer: Any, before: list[int], value: dict[str, Any]) -> Counterfactual:
+def _counterfactual(tokenizer: Any, special: set[int], before: list[int], value: dict[str, Any]) -> Counterfactual:
     # A column of a later or an earlier version may have more or fewer fields than ours.
     alternative = records.alternative_from_dict({key: item for key, item in value.items() if key in STATED})
-    text = token_text(tokenizer, before, alternative.token_id)
-    unsaid = not text or "\ufffd" in text or alternative.token_id in tokenizer.all_special_ids
+    text = token_text(tokenizer, before, alternative.token_id, special)
+    unsaid = not text or "\ufffd" in text or alternative.token_id in special
     name = tokenizer.convert_ids_to_tokens(alternative.token_id) if unsaid else None
     rollout = next((value[key] for key in ROLLOUT_TEXTS if value.get(key) is not None), None)
     return Counterfactual(alternative, text, name, _text(rollout))

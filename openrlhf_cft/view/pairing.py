@@ -58,7 +58,7 @@ def read_pair(left: Side, right: Side, max_samples: int) -> Pairing:
     Raises:
         ValueError: as `dataset.read`, and where the two have no id in common.
     """
-    ids = [Counter(row[ID] for row in side.data.rows([ID])) for side in (left, right)]
+    ids = [Counter(str(row[ID]) for row in side.data.rows([ID])) for side in (left, right)]
     common = set(ids[0]) & set(ids[1])
     if not common:
         names = f"{left.data.name!r} and {right.data.name!r}"

@@ -80,5 +80,5 @@ function sought(row) {
 // How strongly a token is marked, 0 to 5; of a mask of 0 and 1, 0 or 4.
 function level(weight, at) {
   if (!(weight > 0)) return 0;
-  return sets[at].binary ? 4 : Math.max(1, Math.ceil((5 * weight) / sets[at].largest));
+  return sets[at].binary ? 4 : Math.min(5, Math.max(1, Math.ceil((5 * weight) / sets[at].largest)));
 }
