@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import operator
 import random
@@ -223,7 +224,7 @@ def prompts(model: str, count: int, data: Path | None) -> list[Question]:
 
     tokenizer = AutoTokenizer.from_pretrained(model)
     rows = []
-    for row in map(json.loads, data.open()) if data else questions(count, seed=42):
+    for row in itertools.islice(map(json.loads, data.open()), count) if data else questions(count, seed=42):
         messages = [{"role": "user", "content": row["question"]}]
         text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         rows.append(Question(tokenizer(text, add_special_tokens=False)["input_ids"], row["answer"]))

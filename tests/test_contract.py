@@ -170,6 +170,7 @@ def test_evaluation_uses_the_same_loss_on_the_same_batch() -> None:
     text = source(SFTTrainer.evaluate)
     assert "for inputs, attention_masks, loss_masks in eval_dataloader:" in text
     assert "self.loss_fn(per_token_log_probs, loss_mask[:, :-1])" in text, "evaluate no longer calls loss_fn this way"
+    assert '{"eval gpt_loss": loss_sum / times}' in text, "the study reads the held-out loss by that name"
 
 
 def test_trainer_signatures() -> None:

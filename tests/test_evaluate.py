@@ -8,6 +8,7 @@ from __future__ import annotations
 import html.parser
 import json
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from openrlhf_cft.evaluate.forward import Scored, Sequence
 from openrlhf_cft.evaluate.job import evaluate
 from openrlhf_cft.evaluate.samples import EVALUATED, TOO_LONG, Response, read_questions, to_payload
 from openrlhf_cft.evaluate.table import tables
-from openrlhf_cft.records import ID, Verdict, read_rows, tokenizer_fingerprint
+from openrlhf_cft.records import ID, MASK, Verdict, read_metadata, read_rows, tokenizer_fingerprint
 from openrlhf_cft.storage import Place, place
 
 HOSTILE = '<script>alert("x")</script> &amp; \u202eesrever <img src=x onerror=alert(1)> {{ 7 * 7 }} \ufffd'
@@ -60,13 +61,15 @@ class ScriptedPipeline:
         self.calls: list[tuple[str, int]] = []
         self.interrupt_after: int | None = None
         self.samples = SAMPLES
+        self.short: set[str] = set()  # checkpoints for which every prompt is too long
 
     def __call__(
         self, source: Place, outcomes: Outcomes, factory: Any, pool: Any, report: Any, total: int
     ) -> list[tuple[str, str]]:
         if self.interrupt_after is not None and len(self.calls) >= self.interrupt_after:
             raise KeyboardInterrupt
-        name = "/".join(source.path.split("/")[-3:-1])
+        data, checkpoint = source.path.split("/")[-3:-1]
+        name = f"{data.rpartition('-')[0]}/{checkpoint}"
         self.calls.append((name, total))
         rng, rows = random.Random(name), []
         for row in source.rows():
@@ -74,7 +77,7 @@ class ScriptedPipeline:
                 "greedy": to_payload(said(rng, row["_gold"])),
                 "samples": [to_payload(said(rng, row["_gold"])) for _ in range(self.samples)],
             }
-            status = TOO_LONG if row[NUMBER] == 3 else EVALUATED
+            status = TOO_LONG if row[NUMBER] == 3 or checkpoint in self.short else EVALUATED
             rows.append({ID: row[ID], NUMBER: row[NUMBER], STATUS: status, PAYLOAD: json.dumps(payload)})
         outcomes.data.make_dir()
         pq.write_table(pa.Table.from_pylist(rows), f"{outcomes.data.path}/part-0.parquet")
@@ -213,6 +216,63 @@ def test_what_is_done_is_not_done_again(
     assert len(scored) == 5 and "entropy" not in none["results"]["test"]["base"]["figures"]
     with pytest.raises(ValueError, match=r"holds another run \(sampling was .*0\.6"):
         evaluate(job_of(arguments(models, data, out, "--eval.temperature", "0.6")))
+
+
+def test_a_checkpoint_trained_again_is_another(
+    models: dict[str, Path], pipeline: ScriptedPipeline, tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    one, data = {"base": tmp_path / "model"}, str(questions(tmp_path / "test.jsonl"))
+    shutil.copytree(models["base"], one["base"])
+    flags = arguments(one, data, tmp_path / "out", "--eval.entropy_positions", "0")
+    evaluate(job_of(flags))
+    weights = load_file(one["base"] / "model.safetensors")
+    save_file({name: tensor + 1e-3 for name, tensor in weights.items()}, one["base"] / "model.safetensors")
+    with pytest.raises(ValueError, match=r"holds another run \(weights was '\w{16}' and is now '\w{16}'\)"):
+        evaluate(job_of(flags))
+
+
+def test_a_data_set_keeps_its_state_under_another_name(
+    models: dict[str, Path], pipeline: ScriptedPipeline, tmp_path: Path
+) -> None:
+    one, out = {"base": models["base"]}, tmp_path / "out"
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    first, second = (str(questions(tmp_path / name / "test.jsonl")) for name in "ab")
+    before = evaluate(job_of(arguments(one, first, out)))["results"]["test"]["base"]["figures"]
+    found = evaluate(job_of(arguments(one, f"{first},{second}", out)))["results"]
+    assert len(pipeline.calls) == 2 and found["a-test"]["base"]["figures"] == before
+    for folder in ("samples", "entropy"):
+        assert sorted(file.name for file in (out / folder).iterdir()) == [
+            "a-test--base.parquet",
+            "b-test--base.parquet",
+        ]
+
+
+def test_checkpoints_without_a_common_question(
+    models: dict[str, Path], pipeline: ScriptedPipeline, tmp_path: Path
+) -> None:
+    pipeline.short = {"sft"}
+    data, flags = str(questions(tmp_path / "test.jsonl")), ["--eval.entropy_positions", "0"]
+    found = evaluate(job_of(arguments(models, data, tmp_path / "out", *flags)))
+    assert [pair["questions"] for pair in found["differences"]["test"]] == [0, 5, 0]
+    assert (tmp_path / "out" / "report.html").exists() and "cft - base" in tables(found)
+
+
+def test_annotated_rows_are_looked_at_first(
+    models: dict[str, Path], annotated: Path, pipeline: ScriptedPipeline, tmp_path: Path
+) -> None:
+    data, out = str(questions(tmp_path / "test.jsonl")), tmp_path / "out"
+    rows = make_rows(2)
+    rows[1][MASK] = rows[1][MASK][:-1]
+    stated = {"tokenizer_fingerprint": (read_metadata(annotated) or {})["tokenizer_fingerprint"]}
+    cut = write_rows(tmp_path / "cut", rows, stated)
+    with pytest.raises(ValueError, match=r"--eval.annotated: row 'row-1': column 'critical_mask' has \d+ weights for"):
+        evaluate(job_of(arguments(models, data, out, "--eval.annotated", str(cut))))
+    with pytest.raises(ValueError, match=r"--eval.annotated: nothing is measured on it"):
+        job_of(arguments(models, data, out, "--eval.annotated", str(annotated), "--eval.entropy_positions", "0"))
+    assert not pipeline.calls
 
 
 def test_greedy_alone(models: dict[str, Path], pipeline: ScriptedPipeline, tmp_path: Path) -> None:

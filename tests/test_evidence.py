@@ -60,6 +60,13 @@ def test_it_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert sizes.result("c")["figure"] == 1 and sizes.result("c")["seconds"] >= 0
 
 
+def test_results_of_other_sizes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study, "steps", lambda _: iter(()))
+    assert study.run(settings(tmp_path), None) and study.run(settings(tmp_path, gpus=8), None)
+    with pytest.raises(SystemExit, match=r"another study, with --train 2200 and not 5000"):
+        study.run(settings(tmp_path, train=5000), None)
+
+
 def results(folder: Path) -> dict[tuple[str, int], dict[str, Any]]:
     """Made-up results of two arms, five seeds each."""
     chance, found = random.Random(0), {}
@@ -91,6 +98,13 @@ def test_the_tables_say_what_the_results_say(tmp_path: Path) -> None:
     (cells,) = (cells for title, cells in rows.items() if title.startswith("CFT, Strict-3 less SFT"))
     assert cells[0].startswith(f"{np.mean(paired):.3f} ± {margin:.3f} [")
     assert "±" in cells[1] and table.passes(found["sft", 1], 8) == [float(c > 0) for c in found["sft", 1]["correct"]]
+
+
+def test_more_than_was_sampled_is_not_measured(tmp_path: Path) -> None:
+    for (arm, seed), result in results(tmp_path).items():
+        (tmp_path / f"test-{arm}-{seed}.json").write_text(json.dumps({**result, "samples": 4, "correct": [1, 2]}))
+    (row,) = (line for line in table.document(tmp_path, total=30).splitlines() if "less SFT" in line)
+    assert row.endswith("| - |") and row.count("±") == 2
 
 
 def test_nothing_measured_is_no_table(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ LIGHT = [
     "openrlhf_cft.annotate.engine",
     "openrlhf_cft.annotate.job",
     "openrlhf_cft.evaluate.benchmarks",
+    "openrlhf_cft.evaluate.checkpoint",
     "openrlhf_cft.evaluate.entropy",
     "openrlhf_cft.evaluate.forward",
     "openrlhf_cft.evaluate.intervals",

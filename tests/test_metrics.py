@@ -82,9 +82,16 @@ def test_what_was_not_measured_is_absent() -> None:
     hot = measure(two_questions(), 4, pure=False).ratios
     assert "sampled_nll" in hot and "entropy_estimate" not in hot
     silent = [response(None, True, [5, 1])] * 4  # a reward file: a verdict, and no answer
-    found = measure([Question("a", "7", silent[0], silent)], 4, pure=True).ratios
+    asked = [Question("a", "7", silent[0], silent)]
+    found = measure(asked, 4, pure=True, answers=False).ratios
     assert "pass@4" in found and not [name for name in found if "majority" in name or "distinct_answers" in name]
     assert measure([], 4, pure=True).ratios == {}
+
+
+def test_a_model_without_an_answer_has_none_right() -> None:
+    mute = [response(None, False, [5, 1])] * 4
+    found = measure([Question("a", "7", mute[0], mute)], 4, pure=True).ratios
+    assert found["majority@4"].tolist() == [[0, 1]] and found["distinct_answers"].tolist() == [[0, 1]]
 
 
 def test_the_entropy_estimate_is_unbiased() -> None:

@@ -41,6 +41,11 @@ class Settings:
     gpus: int
     train_flags: list[str] = field(default_factory=list)
 
+    @property
+    def sizes(self) -> dict[str, Any]:
+        """All that decides the results: not where they are, nor on what machine or for how long."""
+        return {name: value for name, value in vars(self).items() if name not in ("run_dir", "results", "gpus")}
+
     def result_file(self, name: str) -> Path:
         return self.results / f"{name}.json"
 

@@ -53,27 +53,38 @@ def annotate_file(study: Settings, file: Path, name: str) -> dict[str, Any]:
 
 def held_out(study: Settings) -> dict[str, Any]:
     """Annotated responses to the validation questions: the loss on critical and on other tokens is taken there."""
-    found = annotate_file(study, questions_of(study, "validation"), "held-out")
-    shutil.copy(next((study.run_dir / "held-out").glob("*.parquet")), study.results / HELD_OUT)
-    return found
+    return annotate_file(study, questions_of(study, "validation"), "held-out")
 
 
 def masks(study: Settings) -> dict[str, Any]:
-    """One data set of all parts, with the column of every arm; it is kept, so that all arms train on the same."""
-    merged, derived = study.run_dir / "merged", study.run_dir / "derived"
-    for folder in (merged, derived):
-        shutil.rmtree(folder, ignore_errors=True)
+    """All parts as one data set, and the held-out rows, both with the column of every arm. They are kept, so that all
+    arms train on the same."""
     parts = [study.run_dir / f"annotated-{part}" for part in range(study.parts)]
+    for part, folder in enumerate(parts):
+        if not folder.exists():  # another machine has annotated it
+            annotate(study, part)
+    if not (study.run_dir / "held-out").exists():
+        held_out(study)
+    merged = study.run_dir / "merged"
+    shutil.rmtree(merged, ignore_errors=True)
     module(study, "merge", "masks", "merge", *parts, "--out", merged)
-    made = [arm for arm in ARMS if arm.how]
-    flags = ["--column", *(column(arm) for arm in made), "--how", *(arm.how for arm in made)]
-    module(study, "derive", "masks", "derive", merged, *flags, *MODEL, base_model(study), "--out", derived)
-    (file,) = derived.glob("*.parquet")
-    shutil.copy(file, study.results / ANNOTATED)
-    rows = list(read_rows(file))
+    derive(study, study.run_dir / "held-out", HELD_OUT)
+    derive(study, merged, ANNOTATED)
+    rows = list(read_rows(study.results / ANNOTATED))
     tokens = sum(len(row[RESPONSE_IDS]) for row in rows)
     trained = {arm.name: sum(sum(row[name]) for row in rows) for arm in ARMS if (name := column(arm))}
     return {"rows": len(rows), "tokens": tokens, "share": {name: count / tokens for name, count in trained.items()}}
+
+
+def derive(study: Settings, annotated: Path, name: str) -> None:
+    """The columns of all arms, into the file of that name among the results."""
+    out = study.run_dir / f"derived-{name}"
+    shutil.rmtree(out, ignore_errors=True)
+    made = [arm for arm in ARMS if arm.how]
+    flags = ["--column", *(column(arm) for arm in made), "--how", *(arm.how for arm in made)]
+    module(study, f"derive-{name}", "masks", "derive", annotated, *flags, *MODEL, base_model(study), "--out", out)
+    (file,) = out.glob("*.parquet")
+    shutil.copy(file, study.results / name)
 
 
 def kinds(study: Settings) -> dict[str, Any]:

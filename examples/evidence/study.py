@@ -34,6 +34,7 @@ from openrlhf_cft.annotate.workdir import write_json
 from openrlhf_cft.storage import place
 
 HERE = Path(__file__).parent
+SETTINGS = "settings.txt"  # JSON, but no result
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ def run(study: Settings, minutes: float | None) -> bool:
     """Do the steps that are not done; whether all of them are now."""
     started = time.monotonic()
     study.results.mkdir(parents=True, exist_ok=True)
+    claim(study)
     todo = [step for step in steps(study) if not study.result_file(step.name).exists()]
     for number, step in enumerate(todo):
         passed = time.monotonic() - started
@@ -88,6 +90,21 @@ def run(study: Settings, minutes: float | None) -> bool:
         found = step.make()
         write_json(place(study.result_file(step.name)), {**found, "seconds": round(time.monotonic() - began, 1)})
     return True
+
+
+def claim(study: Settings) -> None:
+    """Results of other sizes are of another study.
+
+    Raises:
+        SystemExit: names what differs.
+    """
+    file, now = study.results / SETTINGS, json.loads(json.dumps(study.sizes))
+    before = json.loads(file.read_text()) if file.exists() else now
+    for name, value in now.items():
+        if before.get(name) != value:
+            where = f"{study.results} has the results of another study, with --{name} {before.get(name)}"
+            raise SystemExit(f"evidence: {where} and not {value}; give another --results and --run_dir")
+    write_json(place(file), now)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -93,7 +93,7 @@ def pairs_table(results: Path) -> list[str]:
         common = sorted(found.get(first, {}).keys() & found.get(second, {}).keys())
         if common:
             cells = [
-                pair({s: read(found[first][s]) for s in common}, {s: read(found[second][s]) for s in common})
+                pair(*({seed: read(found[arm][seed]) for seed in common} for arm in (first, second)))
                 for read in kinds.values()
             ]
             lines.append(f"| {titles[first]} less {titles[second]}, {len(common)} seeds | {' | '.join(cells)} |")
@@ -101,12 +101,15 @@ def pairs_table(results: Path) -> list[str]:
 
 
 def passes(result: dict[str, Any], k: int) -> list[float]:
-    """(Q,) Pass@k of every question."""
-    return [float(pass_at_k(result["samples"], correct, k) or 0.0) for correct in result["correct"]]
+    """(Q,) Pass@k of every question; empty where there are fewer samples than k."""
+    found = [pass_at_k(result["samples"], correct, k) for correct in result["correct"]]
+    return [value for value in found if value is not None]
 
 
 def pair(left: dict[int, list[float]], right: dict[int, list[float]]) -> str:
-    """Mean difference: over seeds, and in brackets from resampled questions."""
+    """Mean difference: over seeds, and in brackets from resampled questions. A dash where it was not measured."""
+    if not all([*left.values(), *right.values()]):
+        return "-"
     means = [{seed: float(np.mean(values)) for seed, values in side.items()} for side in (left, right)]
     over_seeds = mean_over_seeds(differences(*means))
     averaged = [np.mean([side[seed] for seed in sorted(side)], axis=0) for side in (right, left)]

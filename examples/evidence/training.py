@@ -13,6 +13,7 @@ from openrlhf_cft.curves import ENTROPY, REWARD, read_curves
 from openrlhf_cft.platform import has_gpu
 
 EVALUATED_EVERY = 10  # optimizer steps
+MASKED_LOSS, STOCK_LOSS = "eval/critical_loss", "eval/eval gpt_loss"  # the latter's name is OpenRLHF's
 RL_STEPS, RL_PROMPTS = 20, 4
 RL_ARMS = ("sft", "cft3")
 
@@ -56,7 +57,7 @@ def train_seed(study: Settings, arm: Arm, seed: int) -> dict[str, Any]:
     name, rate = f"train-{arm.name}-{seed}", best_rate(study, arm)
     train(study, name, arm, rate, seed)
     curves = read_curves(study.run_dir / "tensorboard" / name)
-    curve = curves["eval/critical_loss" if column(arm) else "eval/eval_loss"]
+    curve = curves[MASKED_LOSS if column(arm) else STOCK_LOSS]
     losses = dict(zip(curve.steps, curve.values, strict=True))
     return {"rate": rate, "held_out_loss": losses, "step_of_best": min(losses, key=lambda step: losses[step])}
 

@@ -77,6 +77,9 @@ def job_of(arguments: list[str] | None = None) -> EvaluateJob:
     directory = flags["eval.benchmark_dir"]
     if directory is not None and not os.path.isdir(directory):
         raise ValueError(f"--eval.benchmark_dir: no folder {directory!r}")
+    positions = _at_least(flags, "eval.entropy_positions", 0)
+    if flags["eval.annotated"] is not None and not positions:
+        raise ValueError("--eval.annotated: nothing is measured on it with --eval.entropy_positions 0")
     return EvaluateJob(
         {name: engine_settings(flags, path) for name, path in checkpoints(flags["compare"]).items()},
         source_settings(flags),
@@ -86,7 +89,7 @@ def job_of(arguments: list[str] | None = None) -> EvaluateJob:
         output_place(flags),
         own_verifier=flags["eval.verifier"] is None,
         benchmark_dir=directory,
-        entropy_positions=_at_least(flags, "eval.entropy_positions", 0),
+        entropy_positions=positions,
         annotated=flags["eval.annotated"],
     )
 

@@ -16,6 +16,7 @@ from openrlhf_cft.annotate.pipeline import PoolSettings
 from openrlhf_cft.annotate.progress import line
 from openrlhf_cft.annotate.source import SourceSettings
 from openrlhf_cft.annotate.workdir import Workdir, load_tokenizer, versions, write_json
+from openrlhf_cft.evaluate.checkpoint import weights_fingerprint
 from openrlhf_cft.evaluate.forward import Scored
 from openrlhf_cft.evaluate.intervals import RESAMPLES
 from openrlhf_cft.evaluate.metrics import measure
@@ -80,6 +81,8 @@ def evaluate(job: EvaluateJob) -> dict[str, Any]:
         pair.work.try_verifier(verifier)
     for folder in ("samples", "entropy", "critical", "plots"):
         (job.output_dir / folder).make_dir()
+    for data in sets:
+        _rename(job.output_dir, data)
     counts = {pair.name: _sample(job, pair) for pair in pairs}
     results, critical = _measure(job, pairs, counts, annotated)
     found = summarize(results, job.settings.seed)
@@ -91,6 +94,18 @@ def evaluate(job: EvaluateJob) -> dict[str, Any]:
     asked = {pair.data.name: Asked(pair.work.prompts, pair.data.source.input_key) for pair in pairs}
     write_report(job.output_dir, found, asked)
     return found
+
+
+def _rename(output_dir: Place, data: DataSet) -> None:
+    """Give the files of a data set their names, which depend on what else is evaluated: `test`, later `a-test`."""
+    told = output_dir / STATE / data.key / "name"
+    before = told.read_text() if told.exists() else data.name
+    for folder in ("samples", "entropy") if before != data.name else ():
+        for file in (output_dir / folder).files(".parquet"):
+            name, separator, checkpoint = file.name.partition("--")
+            if name == before and separator:
+                file.move(output_dir / folder / f"{data.name}--{checkpoint}")
+    told.write_text(data.name)
 
 
 def _measure(
@@ -108,7 +123,7 @@ def _measure(
         scored = measure_units(job.engines[checkpoint].model, units, f"evaluate {checkpoint}")
         for pair, entropies in zip(own, scored, strict=False):
             questions = read_questions(_samples_file(job, pair))
-            measured = measure(questions, job.settings.n_samples, job.settings.pure)
+            measured = measure(questions, job.settings.n_samples, job.settings.pure, pair.data.has_answers)
             results[pair.data.name][checkpoint] = Result(measured, counts[pair.name], pair.work.seconds, entropies)
         if annotated is not None:
             critical[checkpoint] = [scored[-1][key] for key in annotated.keys]
@@ -118,9 +133,10 @@ def _measure(
 def _prepare(job: EvaluateJob, data: DataSet, checkpoint: str) -> Pair:
     """The work directory of one checkpoint and data set, claimed for this configuration."""
     engine = job.engines[checkpoint]
-    work = Workdir(job.output_dir / STATE / data.name / checkpoint, f"evaluate {checkpoint} on {data.name}")
+    work = Workdir(job.output_dir / STATE / data.key / checkpoint, f"evaluate {checkpoint} on {data.name}")
     record = {
         "model": engine.model,
+        "weights": weights_fingerprint(engine.model),
         "dtype": engine.dtype,
         "max_model_len": engine.max_model_len,
         "engine_args": engine.engine_args,

@@ -65,21 +65,20 @@ def powers_of_two(samples: int) -> list[int]:
     return sorted({2**i for i in range(samples.bit_length()) if 2**i <= samples} | {samples}) if samples else []
 
 
-def measure(questions: Iterable[Question], samples: int, pure: bool) -> Measured:
+def measure(questions: Iterable[Question], samples: int, pure: bool, answers: bool = True) -> Measured:
     """All figures of one checkpoint on one data set.
 
     Args:
         questions: one after the other; none is kept.
         samples: n, how many each of them has.
         pure: whether the samples are drawn from the model's own distribution, at temperature 1 and top-p 1.
+        answers: whether the verifier finds answers in responses; without them there is no majority.
     """
     ids: list[str] = []
     found: list[dict[str, Ratio]] = []
-    answers = False
     for question in questions:
         ids.append(question.id)
         found.append(question_ratios(question, samples, pure))
-        answers = answers or any(sample.answer is not None for sample in question.samples)
     names = [name for name in (found[0] if found else ()) if answers or not name.startswith(NEEDS_ANSWERS)]
     return Measured(ids, {name: np.array([ratios[name] for ratios in found], float) for name in names}, samples)
 

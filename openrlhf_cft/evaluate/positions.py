@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from openrlhf_cft.evaluate.checkpoint import weights_fingerprint
 from openrlhf_cft.evaluate.entropy import Key, choose
 from openrlhf_cft.evaluate.forward import Scored, score
 from openrlhf_cft.evaluate.forward import Sequence as TokenSequence
-from openrlhf_cft.records import ID, MASK, PROMPT_IDS, RESPONSE_IDS, read_metadata, read_rows
+from openrlhf_cft.records import ID, MASK, PROMPT_IDS, RESPONSE_IDS, check_weights, read_metadata, read_rows
 from openrlhf_cft.storage import Place
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Unit:
 
     def fingerprint(self, model: str) -> bytes:
         """What the file has to be of."""
-        digest = hashlib.sha256(model.encode())
+        digest = hashlib.sha256(f"{model} {weights_fingerprint(model)}".encode())
         for key, sequence in zip(self.keys, self.sequences, strict=True):
             digest.update(repr((key, sequence)).encode())
         return digest.hexdigest().encode()
@@ -81,7 +82,7 @@ def load_annotated(path: str, positions: int, seed: int) -> Annotated:
     """Responses of an annotated data set, whole ones, chosen by a seed until they hold `positions` tokens.
 
     Raises:
-        ValueError: it is no annotated data set, or has no row with a mask.
+        ValueError: it is no annotated data set, has no row with a mask, or a mask that does not fit its response.
     """
     metadata = read_metadata(path)
     if metadata is None or "tokenizer_fingerprint" not in metadata:
@@ -93,8 +94,14 @@ def load_annotated(path: str, positions: int, seed: int) -> Annotated:
     if not keys:
         raise ValueError(f"--eval.annotated: {path!r} has no row with a {MASK}")
     chosen = {number for number, _ in keys}
-    rows = enumerate(read_rows(path, [PROMPT_IDS, RESPONSE_IDS, MASK]))
+    rows = enumerate(read_rows(path, [ID, PROMPT_IDS, RESPONSE_IDS, MASK]))
     found = {(str(number), 0): row for number, row in rows if str(number) in chosen}
+    for number, _ in keys:
+        row = found[number, 0]
+        try:
+            check_weights(row.get(ID, number), row[MASK], row[RESPONSE_IDS], MASK)
+        except ValueError as error:
+            raise ValueError(f"--eval.annotated: {error}") from None
     sequences = [TokenSequence(found[key][PROMPT_IDS], found[key][RESPONSE_IDS]) for key in keys]
     return Annotated(path, metadata["tokenizer_fingerprint"], keys, sequences, [found[key][MASK] for key in keys])
 

@@ -15,7 +15,7 @@ from typing import Any
 
 # Student's t, two-sided 95 %, for 1, 2, 3 ... degrees of freedom: of so few the normal's 1.96 is far too narrow.
 STUDENT_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
-LARGEST = 1.96 + 2.5 / 16  # from 16 degrees of freedom on, a little too wide
+LARGEST = 1.96 + 2.6 / 16  # from 16 degrees of freedom on, a little too wide
 
 
 def mean_over_seeds(values: Sequence[float]) -> dict[str, Any]:

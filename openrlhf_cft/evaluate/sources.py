@@ -5,6 +5,7 @@ Several, `--data.dataset a,b`, are evaluated one by one, unlike in annotation, w
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from openrlhf_cft.annotate.source import FILE_TYPES, SourceSettings, load_source
 from openrlhf_cft.evaluate.benchmarks import ANSWER, BENCHMARKS, QUESTION, load_benchmark
 from openrlhf_cft.storage import hidden
+from openrlhf_cft.verify import is_reward_file
 from openrlhf_cft.verify.settings import VerifierSettings
 
 if TYPE_CHECKING:
@@ -24,11 +26,17 @@ if TYPE_CHECKING:
 class DataSet:
     """One data set, loaded."""
 
-    name: str  # for tables, and for files and folders
+    name: str  # for tables and files; short, so it depends on the others
+    key: str  # for the folder of its state; the same whatever else is evaluated
     rows: Dataset
     source: SourceSettings  # which columns, and how a prompt is made
     verifier: VerifierSettings
     origin: dict[str, Any]  # JSON: of a benchmark where it is from
+
+    @property
+    def has_answers(self) -> bool:
+        """Whether its verifier finds answers in responses; a reward file gives a score only."""
+        return not is_reward_file(self.verifier.verifier)
 
     def record(self) -> dict[str, Any]:
         """What the report says of it."""
@@ -61,7 +69,7 @@ def load_data_sets(
             found.append(_benchmark(name, source, verifier, own_verifier, directory))
         else:
             one = replace(source, dataset=name)
-            found.append(DataSet(label, load_source(one), one, verifier, {}))
+            found.append(DataSet(label, state_key(name), load_source(one), one, verifier, {}))
     return found
 
 
@@ -81,7 +89,15 @@ def _benchmark(
     if own_verifier:
         verifier = replace(verifier, verifier=benchmark.verifier)
     origin = {k: v for k, v in asdict(benchmark).items() if k in ("repository", "config", "split", "revision") and v}
-    return DataSet(name, rows, columns, verifier, origin | ({"directory": directory} if directory else {}))
+    return DataSet(
+        name, state_key(name), rows, columns, verifier, origin | ({"directory": directory} if directory else {})
+    )
+
+
+def state_key(name: str) -> str:
+    """The folder of a data set's state: the last part of its name, and a hash of all of it."""
+    full = os.path.abspath(name) if os.path.exists(name) else name
+    return f"{_parts(name)[-1]}-{hashlib.sha256(full.encode()).hexdigest()[:8]}"
 
 
 def short_names(names: Sequence[str]) -> list[str]:
