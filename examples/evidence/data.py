@@ -78,11 +78,11 @@ def masks(study: Settings) -> dict[str, Any]:
 
 def derive(study: Settings, annotated: Path, name: str) -> None:
     """The columns of all arms, into the file of that name among the results."""
-    out = study.run_dir / f"derived-{name}"
+    out = study.run_dir / f"derived-{Path(name).stem}"
     shutil.rmtree(out, ignore_errors=True)
     made = [arm for arm in ARMS if arm.how]
     flags = ["--column", *(column(arm) for arm in made), "--how", *(arm.how for arm in made)]
-    module(study, f"derive-{name}", "masks", "derive", annotated, *flags, *MODEL, base_model(study), "--out", out)
+    module(study, out.name, "masks", "derive", annotated, *flags, *MODEL, base_model(study), "--out", out)
     (file,) = out.glob("*.parquet")
     shutil.copy(file, study.results / name)
 
