@@ -1,8 +1,11 @@
 """GRPO by stock OpenRLHF, all parts real, on a tiny model: `examples/train_grpo.sh` as its users start it.
 
 Weight sync is proven by what OpenRLHF itself logs: `is_filter_ratio`, the share of sampled tokens whose probability in
-the engine is not within a thousandth of that in the trainer; all is float32. With the sync taken out the same test has
+the engine is not within a hundredth of that in the trainer; all is float32. With the sync taken out the same test has
 to fail.
+
+What is sampled differs from machine to machine. Responses may be two tokens long, and float32 may leave a token that is
+hardly ever sampled a little off: that is one of sixteen, and no sign of old weights, which put most of them off.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from openrlhf_cft.reward import FAILURES
 
 SCRIPT = Path(__file__).parents[1] / "examples" / "train_grpo.sh"
 STEPS = 3
+HARDLY_ANY, MOST = 0.1, 0.5  # of the sampled tokens
 MARKER = "OPENRLHF_CFT_TEST_RUN"  # in the environment of every process of a run
 TEMPLATE = "{% for message in messages %}{{ message['content'] }}{% endfor %} is"
 
@@ -72,8 +76,8 @@ def train(folder: Path, name: str, tree: Path | None = None) -> Path:
         "--algo.advantage.is_correction_level",
         "token",
         "--algo.advantage.is_correction_threshold",
-        "0.999",
-        "1.001",
+        "0.99",
+        "1.01",
     ]
     memory = set(os.listdir("/dev/shm"))
     with (out.parent / f"{name}.log").open("w+") as log:
@@ -124,7 +128,7 @@ def test_every_step_is_logged(trained: Path) -> None:
 
 @pytest.mark.slow
 def test_the_engine_has_the_weights_of_the_trainer(trained: Path) -> None:
-    assert outside(trained) == pytest.approx([0.0] * STEPS, abs=0.02)
+    assert outside(trained) == pytest.approx([0.0] * STEPS, abs=HARDLY_ANY)
 
 
 @pytest.mark.all
@@ -139,7 +143,7 @@ def test_without_weight_sync_the_engine_is_left_behind(folder: Path) -> None:
     assert file.read_text().count(sync) == 1
     file.write_text(file.read_text().replace(sync, "pass"))
     first, _, last = outside(train(folder, "unsynced", tree))  # the first update has a learning rate of 0, to warm up
-    assert first < 0.02 and last > 0.5
+    assert first < HARDLY_ANY and last > MOST
 
 
 def outside(out: Path) -> list[float]:

@@ -114,7 +114,7 @@ def _execute(
     )
     try:
         rows = ray.data.read_parquet(source.path, filesystem=source.filesystem, columns=_needed(source))
-        rows = rows.repartition(target_num_rows_per_block=rows_per_block(total))
+        rows = rows.repartition(target_num_rows_per_block=rows_per_block(total), strict=True)
         finished = rows.flat_map(
             EngineActor,
             fn_constructor_args=(factory, tally),
