@@ -20,14 +20,15 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 __all__ = ["model"]
 SUMS = [(first, second) for first in range(1, 8) for second in range(1, 17)]
 SCRIPT = Path(__file__).with_name("cluster_script.py")
-# Its ports are its own then, and nothing outlives it.
+# Its ports and its shared memory are its own then, and nothing outlives it.
 NAMESPACE = ["unshare", "--user", "--map-root-user", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
+SETUP = 'ip link set lo up && mount -t tmpfs tmpfs /dev/shm && exec "$@"'
 
 
 def in_namespace(command: list[str]) -> str:
     """The output of a command that has to succeed, in a namespace of its own where that is possible."""
     possible = shutil.which("ip") and subprocess.run([*NAMESPACE, "true"], capture_output=True).returncode == 0
-    wrapped = [*NAMESPACE, "bash", "-c", 'ip link set lo up && exec "$@"', "bash", *command] if possible else command
+    wrapped = [*NAMESPACE, "bash", "-c", SETUP, "bash", *command] if possible else command
     process = subprocess.Popen(
         wrapped, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )

@@ -141,17 +141,18 @@ def test_what_is_known_is_not_measured_again(tmp_path: Path, monkeypatch: pytest
         return [scored(*range(len(sequence.response_ids))) for sequence in found]
 
     monkeypatch.setattr(positions, "score", counting)
+    model, another = (str(make_model(tmp_path / f"model-{seed}", seed=seed)) for seed in range(2))
     unit = Unit(place(tmp_path / "entropy.parquet"), [("a", 0), ("a", 1), ("b", 0)], asked)
     other = Unit(place(tmp_path / "other.parquet"), [("c", 0)], asked[:1])
-    (first,) = measure_units("model", [unit], "test")
-    again, new = measure_units("model", [unit, other], "test")
+    (first,) = measure_units(model, [unit], "test")
+    again, new = measure_units(model, [unit, other], "test")
     assert calls == [3, 1] and list(again) == list(first) == unit.keys and list(new) == other.keys
     for key, sequence in zip(unit.keys, asked, strict=True):
         assert again[key].entropy.tolist() == first[key].entropy.tolist() == list(range(len(sequence.response_ids)))
-    measure_units("another model", [unit], "test")
-    measure_units("another model", [Unit(unit.file, unit.keys[:2], asked[:2])], "test")
+    measure_units(another, [unit], "test")
+    measure_units(another, [Unit(unit.file, unit.keys[:2], asked[:2])], "test")
     assert calls == [3, 1, 3, 2]
-    assert measure_units("model", [Unit(place(tmp_path / "none.parquet"), [], [])], "test") == [{}]
+    assert measure_units(model, [Unit(place(tmp_path / "none.parquet"), [], [])], "test") == [{}]
 
 
 def test_the_chosen_samples_meet_their_prompts(tmp_path: Path) -> None:
