@@ -4,8 +4,8 @@ Weight sync is proven by what OpenRLHF itself logs: `is_filter_ratio`, the share
 the engine is not within a hundredth of that in the trainer; all is float32. With the sync taken out the same test has
 to fail.
 
-What is sampled differs from machine to machine. Responses may be two tokens long, and float32 may leave a token that is
-hardly ever sampled a little off: that is one of sixteen, and no sign of old weights, which put most of them off.
+What is sampled differs from machine to machine. Responses may be two tokens long, and float32 may leave a token that
+is hardly ever sampled a little off: that is one of sixteen, and no sign of old weights, which put most of them off.
 """
 
 from __future__ import annotations
