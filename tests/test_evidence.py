@@ -107,6 +107,18 @@ def test_more_than_was_sampled_is_not_measured(tmp_path: Path) -> None:
     assert row.endswith("| - |") and row.count("±") == 2
 
 
+def test_reinforcement_learning_is_told_by_how_it_begins_and_ends(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        for arm, gain in (("sft", 0.01), ("cft3", 0.02)):
+            curve = [0.1 * seed + gain * step for step in range(20)]
+            curves = {tag: {"steps": list(range(1, 21)), "values": curve} for tag in table.RL_FIGURES.values()}
+            (tmp_path / f"rl-{arm}-{seed}.json").write_text(json.dumps(curves))
+    _, sft, cft, less = (line for line in table.document(tmp_path, total=30).splitlines() if line.startswith("| "))
+    assert sft.split(" | ")[2:4] == [f"{0.15 + 0.02:.3f} ± {0.05 * 12.706:.3f}", f"{0.15 + 0.17:.3f} ± 0.635"]
+    assert cft.split(" | ")[2].startswith("0.190 ±")
+    assert less.split(" | ")[1:4] == ["2", "0.020 ± 0.000", "0.170 ± 0.000"]
+
+
 def test_nothing_measured_is_no_table(tmp_path: Path) -> None:
     assert table.document(tmp_path, total=30) == "0 of 30 steps are done: the study is not finished.\n"
 

@@ -3,7 +3,8 @@
     python examples/evidence/table.py [--write]
 
 Means are over seeds with Student's 95 % interval; differences are paired by seed, and beside that with the interval
-from resampling the questions (10,000 times), each of whose outcomes is averaged over the seeds.
+from resampling the questions (10,000 times), each of whose outcomes is averaged over the seeds. Of reinforcement
+learning the mean of the first and of the last five steps is taken: a single one is noisy.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 from arms import ARMS, Arm
 
+from openrlhf_cft.curves import ENTROPY, REWARD
 from openrlhf_cft.evaluate.intervals import differences as resampled
 from openrlhf_cft.evaluate.metrics import pass_at_k
 from openrlhf_cft.evaluate.seeds import describe, differences, mean_over_seeds
@@ -34,8 +36,10 @@ FIGURES = {
     "loss, critical": ("annotated", "critical_nll"),
     "loss, other": ("annotated", "other_nll"),
 }
-CFT = "cft3"
-RIVALS = ("sft", "random", "dft", "rejection", "cft2", "entropy", "numbers")
+RL_FIGURES = {"accuracy of the samples": REWARD, "entropy": ENTROPY}
+RL_AT_A_TIME = 5  # steps
+CFT, SFT = "cft3", "sft"
+RIVALS = (SFT, "random", "dft", "rejection", "cft2", "entropy", "numbers")
 Seeds = dict[int, dict[str, Any]]  # the result of each seed
 
 
@@ -158,9 +162,38 @@ def kinds_table(results: Path) -> list[str]:
     return lines
 
 
+def rl_table(results: Path) -> list[str]:
+    """GRPO from SFT and from CFT: how it begins and ends, and the difference, paired by seed."""
+    titles = {arm.name: arm.title for arm in ARMS}
+    found = {name: rl_figures(results, name) for name in (SFT, CFT)}
+    names = [f"{name}, {part} {RL_AT_A_TIME} steps" for name in RL_FIGURES for part in ("first", "last")]
+    lines = [f"| GRPO from | seeds | {' | '.join(names)} |", "|---" * (len(names) + 2) + "|"]
+    for arm, figures in found.items():
+        if figures:
+            cells = [cell([values[at] for values in figures.values()]) for at in range(len(names))]
+            lines.append(f"| {titles[arm]} | {len(figures)} | {' | '.join(cells)} |")
+    common = found[CFT].keys() & found[SFT].keys()
+    if common:
+        sides = [[{seed: found[arm][seed][at] for seed in common} for arm in (CFT, SFT)] for at in range(len(names))]
+        cells = [cell(differences(*side)) for side in sides]
+        lines.append(f"| {titles[CFT]} less {titles[SFT]} | {len(common)} | {' | '.join(cells)} |")
+    return lines
+
+
+def rl_figures(results: Path, arm: str) -> dict[int, list[float]]:
+    """Of every seed each of `RL_FIGURES` in the first and in the last steps."""
+    found = {}
+    for file in results.glob(f"rl-{arm}-*.json"):
+        curves = json.loads(file.read_text())
+        values = [curves[tag]["values"] for tag in RL_FIGURES.values()]
+        parts = [part for curve in values for part in (curve[:RL_AT_A_TIME], curve[-RL_AT_A_TIME:])]
+        found[int(file.stem.rsplit("-", 1)[1])] = [float(np.mean(part)) for part in parts]
+    return found
+
+
 def document(results: Path, total: int) -> str:
     """All tables that there is something for."""
-    parts = [about(results, total), arms_table(results), pairs_table(results), kinds_table(results)]
+    parts = [about(results, total), arms_table(results), pairs_table(results), rl_table(results), kinds_table(results)]
     return "\n\n".join("\n".join(part) for part in parts if len(part) > 2 or part is parts[0]) + "\n"
 
 

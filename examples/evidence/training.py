@@ -85,7 +85,7 @@ def reinforce(study: Settings, name: str, seed: int) -> dict[str, Any]:
     """GRPO from the checkpoint of a seed: entropy and accuracy over its steps."""
     arm = next(arm for arm in ARMS if arm.name == name)
     out = study.run_dir / f"rl-{name}-{seed}"
-    sizes = {"PROMPTS": RL_PROMPTS, "SAMPLES": 8, "MICRO": 16, "PROMPT_LENGTH": 96, "LENGTH": study.length}
+    sizes = {"PROMPTS": RL_PROMPTS, "SAMPLES": 6, "MICRO": 12, "PROMPT_LENGTH": 96, "LENGTH": study.length}
     sizes |= {"LR": "1e-5", "SAVE": 10, "SEED": seed, "GPUS": study.gpus}
     paths = {"MODEL": checkpoint_of(study, arm, seed), "DATA": questions_of(study, "train"), "OUT": out}
     variables = {key: str(value) for key, value in {**sizes, **paths}.items()}
