@@ -59,12 +59,13 @@ check: $(STAMP)
 	ruff format --check .
 	mypy
 
-# Two streams, each of half of the work. Those here fill the cores and share /dev/shm, so they run one after another;
-# the other stream begins with the one that has an engine too, but in a namespace of its own.
-HEAVY := $(wildcard tests/test_train_*.py) tests/test_grpo.py tests/test_end_to_end.py
+# Two streams, each of half of the work. What is heavy runs one after another; the other stream begins with what has an
+# engine too.
+HEAVY := $(wildcard tests/test_train_*.py) tests/test_end_to_end.py
+FIRST := tests/test_cluster.py tests/test_grpo.py
 
 test: check
-	python -m pytest -m "not all" tests/test_cluster.py tests $(addprefix --ignore=,$(HEAVY)) &> $(VENV)/others.log & others=$$!
+	python -m pytest -m "not all" $(FIRST) tests $(addprefix --ignore=,$(HEAVY)) &> $(VENV)/others.log & others=$$!
 	trap "kill $$others 2> /dev/null || true" EXIT
 	failed=0
 	python -m pytest -m "not all" $(HEAVY) || failed=1

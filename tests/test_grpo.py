@@ -11,9 +11,9 @@ is hardly ever sampled a little off: that is one of sixteen, and no sign of old 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
+import time
 import uuid
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from openrlhf_cft.reward import FAILURES
 SCRIPT = Path(__file__).parents[1] / "examples" / "train_grpo.sh"
 STEPS = 3
 HARDLY_ANY, MOST = 0.1, 0.5  # of the sampled tokens
+SHARED_MEMORY = Path("/dev/shm")
 MARKER = "OPENRLHF_CFT_TEST_RUN"  # in the environment of every process of a run
 TEMPLATE = "{% for message in messages %}{{ message['content'] }}{% endfor %} is"
 
@@ -79,7 +80,7 @@ def train(folder: Path, name: str, tree: Path | None = None) -> Path:
         "0.99",
         "1.01",
     ]
-    memory = set(os.listdir("/dev/shm"))
+    memory = set(SHARED_MEMORY.iterdir())
     with (out.parent / f"{name}.log").open("w+") as log:
         variables = environment(tree) | {key: str(value) for key, value in settings.items()}
         process = subprocess.Popen(["bash", str(SCRIPT), *check], env=variables, stdout=log, stderr=log)
@@ -92,8 +93,32 @@ def train(folder: Path, name: str, tree: Path | None = None) -> Path:
         log.seek(0)
         assert code == 0, log.read()[-6000:]
     assert not alive, "processes are left, and with them their ports"
-    assert not set(os.listdir("/dev/shm")) - memory
+    assert not forgotten(memory), "shared memory is left"
     return out
+
+
+def forgotten(before: set[Path]) -> set[Path]:
+    """Shared memory that is new, and that no process has any more; others may be at work, and may be about to end."""
+    for _ in range(30):
+        left = set(SHARED_MEMORY.iterdir()) - before
+        if left:
+            held = mapped()
+            left = {path for path in left if str(path) not in held}
+        if not left:
+            break
+        time.sleep(1)
+    return left
+
+
+def mapped() -> str:
+    """The memory maps of all processes."""
+    maps = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            maps.append((process / "maps").read_text())
+        except OSError:  # it has ended
+            continue
+    return "".join(maps)
 
 
 def processes_of(marker: str) -> list[psutil.Process]:
