@@ -57,7 +57,9 @@ def train_seed(study: Settings, arm: Arm, seed: int) -> dict[str, Any]:
     name, rate = f"train-{arm.name}-{seed}", best_rate(study, arm)
     train(study, name, arm, rate, seed)
     curves = read_curves(study.run_dir / "tensorboard" / name)
-    curve = curves[MASKED_LOSS if column(arm) else STOCK_LOSS]
+    curve = curves.get(MASKED_LOSS if column(arm) else STOCK_LOSS)
+    if curve is None:
+        raise SystemExit(f"evidence: {name} ended before its first evaluation, step {EVALUATED_EVERY}; more --train")
     losses = dict(zip(curve.steps, curve.values, strict=True))
     return {"rate": rate, "held_out_loss": losses, "step_of_best": min(losses, key=lambda step: losses[step])}
 
