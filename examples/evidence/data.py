@@ -15,6 +15,8 @@ from common import DATA_FLAGS, MODEL, Settings, base_model, evaluate, module, qu
 
 from openrlhf_cft.records import ALTERNATIVES, RESPONSE_IDS, Verdict, read_rows
 
+PART = "annotated-{}.parquet"  # of the annotation
+
 
 def questions(study: Settings) -> dict[str, Any]:
     """Their number and fingerprint: the same on every machine."""
@@ -29,11 +31,21 @@ def base(study: Settings) -> dict[str, Any]:
 
 
 def annotate(study: Settings, part: int) -> dict[str, Any]:
-    """A part of the training questions."""
+    """A part of the training questions. It is kept until all of them are one data set."""
     rows = questions_of(study, "train").read_text().splitlines(keepends=True)
     file = study.run_dir / "questions" / f"train-{part}.jsonl"
     file.write_text("".join(rows[part :: study.parts]))
-    return annotate_file(study, file, f"annotated-{part}")
+    found = annotate_file(study, file, f"annotated-{part}")
+    keep(study, study.run_dir / f"annotated-{part}", PART.format(part))
+    return found
+
+
+def keep(study: Settings, data: Path, name: str) -> None:
+    """Copy an annotated data set to the results, as one file of that name: whole or absent."""
+    (file,) = data.glob("*.parquet")
+    partial = study.results / f"{name}.partial"
+    shutil.copy(file, partial)
+    partial.replace(study.results / name)
 
 
 def annotate_file(study: Settings, file: Path, name: str) -> dict[str, Any]:
@@ -52,28 +64,28 @@ def annotate_file(study: Settings, file: Path, name: str) -> dict[str, Any]:
 
 
 def held_out(study: Settings) -> dict[str, Any]:
-    """Annotated responses to the validation questions: the loss on critical and on other tokens is taken there."""
-    return annotate_file(study, questions_of(study, "validation"), "held-out")
+    """Annotated responses to the validation questions, with the column of every arm: the loss on critical and on other
+    tokens is taken there."""
+    found = annotate_file(study, questions_of(study, "validation"), "held-out")
+    derive(study, study.run_dir / "held-out", HELD_OUT)
+    return found
 
 
 def masks(study: Settings) -> dict[str, Any]:
-    """All parts as one data set, and the held-out rows, both with the column of every arm. They are kept, so that all
-    arms train on the same."""
-    parts = [study.run_dir / f"annotated-{part}" for part in range(study.parts)]
-    for part, folder in enumerate(parts):
-        if not folder.exists():  # another machine has annotated it
-            annotate(study, part)
-    if not (study.run_dir / "held-out").exists():
-        held_out(study)
+    """All parts as one data set, with the column of every arm. It is kept, so that all arms train on the same."""
     merged = study.run_dir / "merged"
     shutil.rmtree(merged, ignore_errors=True)
-    module(study, "merge", "masks", "merge", *parts, "--out", merged)
-    derive(study, study.run_dir / "held-out", HELD_OUT)
+    module(study, "merge", "masks", "merge", *parts_of(study), "--out", merged)
     derive(study, merged, ANNOTATED)
     rows = list(read_rows(study.results / ANNOTATED))
     tokens = sum(len(row[RESPONSE_IDS]) for row in rows)
     trained = {arm.name: sum(sum(row[name]) for row in rows) for arm in ARMS if (name := column(arm))}
     return {"rows": len(rows), "tokens": tokens, "share": {name: count / tokens for name, count in trained.items()}}
+
+
+def parts_of(study: Settings) -> list[Path]:
+    """What the steps of the annotation have made."""
+    return [study.results / PART.format(part) for part in range(study.parts)]
 
 
 def derive(study: Settings, annotated: Path, name: str) -> None:
@@ -83,12 +95,13 @@ def derive(study: Settings, annotated: Path, name: str) -> None:
     made = [arm for arm in ARMS if arm.how]
     flags = ["--column", *(column(arm) for arm in made), "--how", *(arm.how for arm in made)]
     module(study, out.name, "masks", "derive", annotated, *flags, *MODEL, base_model(study), "--out", out)
-    (file,) = out.glob("*.parquet")
-    shutil.copy(file, study.results / name)
+    keep(study, out, name)
 
 
 def kinds(study: Settings) -> dict[str, Any]:
-    """Which tokens are critical: by kind and by place."""
+    """Which tokens are critical: by kind and by place. The parts are in the whole now."""
+    for part in parts_of(study):
+        part.unlink(missing_ok=True)
     out = study.run_dir / "stats.json"
     module(study, "kinds", "masks", "stats", study.results / ANNOTATED, *MODEL, base_model(study), "--out", out)
     return dict(json.loads(out.read_text()))
