@@ -24,6 +24,8 @@ import psutil
 
 HEAD, SECOND = "127.0.0.1", "127.0.0.2"
 PORT, DASHBOARD = 6379, 8265  # of a namespace of their own
+JOBS = f"http://{HEAD}:{DASHBOARD}"
+TRIES = 5  # Ray spreads all actors and tasks over the nodes, so that two engines may meet on one
 ENGINES = "ray_openrlhf_cft_engines"
 NODE = ["--num-cpus=6", "--object-store-memory=200000000"]
 
@@ -66,10 +68,10 @@ def checkpoints(output_dir: Path) -> int:
     return sum("pending" not in file.name for file in files)
 
 
-def wait_for(what: str, condition: Any, job: subprocess.Popen[str]) -> None:
+def wait_for(what: str, condition: Any, job: subprocess.Popen[str] | None) -> None:
     deadline = time.monotonic() + 400
     while not condition():
-        if job.poll() is not None or time.monotonic() > deadline:
+        if (job is not None and job.poll() is not None) or time.monotonic() > deadline:
             raise SystemExit(f"cluster: no {what}")
         time.sleep(0.2)
 
@@ -99,14 +101,24 @@ def run(folder: str, output_dir: Path, command: list[str]) -> None:
     ports = [f"--port={PORT}", f"--dashboard-port={DASHBOARD}"]
     ray("start", "--head", f"--node-ip-address={HEAD}", *ports, f"--temp-dir={folder}", *NODE)
     ray("start", f"--address={HEAD}:{PORT}", f"--node-ip-address={SECOND}", *NODE)
-    submit = ["ray", "job", "submit", f"--address=http://{HEAD}:{DASHBOARD}", "--", *command]
-    job = subprocess.Popen(submit, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    output: list[str] = []
-    assert job.stdout is not None
-    reader = threading.Thread(target=output.extend, args=(job.stdout,))
-    reader.start()
+    for number in range(TRIES):
+        name = f"try-{number}"
+        submit = ["ray", "job", "submit", f"--address={JOBS}", f"--submission-id={name}", "--", *command]
+        job = subprocess.Popen(submit, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        output: list[str] = []
+        assert job.stdout is not None
+        reader = threading.Thread(target=output.extend, args=(job.stdout,))
+        reader.start()
+        wait_for("two engines", lambda: engines(HEAD) + engines(SECOND) == 2, job)
+        if engines(HEAD) == 1:
+            break
+        ray("job", "stop", f"--address={JOBS}", name)  # Ray has put both on one node; the same command goes on
+        job.wait()
+        reader.join()
+        wait_for("end of the engines", lambda: engines(HEAD) + engines(SECOND) == 0, None)
+    else:
+        raise SystemExit(f"cluster: no engine on each node in {TRIES} tries")
     try:
-        wait_for("engine on each node", lambda: engines(HEAD) and engines(SECOND), job)
         wait_for("row", lambda: checkpoints(output_dir), job)
         seen: dict[str, Any] = {}
         wait_for("two engines at work", lambda: seen.update(metrics()) or seen.get(ENGINES) == 2, job)
