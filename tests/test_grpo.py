@@ -96,8 +96,10 @@ def train(folder: Path, name: str, tree: Path | None = None) -> Path:
 
 
 def private_memory(left: Path) -> list[str]:
-    """What runs a command with shared memory of its own, since tests beside this one kill what uses the machine's. What
-    is in it when all is over goes to a file. Nothing where there are no namespaces: then it is not looked at."""
+    """What runs a command with shared memory of its own, since tests beside this one kill what uses the machine's.
+
+    What is in it when all is over goes to a file. Nothing where there are no namespaces: then it is not looked at.
+    """
     namespace = ["unshare", "--user", "--map-root-user", "--mount", "bash", "-c"]
     mount = "mount -t tmpfs tmpfs /dev/shm"
     if subprocess.run([*namespace, mount], capture_output=True).returncode:
