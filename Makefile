@@ -59,13 +59,12 @@ check: $(STAMP)
 	ruff format --check .
 	mypy
 
-# Two streams, each of half of the work. What is heavy runs one after another; the other stream begins with what has an
-# engine too.
-HEAVY := $(wildcard tests/test_train_*.py) tests/test_end_to_end.py
-FIRST := tests/test_cluster.py tests/test_grpo.py
+# Two streams, each of half of the work. What is heavy and has an engine runs one after another; the other stream has its
+# only engines, in test_cluster.py, while this one trains.
+HEAVY := $(wildcard tests/test_train_*.py) tests/test_grpo.py tests/test_end_to_end.py
 
 test: check
-	python -m pytest -m "not all" $(FIRST) tests $(addprefix --ignore=,$(HEAVY)) &> $(VENV)/others.log & others=$$!
+	python -m pytest -m "not all" $(addprefix --ignore=,$(HEAVY)) &> $(VENV)/others.log & others=$$!
 	trap "kill $$others 2> /dev/null || true" EXIT
 	failed=0
 	python -m pytest -m "not all" $(HEAVY) || failed=1
