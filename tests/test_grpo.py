@@ -1,16 +1,15 @@
 """GRPO by stock OpenRLHF, all parts real, on a tiny model: `examples/train_grpo.sh` as its users start it.
 
 Weight sync is proven by what OpenRLHF itself logs: `is_filter_ratio`, the share of sampled tokens whose probability in
-the engine is not within a hundredth of that in the trainer; all is float32. With the sync taken out the same test has
-to fail.
-
-What is sampled differs from machine to machine. Responses may be two tokens long, and float32 may leave a token that
-is hardly ever sampled a little off: that is one of sixteen, and no sign of old weights, which put most of them off.
+the engine is not within a thousandth of that in the trainer; all is float32. With the sync taken out the same test has
+to fail. The learning rate is such that one update moves most probabilities by more than that, and leaves responses
+long and logits small: a larger one makes a policy that float32 itself cannot tell to a thousandth.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import uuid
@@ -26,7 +25,6 @@ from openrlhf_cft.reward import FAILURES
 
 SCRIPT = Path(__file__).parents[1] / "examples" / "train_grpo.sh"
 STEPS = 3
-HARDLY_ANY, MOST = 0.1, 0.5  # of the sampled tokens
 MARKER = "OPENRLHF_CFT_TEST_RUN"  # in the environment of every process of a run
 TEMPLATE = "{% for message in messages %}{{ message['content'] }}{% endfor %} is"
 
@@ -62,7 +60,7 @@ def train(folder: Path, name: str, tree: Path | None = None) -> Path:
     """A run of three steps, after which nothing may be left of it. The folder of what it wrote."""
     out, marker, left = folder / name, str(uuid.uuid4()), folder / f"{name}.left"
     paths = {"MODEL": folder / "model", "DATA": folder / "data.jsonl", "OUT": out, "VERIFIER": folder / "rewards.py"}
-    sizes = {"PROMPTS": 2, "SAMPLES": 8, "MICRO": 8, "PROMPT_LENGTH": 96, "LENGTH": 32, "LR": 5e-3, "SAVE": 2}
+    sizes = {"PROMPTS": 2, "SAMPLES": 8, "MICRO": 8, "PROMPT_LENGTH": 96, "LENGTH": 32, "LR": 1e-3, "SAVE": 2}
     settings = {
         **paths,
         **sizes,
@@ -75,9 +73,10 @@ def train(folder: Path, name: str, tree: Path | None = None) -> Path:
         "--algo.advantage.is_correction_level",
         "token",
         "--algo.advantage.is_correction_threshold",
-        "0.99",
-        "1.01",
+        "0.999",
+        "1.001",
     ]
+    memory = set(os.listdir("/dev/shm"))
     with (out.parent / f"{name}.log").open("w+") as log:
         variables = environment(tree) | {key: str(value) for key, value in settings.items()}
         command = [*private_memory(left), "bash", str(SCRIPT), *check]
@@ -91,14 +90,14 @@ def train(folder: Path, name: str, tree: Path | None = None) -> Path:
         log.seek(0)
         assert code == 0, log.read()[-6000:]
     assert not alive, "processes are left, and with them their ports"
-    assert not left.exists() or not left.read_text(), "shared memory is left"
+    assert not (left.read_text() if left.exists() else set(os.listdir("/dev/shm")) - memory), "shared memory is left"
     return out
 
 
 def private_memory(left: Path) -> list[str]:
     """What runs a command with shared memory of its own, since tests beside this one kill what uses the machine's.
 
-    What is in it when all is over goes to a file. Nothing where there are no namespaces: then it is not looked at.
+    What is in it when all is over goes to a file. Nothing where there are no namespaces.
     """
     namespace = ["unshare", "--user", "--map-root-user", "--mount", "bash", "-c"]
     mount = "mount -t tmpfs tmpfs /dev/shm"
@@ -140,7 +139,7 @@ def test_every_step_is_logged(trained: Path) -> None:
 
 @pytest.mark.slow
 def test_the_engine_has_the_weights_of_the_trainer(trained: Path) -> None:
-    assert outside(trained) == pytest.approx([0.0] * STEPS, abs=HARDLY_ANY)
+    assert outside(trained) == pytest.approx([0.0] * STEPS, abs=0.02)
 
 
 @pytest.mark.all
@@ -155,7 +154,7 @@ def test_without_weight_sync_the_engine_is_left_behind(folder: Path) -> None:
     assert file.read_text().count(sync) == 1
     file.write_text(file.read_text().replace(sync, "pass"))
     first, _, last = outside(train(folder, "unsynced", tree))  # the first update has a learning rate of 0, to warm up
-    assert first < HARDLY_ANY and last > MOST
+    assert first < 0.02 and last > 0.5
 
 
 def outside(out: Path) -> list[float]:

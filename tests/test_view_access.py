@@ -217,7 +217,6 @@ def test_200_responses_are_at_most_5_megabytes(tmp_path: Path) -> None:
     assert size <= 5e6
 
 
-@pytest.mark.all
 @pytest.mark.timeout(600)
 def test_1000_rows_are_usable_soon(chromium: Any, tmp_path: Path) -> None:
     path = ordinary_page(tmp_path, 1000)
