@@ -68,7 +68,7 @@ def checkpoints(output_dir: Path) -> int:
     return sum("pending" not in file.name for file in files)
 
 
-def wait_for(what: str, condition: Any, job: subprocess.Popen[str] | None) -> None:
+def wait_for(what: str, condition: Any, job: subprocess.Popen[str] | None = None) -> None:
     deadline = time.monotonic() + 400
     while not condition():
         if (job is not None and job.poll() is not None) or time.monotonic() > deadline:
@@ -101,24 +101,27 @@ def run(folder: str, output_dir: Path, command: list[str]) -> None:
     ports = [f"--port={PORT}", f"--dashboard-port={DASHBOARD}"]
     ray("start", "--head", f"--node-ip-address={HEAD}", *ports, f"--temp-dir={folder}", *NODE)
     ray("start", f"--address={HEAD}:{PORT}", f"--node-ip-address={SECOND}", *NODE)
-    for number in range(TRIES):
-        name = f"try-{number}"
-        submit = ["ray", "job", "submit", f"--address={JOBS}", f"--submission-id={name}", "--", *command]
-        job = subprocess.Popen(submit, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        output: list[str] = []
-        assert job.stdout is not None
-        reader = threading.Thread(target=output.extend, args=(job.stdout,))
-        reader.start()
-        wait_for("two engines", lambda: engines(HEAD) + engines(SECOND) == 2, job)
-        if engines(HEAD) == 1:
-            break
-        ray("job", "stop", f"--address={JOBS}", name)  # Ray has put both on one node; the same command goes on
-        job.wait()
-        reader.join()
-        wait_for("end of the engines", lambda: engines(HEAD) + engines(SECOND) == 0, None)
-    else:
-        raise SystemExit(f"cluster: no engine on each node in {TRIES} tries")
+    if not any(spread_and_killed(f"try-{number}", output_dir, command) for number in range(TRIES)):
+        raise SystemExit(f"cluster: both engines on one node, {TRIES} times")
+
+
+def spread_and_killed(name: str, output_dir: Path, command: list[str]) -> bool:
+    """Submit the command, and kill the second node while an engine works on each.
+
+    False where Ray has put both on one: then the command is stopped, and goes on when it is submitted again.
+    """
+    submit = ["ray", "job", "submit", f"--address={JOBS}", f"--submission-id={name}", "--", *command]
+    job = subprocess.Popen(submit, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    output: list[str] = []
+    assert job.stdout is not None
+    reader = threading.Thread(target=output.extend, args=(job.stdout,))
+    reader.start()
     try:
+        wait_for("two engines", lambda: engines(HEAD) + engines(SECOND) == 2, job)
+        if engines(HEAD) != 1:
+            ray("job", "stop", f"--address={JOBS}", name)
+            wait_for("end of the engines", lambda: engines(HEAD) + engines(SECOND) == 0)
+            return False
         wait_for("row", lambda: checkpoints(output_dir), job)
         seen: dict[str, Any] = {}
         wait_for("two engines at work", lambda: seen.update(metrics()) or seen.get(ENGINES) == 2, job)
@@ -131,6 +134,7 @@ def run(folder: str, output_dir: Path, command: list[str]) -> None:
         reader.join()
         print("".join(output))
     print(json.dumps({**seen, "code": job.returncode}))
+    return True
 
 
 if __name__ == "__main__":
