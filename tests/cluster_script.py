@@ -91,6 +91,8 @@ def metrics() -> dict[str, float]:
 
 def main() -> None:
     socket.setdefaulttimeout(10)
+    # Workers are nice by default: beside other tests, one engine would do all rows before the other has started.
+    os.environ |= {"RAY_worker_niceness": "0"}
     os.environ |= {"RAY_DISABLE_USAGE_STATS": "1", "RAY_metrics_report_interval_ms": "1000"}
     # Not Ray's usual folder: there it notes the address of this cluster, for every later `ray.init()` on the machine.
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:

@@ -18,7 +18,7 @@ from openrlhf_cft.records import MASK, RESPONSE_IDS, read_rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 __all__ = ["model"]
-SUMS = [(first, second) for first in range(1, 8) for second in range(1, 17)]
+SUMS = [(first, second) for first in range(1, 15) for second in range(1, 17)]
 SCRIPT = Path(__file__).with_name("cluster_script.py")
 # Its ports and its shared memory are its own then, and nothing outlives it.
 NAMESPACE = ["unshare", "--user", "--map-root-user", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
