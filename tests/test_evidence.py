@@ -63,7 +63,7 @@ def test_it_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_results_of_other_sizes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(study, "steps", lambda _: iter(()))
     assert study.run(settings(tmp_path), None) and study.run(settings(tmp_path, gpus=8), None)
-    with pytest.raises(SystemExit, match=r"another study, with --train 2200 and not 5000"):
+    with pytest.raises(SystemExit, match=r"another study, with --train 2600 and not 5000"):
         study.run(settings(tmp_path, train=5000), None)
 
 

@@ -18,6 +18,8 @@ EXAMPLES = Path(__file__).parents[1]
 DATA_FLAGS = ["--data.input_key", "question", "--data.label_key", "answer", "--data.apply_chat_template"]
 MODEL = ["--model.model_name_or_path"]
 CHECKPOINT = "checkpoint"  # its name in an evaluation
+# On a CPU a compiled engine takes half a minute more to start, and draws 650 tokens a second instead of 350.
+COMPILED = ["--vllm.engine_args", '{"enforce_eager": false}']
 
 
 @dataclass(frozen=True)
@@ -64,9 +66,9 @@ def shell(study: Settings, name: str, *command: object, **variables: str) -> Non
         raise SystemExit(f"evidence: {name} failed, see {log}:\n{log.read_text()[-3000:]}")
 
 
-def module(study: Settings, name: str, command: str, *flags: object) -> None:
+def module(study: Settings, name: str, command: str, *flags: object, **variables: str) -> None:
     """Run one of the project's own commands."""
-    shell(study, name, sys.executable, "-m", f"openrlhf_cft.cli.{command}", *flags)
+    shell(study, name, sys.executable, "-m", f"openrlhf_cft.cli.{command}", *flags, **variables)
 
 
 def base_model(study: Settings) -> str:
@@ -100,7 +102,10 @@ def evaluate(study: Settings, name: str, checkpoint: object, data: str, drawn: i
     shutil.rmtree(out, ignore_errors=True)
     command = ["--compare", f"{CHECKPOINT}={checkpoint}", "--data.dataset", questions_of(study, data), *DATA_FLAGS]
     command += ["--eval.n_samples", drawn, "--eval.max_new_tokens", study.length, "--vllm.num_engines", study.gpus]
-    module(study, f"{name}-evaluate", "evaluate", *command, *flags, "--ckpt.output_dir", out)
+    variables = {}
+    if drawn:
+        command, variables = [*command, *COMPILED], {"TORCH_COMPILE_DISABLE": "0"}
+    module(study, f"{name}-evaluate", "evaluate", *command, *flags, "--ckpt.output_dir", out, **variables)
     metrics = json.loads((out / "metrics.json").read_text())
     found = metrics["results"][data][CHECKPOINT]
     correct: dict[str, list[bool]] = {}  # of each question; that of the greedy response stands first

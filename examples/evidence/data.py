@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from arms import ANNOTATED, ARMS, HELD_OUT, REJECTION, column
-from common import DATA_FLAGS, MODEL, Settings, base_model, evaluate, module, questions_of, responses
+from common import DATA_FLAGS, EXAMPLES, MODEL, Settings, base_model, evaluate, module, questions_of, responses
 
 from openrlhf_cft.records import ALTERNATIVES, RESPONSE_IDS, Verdict, read_rows
 
@@ -41,10 +41,13 @@ def annotate(study: Settings, part: int) -> dict[str, Any]:
 
 
 def keep(study: Settings, data: Path, name: str) -> None:
-    """Copy an annotated data set to the results, as one file of that name: whole or absent."""
+    """Copy an annotated data set to the results, as one file of that name: whole or absent. What its metadata say of
+    places is relative to the project: it goes into the repository."""
     (file,) = data.glob("*.parquet")
+    table, root = pq.read_table(file), f"{EXAMPLES.resolve().parent}/".encode()
+    metadata = {key: value.replace(root, b"") for key, value in table.schema.metadata.items()}
     partial = study.results / f"{name}.partial"
-    shutil.copy(file, partial)
+    pq.write_table(table.replace_schema_metadata(metadata), partial, compression="zstd")
     partial.replace(study.results / name)
 
 
@@ -104,7 +107,7 @@ def kinds(study: Settings) -> dict[str, Any]:
         part.unlink(missing_ok=True)
     out = study.run_dir / "stats.json"
     module(study, "kinds", "masks", "stats", study.results / ANNOTATED, *MODEL, base_model(study), "--out", out)
-    return dict(json.loads(out.read_text()))
+    return {name: value for name, value in json.loads(out.read_text()).items() if name != "data"}  # a path
 
 
 def rejection(study: Settings) -> dict[str, Any]:

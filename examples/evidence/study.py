@@ -1,6 +1,6 @@
 """Does CFT keep its promise? A small, honest study: `make evidence`; the same command goes on where it stopped.
 
-    python examples/evidence/study.py [--minutes 60] [--results DIR] [--model M --train 2200 ... any size]
+    python examples/evidence/study.py [--minutes 60] [--results DIR] [--model M --train 2600 ... any size]
 
 Every step is under ten minutes on 2 CPU cores, and its figures are a small JSON file in `results/`, kept in the
 repository: a step whose file is there is done. With `--minutes` no step starts after that time. What is large
@@ -113,7 +113,7 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--run_dir", type=Path, default=Path("runs/evidence"))
     flags.add_argument("--results", type=Path, default=HERE / "results")
     flags.add_argument("--model", default=None, help="default: SmolLM2-135M-Instruct")
-    flags.add_argument("--train", type=int, default=2200, help="questions")
+    flags.add_argument("--train", type=int, default=2600, help="questions")
     flags.add_argument("--validation", type=int, default=240)
     flags.add_argument("--test", type=int, default=440)
     flags.add_argument("--mix", default="wide", help="of examples/make_questions.py")
