@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -114,9 +115,9 @@ def rejection(study: Settings) -> dict[str, Any]:
     """More SFT data for what the counterfactuals cost: samples of the training questions, until as many tokens are
     decoded. The greedy responses, which both need, are free; correct samples that are others join them."""
     greedy = {row["id"]: row for row in read_rows(study.results / ANNOTATED)}
-    length = sum(len(row[RESPONSE_IDS]) for row in greedy.values()) / len(greedy)
+    length = study.result("base-validation")["figures"]["sampled_length"]
     budget = sum(study.result(f"annotate-{part}")["rollout_tokens"] for part in range(study.parts))
-    drawn = max(1, round(budget / study.train / length))  # enough: samples are longer than greedy responses
+    drawn = math.ceil(1.1 * budget / study.train / length)
     evaluate(study, "rejection", base_model(study), "train", drawn, "--eval.entropy_positions", 0)
     sampled = [row for row in responses(study, "rejection", "train") if not row["greedy"]]
     asked = {row["id"]: row for row in map(json.loads, questions_of(study, "train").open())}
