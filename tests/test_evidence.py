@@ -32,7 +32,7 @@ def test_every_arm_has_its_sweep_and_its_seeds(tmp_path: Path) -> None:
     names = [step.name for step in study.steps(settings(tmp_path))]
     assert len(names) == len(set(names))
     for arm in ARMS:
-        assert sum(name.startswith(f"sweep-{arm.name}-") for name in names) == 3
+        assert sum(name.startswith(f"sweep-{arm.name}-") for name in names) == 4
         seeds = 5 if arm.name in ("sft", "cft3", "random") else 3
         assert sum(name.startswith(f"test-{arm.name}-") for name in names) == seeds
     assert names.index("masks") < min(names.index(name) for name in names if name.startswith("sweep"))
@@ -98,6 +98,18 @@ def test_the_tables_say_what_the_results_say(tmp_path: Path) -> None:
     (cells,) = (cells for title, cells in rows.items() if title.startswith("CFT, Strict-3 less SFT"))
     assert cells[0].startswith(f"{np.mean(paired):.3f} ± {margin:.3f} [")
     assert "±" in cells[1] and table.passes(found["sft", 1], 8) == [float(c > 0) for c in found["sft", 1]["correct"]]
+
+
+def test_the_sweep_is_shown(tmp_path: Path) -> None:
+    for arm, rate, right in (("cft3", 1e-5, 0.25), ("cft3", 3e-4, 0.5), ("sft", 1e-5, 0.125)):
+        result = {"rate": rate, "figures": {"accuracy": right}}
+        (tmp_path / f"sweep-{arm}-{rate:g}.json").write_text(json.dumps(result))
+    assert table.sweep_table(tmp_path) == [
+        "| validation, greedy accuracy | 1e-05 | 0.0003 |",
+        "|---|---|---|",
+        "| SFT | 0.125 | - |",
+        "| CFT, Strict-3 | 0.250 | 0.500 |",
+    ]
 
 
 def test_more_than_was_sampled_is_not_measured(tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--length", type=int, default=48, help="tokens of a response, at most")
     flags.add_argument("--samples", type=int, default=8, help="of each test question")
     flags.add_argument(
-        "--rates", type=float, nargs="+", default=[1e-5, 3e-5, 1e-4], help="learning rates of the sweep"
+        "--rates", type=float, nargs="+", default=[1e-5, 3e-5, 1e-4, 3e-4], help="learning rates of the sweep"
     )
     flags.add_argument("--many_seeds", type=int, default=5)
     flags.add_argument("--few_seeds", type=int, default=3)

@@ -57,6 +57,20 @@ def figure(seeds: Seeds, kind: str, name: str) -> dict[int, float]:
     return {seed: result[kind][name] for seed, result in seeds.items() if name in result.get(kind, {})}
 
 
+def sweep_table(results: Path) -> list[str]:
+    """What each learning rate came to: the choice, and whether a best one is at an end of the sweep."""
+    found: dict[str, dict[float, str]] = {}
+    for arm in ARMS:
+        for file in results.glob(f"sweep-{arm.name}-*.json"):
+            result = json.loads(file.read_text())
+            found.setdefault(arm.title, {})[result["rate"]] = f"{result['figures']['accuracy']:.3f}"
+    rates = sorted({rate for of_arm in found.values() for rate in of_arm})
+    lines = [f"| validation, greedy accuracy | {' | '.join(f'{rate:g}' for rate in rates)} |"]
+    lines.append("|---" * (len(rates) + 1) + "|")
+    cells = {title: " | ".join(of_arm.get(rate, "-") for rate in rates) for title, of_arm in found.items()}
+    return [*lines, *(f"| {title} | {row} |" for title, row in cells.items())]
+
+
 def arms_table(results: Path) -> list[str]:
     """A row an arm."""
     found = by_arm(results)
@@ -193,7 +207,8 @@ def rl_figures(results: Path, arm: str) -> dict[int, list[float]]:
 
 def document(results: Path, total: int) -> str:
     """All tables that there is something for."""
-    parts = [about(results, total), arms_table(results), pairs_table(results), rl_table(results), kinds_table(results)]
+    tables = (sweep_table, arms_table, pairs_table, rl_table, kinds_table)
+    parts = [about(results, total), *(table(results) for table in tables)]
     return "\n\n".join("\n".join(part) for part in parts if len(part) > 2 or part is parts[0]) + "\n"
 
 
