@@ -35,6 +35,11 @@ def test_every_arm_has_its_sweep_and_its_seeds(tmp_path: Path) -> None:
         assert sum(name.startswith(f"sweep-{arm.name}-") for name in names) == 4
         seeds = 5 if arm.name in ("sft", "cft3", "random") else 3
         assert sum(name.startswith(f"test-{arm.name}-") for name in names) == seeds
+    for seed in range(1, 6):  # right after the checkpoints that it begins with
+        assert names.index(f"rl-cft3-{seed}") == names.index(f"rl-sft-{seed}") + 1
+        assert max(at for at, name in enumerate(names) if name.startswith("test-") and name.endswith(f"-{seed}")) == (
+            names.index(f"rl-sft-{seed}") - 1
+        )
     assert names.index("masks") < min(names.index(name) for name in names if name.startswith("sweep"))
 
 

@@ -59,14 +59,14 @@ def steps(study: Settings) -> Iterator[Step]:
         for arm in ARMS:
             yield Step(f"sweep-{arm.name}-{rate:g}", partial(sweep, study, arm, rate))
     yield Step("test-base", partial(evaluate_test, study, None, 0))
-    for seed in range(1, study.many_seeds + 1):
+    for seed in range(1, max(study.many_seeds, study.rl_seeds) + 1):
         for arm in ARMS:
             if seed <= seeds_of(study, arm):
                 yield Step(f"train-{arm.name}-{seed}", partial(train_seed, study, arm, seed))
                 yield Step(f"test-{arm.name}-{seed}", partial(evaluate_test, study, arm, seed))
-    for seed in range(1, study.rl_seeds + 1):
         for name in RL_ARMS:
-            yield Step(f"rl-{name}-{seed}", partial(reinforce, study, name, seed))
+            if seed <= study.rl_seeds:  # soon after the training: its checkpoint is still there
+                yield Step(f"rl-{name}-{seed}", partial(reinforce, study, name, seed))
 
 
 def seeds_of(study: Settings, arm: Arm) -> int:
