@@ -134,6 +134,7 @@ def test_reinforcement_learning_is_told_by_how_it_begins_and_ends(tmp_path: Path
     assert sft.split(" | ")[2:4] == [f"{0.15 + 0.02:.3f} ± {0.05 * 12.706:.3f}", f"{0.15 + 0.17:.3f} ± 0.635"]
     assert cft.split(" | ")[2].startswith("0.190 ±")
     assert less.split(" | ")[1:4] == ["2", "0.020 ± 0.000", "0.170 ± 0.000"]
+    assert table.ends([1.0, 2.0]) == ([1.0], [2.0])
 
 
 def test_nothing_measured_is_no_table(tmp_path: Path) -> None:

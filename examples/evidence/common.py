@@ -39,6 +39,7 @@ class Settings:
     many_seeds: int
     few_seeds: int
     rl_seeds: int
+    rl_steps: int
     parts: int
     gpus: int
     train_flags: list[str] = field(default_factory=list)

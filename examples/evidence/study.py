@@ -125,6 +125,7 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--many_seeds", type=int, default=5)
     flags.add_argument("--few_seeds", type=int, default=3)
     flags.add_argument("--rl_seeds", type=int, default=5)
+    flags.add_argument("--rl_steps", type=int, default=40, help="of GRPO, from each checkpoint")
     flags.add_argument("--parts", type=int, default=4, help="of the annotation")
     flags.add_argument("--gpus", type=int, default=1, help="processes that train, engines that sample")
     flags.add_argument("--train_flags", type=shlex.split, default=[], help="more flags of train_sft, for all arms")

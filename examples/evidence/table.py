@@ -4,7 +4,7 @@
 
 Means are over seeds with Student's 95 % interval; differences are paired by seed, and beside that with the interval
 from resampling the questions (10,000 times), each of whose outcomes is averaged over the seeds. Of reinforcement
-learning the mean of the first and of the last five steps is taken: a single one is noisy.
+learning the mean of the first and of the last quarter of the steps is taken: a single one is noisy.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ FIGURES = {
     "loss, other": ("annotated", "other_nll"),
 }
 RL_FIGURES = {"accuracy of the samples": REWARD, "entropy": ENTROPY}
-RL_AT_A_TIME = 5  # steps
+RL_PARTS = 4  # of its steps, the first and the last of which are shown
 CFT, SFT = "cft3", "sft"
 RIVALS = (SFT, "random", "dft", "rejection", "cft2", "entropy", "numbers")
 Seeds = dict[int, dict[str, Any]]  # the result of each seed
@@ -180,7 +180,7 @@ def rl_table(results: Path) -> list[str]:
     """GRPO from SFT and from CFT: how it begins and ends, and the difference, paired by seed."""
     titles = {arm.name: arm.title for arm in ARMS}
     found = {name: rl_figures(results, name) for name in (SFT, CFT)}
-    names = [f"{name}, {part} {RL_AT_A_TIME} steps" for name in RL_FIGURES for part in ("first", "last")]
+    names = [f"{name}, {part} quarter" for name in RL_FIGURES for part in ("first", "last")]
     lines = [f"| GRPO from | seeds | {' | '.join(names)} |", "|---" * (len(names) + 2) + "|"]
     for arm, figures in found.items():
         if figures:
@@ -195,14 +195,20 @@ def rl_table(results: Path) -> list[str]:
 
 
 def rl_figures(results: Path, arm: str) -> dict[int, list[float]]:
-    """Of every seed each of `RL_FIGURES` in the first and in the last steps."""
+    """Of every seed each of `RL_FIGURES` in the first and in the last quarter of the steps."""
     found = {}
     for file in results.glob(f"rl-{arm}-*.json"):
         curves = json.loads(file.read_text())
         values = [curves[tag]["values"] for tag in RL_FIGURES.values()]
-        parts = [part for curve in values for part in (curve[:RL_AT_A_TIME], curve[-RL_AT_A_TIME:])]
+        parts = [part for curve in values for part in ends(curve)]
         found[int(file.stem.rsplit("-", 1)[1])] = [float(np.mean(part)) for part in parts]
     return found
+
+
+def ends(curve: list[float]) -> tuple[list[float], list[float]]:
+    """The first and the last quarter, of one step at least."""
+    steps = max(1, len(curve) // RL_PARTS)
+    return curve[:steps], curve[-steps:]
 
 
 def document(results: Path, total: int) -> str:
