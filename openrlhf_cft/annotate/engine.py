@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
@@ -21,6 +20,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from openrlhf_cft.annotate.engine_log import EngineLog
 from openrlhf_cft.annotate.generate import Generation, GeneratorError, Sampling
 from openrlhf_cft.platform import engine_defaults, environment, has_gpu
 
@@ -117,11 +117,11 @@ class VllmGenerator:
         self.tokenizer = AutoTokenizer.from_pretrained(settings.model)
         self.stop_token_ids = stop_token_ids(self.tokenizer, settings.model)
         others = set(multiprocessing.active_children())
-        told = _told()
+        self._log = EngineLog()
         try:
             self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**settings.resolved()))
         except Exception as error:  # vLLM raises any type, which often only says that its process ended
-            raise GeneratorError(_first_error(_told()[len(told) :]) or f"{type(error).__name__}: {error}") from error
+            raise GeneratorError(self._log.cause(error), self._log.text()) from error
         self._processes = set(multiprocessing.active_children()) - others
         _unname_shared_memory(self._processes)
         self.max_model_len = int(self._llm.model_config.max_model_len)
@@ -171,6 +171,8 @@ class VllmGenerator:
             async for output in self._llm.generate(prompt, params, f"cft-{self._requests}"):
                 final = output
         except VLLMError as error:
+            if self.dead:
+                raise GeneratorError(self._log.cause(error), self._log.text()) from error
             raise GeneratorError(f"{type(error).__name__}: {error}") from error
         if final is None:
             raise GeneratorError("the engine returned no output")
@@ -204,21 +206,6 @@ class VllmGenerator:
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
-
-
-def _told() -> str:
-    """What this process and its children wrote to the error output so far, where that is a file, as under Ray."""
-    try:
-        path = os.readlink("/proc/self/fd/2")
-        return Path(path).read_text(errors="replace") if os.path.isfile(path) else ""
-    except OSError:  # no Linux, or a file that is gone
-        return ""
-
-
-def _first_error(text: str) -> str | None:
-    """The first exception that a process of vLLM told of; later ones are its consequences."""
-    found = re.search(r"^\((?:EngineCore|Worker)[^)]*\) (\w*(?:Error|Exception): .*)$", text, re.MULTILINE)
-    return found and found[1]
 
 
 def _unname_shared_memory(processes: set[BaseProcess]) -> None:

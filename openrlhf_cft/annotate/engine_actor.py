@@ -81,7 +81,7 @@ class EngineActor:
         try:
             self.worker = factory()
         except Exception as error:
-            ray.get(tally.refused.remote(self.actor, str(error)))
+            ray.get(tally.refused.remote(self.actor, str(error), getattr(error, "log", "")))
             if ray.get(tally.reason.remote()) is None:
                 os._exit(1)  # Ray starts a process that has died again, not one that raises
             raise
@@ -125,16 +125,16 @@ class EngineActor:
                 return await self.worker.work(row)
             except (GeneratorError, VerifierError) as error:
                 if self.worker.dead:
-                    await self._die(str(error))
+                    await self._die(str(error), getattr(error, "log", ""))
                 if attempt == RETRIES:
                     raise
                 await asyncio.sleep(2.0**attempt)
         raise AssertionError("unreachable")
 
-    async def _die(self, cause: str) -> None:
+    async def _die(self, cause: str, log: str) -> None:
         """End this process: Ray starts another one, and gives it this block again."""
         try:
-            await asyncio.wait_for(self.tally.dying.remote(self.actor, cause), TALLY_SECONDS)
+            await asyncio.wait_for(self.tally.dying.remote(self.actor, cause, log), TALLY_SECONDS)
         finally:
             os._exit(1)
 

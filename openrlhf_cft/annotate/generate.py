@@ -14,6 +14,10 @@ from typing import Protocol
 class GeneratorError(RuntimeError):
     """The engine failed (out of memory, died, refused a request). Never a verdict: the work is retried."""
 
+    def __init__(self, message: str, log: str = "") -> None:
+        super().__init__(message)
+        self.log = log  # what the engine's processes wrote, where one of them failed
+
 
 @dataclass(frozen=True)
 class Sampling:

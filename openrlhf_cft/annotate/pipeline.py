@@ -49,6 +49,7 @@ def run(
     pool: PoolSettings,
     report: Callable[[dict[str, float], float], str],
     total: int,
+    engine_log: Place,
 ) -> list[tuple[str, str]]:
     """Map every row of `source` that is not checkpointed yet, and write it to `outcomes`.
 
@@ -59,6 +60,7 @@ def run(
         pool: engines and rows in flight.
         report: counters and seconds to the line that is printed as progress.
         total: rows that this call has to do.
+        engine_log: gets the log of the last engine that failed, where one did.
 
     Returns:
         Rows that could not be finished, as (id, why); empty when all is done.
@@ -82,7 +84,8 @@ def run(
                 _execute(source, outcomes, factory, pool, tally, total)
                 _await_closing(tally)
         except (ray.exceptions.RayError, OSError) as error:
-            raise _ended(error, tally) from error
+            raise _ended(error, tally, engine_log) from error
+        _keep_log(tally, engine_log)
         failures: list[tuple[str, str]] = ray.get(tally.read.remote())[2]
         return failures
     finally:
@@ -143,15 +146,27 @@ def _needed(source: Place) -> list[str]:
     return [name for name in (ID, NUMBER, GOLD, PROMPT, PROMPT_IDS, GIVEN_IDS) if name in names]
 
 
-def _ended(error: BaseException, tally: ray.actor.ActorHandle) -> PipelineError:
+def _keep_log(tally: ray.actor.ActorHandle, engine_log: Place) -> bool:
+    """Write the log of the last engine that failed; whether there was one."""
+    import ray
+
+    text: str = ray.get(tally.engine_log.remote(), timeout=TALLY_SECONDS)
+    if text:
+        engine_log.write_text(text)
+    return bool(text)
+
+
+def _ended(error: BaseException, tally: ray.actor.ActorHandle, engine_log: Place) -> PipelineError:
     """Why the job had to end: what the tally says, else what is behind an exception that Ray has wrapped."""
     import ray
 
     reason: str | None = None
     failures: list[tuple[str, str]] = []
+    kept = False
     try:
         reason = ray.get(tally.reason.remote(), timeout=TALLY_SECONDS)
         failures = ray.get(tally.read.remote(), timeout=TALLY_SECONDS)[2]
+        kept = _keep_log(tally, engine_log)
     except ray.exceptions.RayError:  # it may have gone with the cluster
         pass
     text = ""
@@ -159,7 +174,8 @@ def _ended(error: BaseException, tally: ray.actor.ActorHandle) -> PipelineError:
     while isinstance(found, BaseException):
         text = str(found) or text
         found = getattr(found, "cause", None) or found.__cause__
-    return PipelineError(reason or text, failures)
+    log = f"; the engine's log is {engine_log}" if kept else ""
+    return PipelineError(f"{reason or text}{log}", failures)
 
 
 def _await_closing(tally: ray.actor.ActorHandle) -> None:

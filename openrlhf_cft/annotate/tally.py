@@ -47,6 +47,7 @@ class Tally:
         self._stop: str | None = None
         self._known: set[str] = set()  # actors that have been started
         self._was_ready = False  # whether an engine has ever been
+        self._log = ""  # of the last engine that failed
         self._last = ""
 
     def start(self, actor: str) -> str | None:
@@ -65,9 +66,9 @@ class Tally:
         """The job has to end."""
         self._stop = self._stop or reason
 
-    def refused(self, actor: str, cause: str) -> None:
+    def refused(self, actor: str, cause: str, log: str = "") -> None:
         """The engine of an actor did not start; its process will end. Where others have started, it is tried again."""
-        self._causes[actor] = cause
+        self.dying(actor, cause, log)
         if not self._was_ready:
             self.stop(f"an engine does not start: {cause}")
 
@@ -80,9 +81,14 @@ class Tally:
         """The engine of an actor has ended as it should."""
         self.open.discard(actor)
 
-    def dying(self, actor: str, cause: str) -> None:
-        """The engine of an actor is broken; its process will end."""
+    def dying(self, actor: str, cause: str, log: str = "") -> None:
+        """The engine of an actor is broken; its process will end. `log` is what the engine wrote."""
         self._causes[actor] = cause
+        self._log = log or self._log
+
+    def engine_log(self) -> str:
+        """What the last engine that failed had written; empty where none failed, or none had written anything."""
+        return self._log
 
     def ask(self, row_id: str) -> Leave:
         """Whether and how a row may be done."""

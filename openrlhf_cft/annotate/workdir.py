@@ -2,8 +2,8 @@
 
 A work directory, on any filesystem that pyarrow knows, holds `config.json` (written last of the preparation),
 `prompts.parquet`, `outcomes/` and `checkpoint/` (Ray Data's), `seconds.json`, `failed.jsonl` (rows that the last run
-could not finish) and on a local filesystem `lock`. The same configuration goes on where it stopped, another one is
-refused.
+could not finish), `engine.log` (of the last engine that failed) and on a local filesystem `lock`. The same
+configuration goes on where it stopped, another one is refused.
 """
 
 from __future__ import annotations
@@ -212,7 +212,7 @@ class Workdir:
             return f"{self.name}: {report(counts, seconds, left)}"
 
         try:
-            failures = run(self.prompts, self.outcomes, factory, pool, tick, left)
+            failures = run(self.prompts, self.outcomes, factory, pool, tick, left, self.root / "engine.log")
         except PipelineError as error:
             self._report(error.failures)
             raise

@@ -1,0 +1,100 @@
+"""The log of an engine's processes, and the error in it that explains all others.
+
+vLLM runs in processes of its own. When one fails, the exception that arrives here only says that one did. The cause
+is in what they wrote, which under Ray goes to two files:
+
+    log = EngineLog()               # before the engine starts
+    ...
+    raise GeneratorError(log.cause() or str(error), log.text())
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+MAX_CHARS = 1 << 20  # of a log that is kept, from its end
+OUTPUTS = (1, 2)  # vLLM logs to the standard output; exceptions that nobody caught go to the error output
+# The processes that a line names, then the level, time and place of a line that was logged.
+PREFIX = re.compile(
+    r"(?P<process>(?:\((?:EngineCore|Worker|APIServer)[^)]*\) ?)*)"
+    r"(?:(?P<level>[A-Z]+) \d\d-\d\d \d\d:\d\d:\d\d (?P<place>\[[^\]]*\]) ?)?"
+)
+# Exceptions that only say that another process has failed.
+CONSEQUENCE = re.compile(r"see (?:the )?(?:root cause|stack trace)|initialization failed|EngineDeadError", re.I)
+# vLLM warns when its compiled part does not load, and fails at the first use of it.
+NO_OPERATOR = re.compile(r"'_OpNamespace' '\w+' object has no attribute")
+NOT_LOADED = re.compile(r"Failed to import from (vllm\.\S+): \w+\((['\"])(.*?)\2\)")
+SIGNAL = re.compile(r"Failed core proc\(s\): \{[^}]*: -(\d+)")
+
+
+class EngineLog:
+    """What this process and its children write from now on, where that goes to files."""
+
+    def __init__(self) -> None:
+        self._starts = [(path, os.path.getsize(path)) for path in map(_file_of, OUTPUTS) if path is not None]
+
+    def text(self) -> str:
+        """The standard output, then the error output; of more than `MAX_CHARS` characters the end."""
+        parts = []
+        for path, start in dict(self._starts).items():
+            with path.open("rb") as file:
+                file.seek(start)
+                parts.append(file.read().decode(errors="replace"))
+        return "".join(parts)[-MAX_CHARS:]
+
+    def cause(self, error: BaseException) -> str:
+        """Why the engine failed, in one line: what its processes say, else what the exception says that arrived."""
+        return cause(self.text()) or _killed(str(error)) or _one_line(f"{type(error).__name__}: {error}")
+
+
+def cause(text: str) -> str | None:
+    """The first exception in a log that is no consequence of another; None where there is none.
+
+    Where vLLM's compiled part lacks an operator, it is why that part was not loaded.
+    """
+    for found in exceptions(text):
+        if CONSEQUENCE.search(found):
+            continue
+        absent = NOT_LOADED.search(text) if NO_OPERATOR.search(found) else None
+        return f"{absent[1]}: {absent[3]}" if absent else found
+    return None
+
+
+def exceptions(text: str) -> Iterator[str]:
+    """The last line of each traceback that a process of the engine logged as an error, or ended with.
+
+    Tracebacks of several processes may be interleaved, so each is followed by the prefix of its lines.
+    """
+    inside: set[tuple[str, str]] = set()
+    for line in text.splitlines():
+        prefix = PREFIX.match(line)
+        assert prefix is not None, "every part of the pattern is optional"
+        if not (prefix["process"] or prefix["level"]) or prefix["level"] not in (None, "ERROR"):
+            continue
+        key, rest = (prefix["process"] or "", prefix["place"] or ""), line[prefix.end() :]
+        if rest.startswith("Traceback (most recent call last)"):
+            inside.add(key)
+        elif key in inside and rest and not rest[0].isspace():
+            inside.discard(key)
+            yield _one_line(rest)
+
+
+def _killed(message: str) -> str | None:
+    found = SIGNAL.search(message)
+    return found and f"its process was ended by signal {found[1]}, for instance for want of memory"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _file_of(descriptor: int) -> Path | None:
+    """The file that a descriptor of this process writes to; None for a terminal or a pipe."""
+    try:
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+    except OSError:  # no Linux
+        return None
+    return path if path.is_file() else None
