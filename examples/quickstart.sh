@@ -17,6 +17,7 @@ step "2/6 questions"
 TRAIN=${TRAIN:-$RUN/questions/train.jsonl} TEST=${TEST:-$RUN/questions/test.jsonl}
 [ "$TRAIN" != "$RUN/questions/train.jsonl" ] ||
   python examples/make_questions.py --output_dir "$RUN/questions" --train 160 --test 48
+python examples/batch_size.py --questions "$TRAIN"
 QUESTIONS=(--data.input_key question --data.label_key answer --data.apply_chat_template)
 LENGTH=${LENGTH:-48} # tokens of a response, at most
 
@@ -25,11 +26,12 @@ python -m openrlhf_cft.cli.annotate --model.model_name_or_path "$MODEL" --data.d
   --vllm.num_engines "${GPUS:-1}" --annotate.max_new_tokens "$LENGTH" --ckpt.output_dir "$RUN/annotated"
 
 step "4/6 train: SFT on all tokens, CFT on the critical ones, all else equal"
+eval "$(python examples/batch_size.py --annotated "$RUN/annotated")"
 train() { # NAME [FLAG...]: stock OpenRLHF flags
   [ ! -f "$RUN/$1/config.json" ] || { echo "train: $RUN/$1 is there already"; return; }
   deepspeed --num_gpus "${GPUS:-1}" --module openrlhf_cft.cli.train_sft --model.model_name_or_path "$MODEL" \
     --data.dataset "$RUN/annotated" --data.input_key question --data.output_key response --data.apply_chat_template \
-    --data.max_len $((LENGTH + 464)) --train.batch_size "${BATCH:-16}" --train.micro_batch_size "${MICRO:-8}" \
+    --data.max_len $((LENGTH + 464)) --train.batch_size "$BATCH" --train.micro_batch_size "$MICRO" \
     --train.max_epochs 3 --adam.lr "${LR:-2e-5}" --train.seed "${SEED:-42}" \
     --ds.zero_stage 2 --ds.param_dtype "${PARAM_DTYPE:-bf16}" --ds.attn_implementation "${ATTENTION:-sdpa}" \
     --logger.tensorboard_dir "$RUN/tensorboard" --logger.wandb.run_name "$1" --ckpt.output_dir "$RUN/$1.partial" "${@:2}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -117,7 +118,7 @@ def test_a_blend_in_which_some_rows_have_no_weights(folder: Path, tmp_path: Path
     assert "has weights in column 'maks'" in refusal(folder, column="maks", missing="train", data__dataset=both)
     preflight.check(arguments(folder, eval__dataset=alone), Options(missing="train"))
     message = refusal(folder, missing="drop", data__dataset=both, train__batch_size=32)
-    assert message.startswith("24 rows have a token to train, fewer than one optimizer step takes")
+    assert message.startswith("24 rows have a token to train, and one optimizer step takes more")
 
 
 def test_without_a_column_nothing_is_asked_of_the_data(folder: Path) -> None:
@@ -164,13 +165,35 @@ def test_nothing_to_train_on(folder: Path, tmp_path: Path) -> None:
 
 def test_fewer_rows_than_one_optimizer_step_takes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     message = refusal(folder, train__batch_size=32)
-    assert message.startswith(
-        "24 rows have a token to train, fewer than one optimizer step takes (--train.batch_size 32"
+    assert message == (
+        "24 rows have a token to train, and one optimizer step takes more (--train.batch_size 32, "
+        "--train.micro_batch_size 2, 1 epochs): lower --train.batch_size to 24, or add rows"
     )
     assert refusal(folder, data__max_samples=4).startswith("4 rows have a token to train")
+    assert refusal(folder, data__max_samples=1).endswith(
+        "lower --train.batch_size to 1 and --train.micro_batch_size to 1, or add rows"
+    )
     preflight.check(arguments(folder, train__batch_size=32, train__max_epochs=2), Options())  # a step across epochs
     monkeypatch.setenv("WORLD_SIZE", "5")
     assert refusal(folder, train__batch_size=30).startswith("24 rows have")
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.parquet", "folder"])
+def test_fewer_local_rows_than_a_batch_with_the_stock_flags(tmp_path: Path, folder: Path, name: str) -> None:
+    """Without a flag of ours, too: the stock script loads the model first, and then raises."""
+    rows = [{"question": "one", "response": "two"}] * 5
+    path = tmp_path / name
+    if name == "rows.jsonl":
+        path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    else:
+        file = path if name == "rows.parquet" else path / "part-0.parquet"
+        file.parent.mkdir(exist_ok=True)
+        pq.write_table(pa.Table.from_pylist(rows), file)
+    with pytest.raises(InputError, match=r"^5 rows are there, and .*\(--train.batch_size 8, .* to 4, or add rows$"):
+        preflight.check_rows(arguments(folder, data__dataset=str(path)))
+    preflight.check_rows(arguments(folder, data__dataset=f"{path},{path}"))
+    for unknown in ("some/hub_name", f"{path},openai/gsm8k@main", str(tmp_path / "no.json"), None):
+        preflight.check_rows(arguments(folder, data__dataset=unknown))
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,12 @@ Every other flag goes to `openrlhf.cli.train_sft` untouched. Without one of ours
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import runpy
 import sys
 import time
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from openrlhf_cft.train.options import Options, add_flags, from_flags
 
@@ -49,6 +50,30 @@ def fail(message: str) -> NoReturn:
     raise SystemExit(f"train_sft: {message}")
 
 
+def run_stock() -> None:
+    """Run the stock script as it is, but for a sentence where it has fewer rows than a batch takes.
+
+    Raises:
+        InputError: that sentence, before a model loads; the stock script raises after it has.
+    """
+    import openrlhf.utils
+
+    from openrlhf_cft.train.preflight import check_rows
+
+    get_strategy = openrlhf.utils.get_strategy  # the first thing that the script calls with its parsed flags
+
+    @functools.wraps(get_strategy)
+    def check_then_get_strategy(args: Any) -> Any:
+        check_rows(args)
+        return get_strategy(args)
+
+    openrlhf.utils.get_strategy = check_then_get_strategy
+    try:
+        runpy.run_module(STOCK_SCRIPT, run_name="__main__", alter_sys=True)
+    finally:
+        openrlhf.utils.get_strategy = get_strategy
+
+
 def main() -> None:
     """Take our flags off the command line and run the stock script, substituted or as it is."""
     try:
@@ -59,13 +84,13 @@ def main() -> None:
         own = argparse.ArgumentParser(add_help=False, usage=argparse.SUPPRESS)
         add_flags(own)
         print(f"{own.format_help()}\nEvery other flag is stock:\n")
-    if options is None:
-        runpy.run_module(STOCK_SCRIPT, run_name="__main__", alter_sys=True)
-        return
     from openrlhf_cft.train.checks import InputError
     from openrlhf_cft.train.preflight import check_openrlhf
 
     try:
+        if options is None:
+            run_stock()
+            return
         check_openrlhf()
         from openrlhf_cft.train import stock  # after the check: it imports the names of the supported range
 

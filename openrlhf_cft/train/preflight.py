@@ -79,7 +79,7 @@ def check(args: Any, options: Options) -> None:
     if args.eval.dataset:
         check_dataset(args.eval.dataset, expected)
     if not found.texts and not found.elsewhere and args.data.dataset_probs is None:
-        check_one_step(min(found.usable, args.data.max_samples), args)
+        refuse_small(min(found.usable, args.data.max_samples), "rows have a token to train", args)
 
 
 def check_modes(args: Any) -> None:
@@ -222,21 +222,53 @@ def _tables(files: list[Path], column: str) -> Iterator[pa.Table]:
             yield pa.Table.from_batches([batch])
 
 
-def check_one_step(usable: int, args: Any) -> None:
-    """Refuse fewer rows than one optimizer step takes; the stock `fit` would raise after the model has loaded.
+def check_rows(args: Any) -> None:
+    """Refuse local files of fewer rows than one optimizer step takes, with the stock data set and flags.
 
     Args:
-        usable: rows with a trained token.
+        args: of the stock script.
+
+    Raises:
+        InputError: as `refuse_small`.
+    """
+    names = [part.strip() for part in (args.data.dataset or "").split(",")]
+    counts = [count_local_rows(Path(name)) for name in names]
+    rows = sum(count for count in counts if count is not None)
+    if None not in counts and args.data.dataset_probs is None:
+        refuse_small(min(rows, args.data.max_samples), "rows are there", args)
+
+
+def count_local_rows(path: Path) -> int | None:
+    """Rows of a local Parquet or JSON lines data set; None for anything else, which OpenRLHF reads."""
+    if path.suffix == ".jsonl" and path.is_file():
+        with path.open("rb") as file:
+            return sum(bool(line.strip()) for line in file)
+    if not (path.is_dir() or (path.suffix == ".parquet" and path.is_file())):
+        return None
+    files = records.parquet_files(path)
+    return sum(pq.ParquetFile(file).metadata.num_rows for file in files) if files else None
+
+
+def refuse_small(rows: int, what: str, args: Any) -> None:
+    """Refuse fewer rows than one optimizer step takes: the stock `fit` would raise after the model has loaded.
+
+    Args:
+        rows: of one epoch.
+        what: is said of them.
         args: of the stock script.
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
-    micro_batches = usable // world // args.train.micro_batch_size * args.train.max_epochs
-    accumulation = args.train.batch_size // args.train.micro_batch_size // world
-    if micro_batches < max(1, accumulation):
-        raise InputError(
-            f"{usable} rows have a token to train, fewer than one optimizer step takes "
-            f"(--train.batch_size {args.train.batch_size}, {args.train.max_epochs} epochs)"
-        )
+    batch, micro = args.train.batch_size, args.train.micro_batch_size
+    micro_batches = rows // world // micro * args.train.max_epochs  # what is left of an epoch is dropped
+    if micro_batches >= max(1, batch // micro // world):
+        return
+    fitting = max(1, min(micro, rows // world))
+    lower = f"--train.batch_size to {max(1, rows // (fitting * world)) * fitting * world}"
+    lower += f" and --train.micro_batch_size to {fitting}" if fitting < micro else ""
+    raise InputError(
+        f"{rows} {what}, and one optimizer step takes more (--train.batch_size {batch}, "
+        f"--train.micro_batch_size {micro}, {args.train.max_epochs} epochs): lower {lower}, or add rows"
+    )
 
 
 def _one_line(error: Exception) -> str:
