@@ -6,8 +6,9 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import tries
 
 from openrlhf_cft.evaluate import intervals
 from openrlhf_cft.evaluate.intervals import differences, figures, mcnemar
@@ -85,7 +86,7 @@ def test_what_was_not_measured_is_absent() -> None:
     assert (found.value, found.low, found.high) == (2.0, None, None)  # nor does one that was measured among others
 
 
-@settings(max_examples=60, deadline=None)
+@tries(60)
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=11))
 def test_mcnemar_is_the_share_of_coin_tosses_that_are_as_far_apart(pairs: list[tuple[bool, bool]]) -> None:
     first, second = zip(*pairs, strict=True)

@@ -7,8 +7,9 @@ import math
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import tries
 
 from openrlhf_cft.evaluate.diversity import distinct_answers, distinct_n
 from openrlhf_cft.evaluate.majority import MAX_SAMPLES, Votes, majority_at, normalised, votes
@@ -26,7 +27,7 @@ def literal_majority(answers: list[str | None], right: set[str], k: int) -> floa
     return total / len(subsets)
 
 
-@settings(max_examples=150, deadline=None)
+@tries(150)
 @given(ANSWERS, st.sampled_from([{"7"}, {"12", "x"}, set()]))
 def test_majority_is_the_mean_over_all_subsets(answers: list[str | None], right: set[str]) -> None:
     vote = votes(answers, [answer is not None and normalised(answer) in right for answer in answers])

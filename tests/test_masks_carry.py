@@ -7,8 +7,9 @@ import itertools
 from typing import Any
 
 import pytest
-from hypothesis import assume, event, example, given, settings
+from hypothesis import assume, event, example, given
 from hypothesis import strategies as st
+from properties import tries
 from tokenizer_families import FAMILIES, LINES
 
 from openrlhf_cft.annotate.source import SourceSettings
@@ -88,7 +89,7 @@ def test_the_alphabet_has_what_is_hard() -> None:
 
 
 @pytest.mark.parametrize(("one", "other"), PAIRS)
-@settings(max_examples=80, deadline=None)
+@tries(80)
 @given(text=texts(min_size=1, max_size=30), data=st.data())
 @example(text=" 12 = 数🎉 ö", data=None)
 def test_there_and_back_exactly_where_boundaries_allow(one: str, other: str, text: str, data: Any) -> None:
@@ -101,7 +102,7 @@ def test_there_and_back_exactly_where_boundaries_allow(one: str, other: str, tex
     assert check(source, [1.0] * len(weights), target) == all(start < end for start, end in source.spans)
 
 
-@settings(max_examples=100, deadline=None)
+@tries(100)
 @given(ids=st.lists(st.integers(2, 255), max_size=24), data=st.data())
 @pytest.mark.parametrize("other", ["metaspace", "byte_level"])
 def test_any_ids_that_a_model_may_write(other: str, ids: list[int], data: st.DataObject) -> None:
@@ -114,7 +115,7 @@ def test_any_ids_that_a_model_may_write(other: str, ids: list[int], data: st.Dat
 
 
 @pytest.mark.parametrize("family", ["metaspace", "unigram", "byte_level"])
-@settings(max_examples=80, deadline=None)
+@tries(80)
 @given(text=texts(min_size=1, max_size=30), data=st.data())
 def test_finer_tokens_always_bring_it_back(family: str, text: str, data: st.DataObject) -> None:
     """A token a byte: a character that is several tokens of both is the only place where boundaries can still part."""
@@ -167,7 +168,7 @@ def row_of(tokenizer: Any, prompt: str, text: str, end: bool = True) -> dict[str
 
 
 @pytest.mark.parametrize(("one", "other"), PAIRS)
-@settings(max_examples=60, deadline=None)
+@tries(60)
 @given(prompt=texts(min_size=1, max_size=8), text=texts(min_size=1, max_size=20), end=st.booleans(), data=st.data())
 @example(prompt="The answer:", text=" 12", end=True, data=None)
 @example(prompt="数", text="数", end=False, data=None)

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from masks_data import annotate, written
+from properties import tries
 from tokenizer_families import byte_level
 from train_helpers import make_rows, write_rows
 
@@ -36,6 +37,7 @@ def literal_kappa(pairs: list[tuple[bool, bool]]) -> float | None:
     return None if abs(1 - expected) < 1e-12 else (observed - expected) / (1 - expected)
 
 
+@tries(100)
 @given(PAIRS)
 def test_agreement_is_the_formulas(weights: list[tuple[float, float]]) -> None:
     left, right = [a for a, _ in weights], [b for _, b in weights]

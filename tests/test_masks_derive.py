@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from masks_data import annotate, written
+from properties import tries
 from tokenizer_families import byte_level
 
 from openrlhf_cft.cli.masks import main
@@ -133,6 +134,7 @@ def test_random_tokens_as_many_as_are_critical(tmp_path: Path) -> None:
     assert 0.4 < sum(places) / len(places) < 0.55, "anywhere in the response"
 
 
+@tries(100)
 @given(st.lists(st.sampled_from([0.0, 0.5, 1.0, -2.0]), max_size=8), st.data())
 def test_the_highest_scores(scores: list[float], data: st.DataObject) -> None:
     count = data.draw(st.integers(0, len(scores)))

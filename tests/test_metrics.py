@@ -7,8 +7,9 @@ import math
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import tries
 
 from openrlhf_cft.evaluate.intervals import figures
 from openrlhf_cft.evaluate.metrics import measure, pass_at_k, powers_of_two
@@ -17,7 +18,7 @@ from openrlhf_cft.evaluate.worker import EvaluateSettings, request_seed, samplin
 from openrlhf_cft.records import Verdict
 
 
-@settings(max_examples=100, deadline=None)
+@tries(100)
 @given(st.integers(1, 9), st.integers(0, 9), st.integers(1, 9))
 def test_pass_at_k_is_the_share_of_k_subsets_with_a_correct_one(n: int, c: int, k: int) -> None:
     if c > n or k > n:

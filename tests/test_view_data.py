@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import view_data
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import tries
 
 from openrlhf_cft import display, records
 from openrlhf_cft.cli import view
@@ -110,7 +111,7 @@ def test_the_payload_holds_every_row_and_loses_only_digits(folder: Path, mask: s
                 assert other == expected
 
 
-@settings(max_examples=300, deadline=None)
+@tries(300)
 @given(text=st.text(st.one_of(st.characters(), st.sampled_from("<>&\u2028\u202e\x00\u200b/!-")), max_size=20))
 def test_json_that_no_text_can_leave(text: str) -> None:
     made = page.to_json({"text": [text], text: 1})
@@ -119,7 +120,7 @@ def test_json_that_no_text_can_leave(text: str) -> None:
     assert not any(display.hidden(character) for character in made)
 
 
-@settings(max_examples=300, deadline=None)
+@tries(300)
 @given(text=st.text(max_size=30))
 def test_visible_text_has_nothing_hidden(text: str) -> None:
     shown = display.visible(text)
