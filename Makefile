@@ -24,8 +24,9 @@ export PATH := $(VENV)/bin:$(PATH)
 STAMP := $(VENV)/.stamp
 PARTIAL := $(VENV)/.partial
 PIP := $(VENV)/bin/python -m pip --quiet --disable-pip-version-check
+REQUIREMENTS := requirements-cpu.txt requirements-dev.txt requirements-gpu.txt
 
-.PHONY: help setup quickstart grpo check test test-all chaos bench-train bench-annotate bench-verify bench-scale evidence clean
+.PHONY: help setup quickstart grpo check test test-all chaos bench-train bench-annotate bench-verify bench-scale evidence lock clean
 
 help:
 	echo "make quickstart   set up, then the whole pipeline on a small model"
@@ -40,6 +41,7 @@ help:
 	echo "make bench-scale  1 to 64 engines that sleep on one machine; driver memory by rows"
 	echo "make evidence     the study of CFT against SFT and other choices; MINUTES=60 stops it after an hour"
 	echo "make setup        the environment only, in $(VENV)"
+	echo "make lock         resolve requirements-cpu.txt and requirements-dev.txt anew from pyproject.toml (needs uv)"
 	echo "make clean        remove the environment and what tools have cached"
 
 setup: $(STAMP)
@@ -64,17 +66,13 @@ check: $(STAMP)
 HEAVY := $(wildcard tests/test_train_*.py) tests/test_grpo.py tests/test_end_to_end.py
 
 test: check
-	python -m pytest -m "not all" $(addprefix --ignore=,$(HEAVY)) &> $(VENV)/others.log & others=$$!
-	trap "kill $$others 2> /dev/null || true" EXIT
-	failed=0
-	python -m pytest -m "not all" $(HEAVY) || failed=1
-	echo "test: the other stream"
-	wait $$others || failed=1
-	cat $(VENV)/others.log
-	exit $$failed
+	bash tools/browser.sh
+	python tests/streams.py --logs $(VENV) -- $(HEAVY)
 
 test-all: check
-	python -m pytest
+	bash tools/browser.sh
+	HYPOTHESIS_PROFILE=search python -m pytest || { cat .hypothesis/patches/*.patch 2> /dev/null; exit 1; }
+	bash tests/bare_machine.sh
 
 chaos: $(STAMP)
 	python tests/chaos.py
@@ -105,10 +103,7 @@ clean:
 	rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
 ifeq ($(GPU),)
-define INSTALL
-echo "setup: packages for a machine without a GPU (1 to 2 minutes)"
-$(PIP) install --no-compile --no-deps -r requirements-cpu.txt -r requirements-dev.txt
-endef
+INSTALL := $(VENV)/bin/python tools/install.py
 PATCH := $(VENV)/bin/python patches/apply.py --force
 # Otherwise the first training compiles them, in silence.
 define OPERATORS
@@ -130,10 +125,27 @@ PATCH := echo "setup: OpenRLHF stays as it is"
 OPERATORS :=
 endif
 
+# Keeps the versions that the lock files have, where they still fit; delete a line to have it resolved anew. The pins hold
+# for Linux and Python 3.10 to 3.13 alone, so the markers that say no more than that are left out.
+lock:
+	command -v uv > /dev/null || { echo "lock: needs uv, for instance from \`pip install uv\`"; exit 1; }
+	resolve() { uv pip compile --quiet --universal --python-version 3.10 --no-annotate --custom-compile-command "make lock" "$$@"; }
+	linux=" and sys_platform == 'linux'"
+	either=" and \(\(platform_machine == 'aarch64'\) or \(platform_machine == 'x86_64'\)\)"
+	trim() { sed -E -i "s/$$linux//g; s/$$either//g; s/ and python_full_version < '3.14'//; s/ ; python_full_version < '3.14'$$//; s/ python_full_version < '3.14' and / /" "$$1"; }
+	folder=$$(mktemp -d); all=$$folder/all.txt
+	cat requirements-cpu.txt requirements-dev.txt > $$all
+	resolve --group cpu --group dev --output-file $$all > /dev/null
+	resolve --group cpu --constraint $$all --output-file requirements-cpu.txt > /dev/null
+	trim $$all; trim requirements-cpu.txt
+	{ head -2 requirements-cpu.txt; grep -vxFf requirements-cpu.txt $$all; } > requirements-dev.txt
+	rm -r $$folder
+
 # While packages are being installed there is $(PARTIAL). Found by a later run, it tells that the one before was stopped
 # midway; pip cannot always tell such packages from whole ones, so then everything is made anew. It becomes the stamp,
 # with the time of the start: what is edited meanwhile is newer.
-$(STAMP): requirements-cpu.txt requirements-dev.txt requirements-gpu.txt setup.py $(wildcard patches/*.patch) patches/apply.py
+$(STAMP): $(REQUIREMENTS) setup.py $(wildcard tools/*.py) $(wildcard patches/*.patch) patches/apply.py
+	$(PYTHON) tools/check_system.py --venv $(VENV) $(if $(GPU),--gpu)
 	if [ -e $(PARTIAL) ]; then
 	  echo "setup: $(VENV) is half made, starting over"
 	  rm -rf $(VENV)

@@ -15,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "patches" / "apply.py"
@@ -227,10 +228,31 @@ def test_patches_are_numbered_without_gaps() -> None:
     assert [int(patch.name[:2]) for patch in PATCHES] == list(range(1, len(PATCHES) + 1))
 
 
-@pytest.mark.parametrize("name", ["requirements-cpu.txt", "requirements-dev.txt"])
-def test_lock_pins_everything_once(name: str) -> None:
-    lines = [line for line in (ROOT / name).read_text().splitlines() if line and not line.startswith("#")]
-    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", line) for line in lines)
-    names = [line.split("==")[0].lower().replace("_", "-") for line in lines]
-    assert len(set(names)) == len(names)
+def requirements(*names: str) -> list[Requirement]:
+    """The lines of lock files."""
+    lines = [line for name in names for line in (ROOT / name).read_text().splitlines()]
+    return [Requirement(line) for line in lines if line and not line.startswith("#")]
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+@pytest.mark.parametrize("python", ["3.10", "3.11", "3.12", "3.13"])
+def test_lock_pins_everything_once_for_each_python(python: str, machine: str) -> None:
+    environment = {"python_version": python, "python_full_version": f"{python}.1", "platform_machine": machine}
+    environment |= {"sys_platform": "linux", "implementation_name": "cpython"}
+    environment |= {"platform_python_implementation": "CPython"}
+    locked = requirements("requirements-cpu.txt", "requirements-dev.txt")
+    meant = [each for each in locked if each.marker is None or each.marker.evaluate(environment)]
+    assert all(re.fullmatch(r"==[A-Za-z0-9.]+", str(each.specifier)) for each in meant)
+    names = [each.name for each in meant]
+    assert len(set(names)) == len(names) > 200
     assert not {"torchvision", "torchaudio", "torchcodec", "flash-attn"} & set(names)
+
+
+def test_lock_holds_what_the_package_asks_for() -> None:
+    """With OpenRLHF, which tools/install.py installs from a wheel that may be named for another machine."""
+    names = {each.name for each in requirements("requirements-cpu.txt")} | {"openrlhf"}
+    asked = (ROOT / "setup.py").read_text().split("extras_require")[0]
+    wanted = re.findall(r'^        "([A-Za-z0-9-]+)', asked, re.MULTILINE)
+    assert set(wanted) <= names and len(wanted) > 8
+    version = re.search(r'^OPENRLHF = "(.+)"$', (ROOT / "tools" / "install.py").read_text(), re.MULTILINE)
+    assert version is not None and version[1] == metadata.version("openrlhf")
