@@ -26,12 +26,13 @@ PARTIAL := $(VENV)/.partial
 PIP := $(VENV)/bin/python -m pip --quiet --disable-pip-version-check
 REQUIREMENTS := requirements-cpu.txt requirements-dev.txt requirements-gpu.txt
 
-.PHONY: help setup quickstart grpo check test test-all chaos bench-train bench-annotate bench-verify bench-scale evidence lock clean
+.PHONY: help setup quickstart grpo check test test-light test-all chaos bench-train bench-annotate bench-verify bench-scale evidence wheels lock clean
 
 help:
 	echo "make quickstart   set up, then the whole pipeline on a small model"
 	echo "make grpo         reinforcement learning from the quickstart's SFT and CFT, and a figure of both"
 	echo "make test         style, types and the tests (on 2 cores, minutes)"
+	echo "make test-light  style, types and the tests that train nothing"
 	echo "make test-all     every test: also full matrices and the set-up from scratch"
 	echo "make check        style and types only"
 	echo "make chaos        an annotation that is killed, starved and cut again and again: nothing lost, nothing twice"
@@ -41,6 +42,7 @@ help:
 	echo "make bench-scale  1 to 64 engines that sleep on one machine; driver memory by rows"
 	echo "make evidence     the study of CFT against SFT and other choices; MINUTES=60 stops it after an hour"
 	echo "make setup        the environment only, in $(VENV)"
+	echo "make wheels       all packages as a folder of wheels, $(WHEELS), for a site without a network"
 	echo "make lock         resolve requirements-cpu.txt and requirements-dev.txt anew from pyproject.toml (needs uv)"
 	echo "make clean        remove the environment and what tools have cached"
 
@@ -68,6 +70,9 @@ HEAVY := $(wildcard tests/test_train_*.py) tests/test_grpo.py tests/test_end_to_
 test: check
 	bash tools/browser.sh
 	python tests/streams.py --logs $(VENV) -- $(HEAVY)
+
+test-light: check
+	python -m pytest -m "not all" $(addprefix --ignore=,$(HEAVY))
 
 test-all: check
 	bash tools/browser.sh
@@ -124,6 +129,11 @@ endef
 PATCH := echo "setup: OpenRLHF stays as it is"
 OPERATORS :=
 endif
+
+# See README: "Without a network".
+WHEELS ?= wheels
+wheels: $(STAMP)
+	$(VENV)/bin/python tools/install.py --wheels $(WHEELS)
 
 # Keeps the versions that the lock files have, where they still fit; delete a line to have it resolved anew. The pins hold
 # for Linux and Python 3.10 to 3.13 alone, so the markers that say no more than that are left out.

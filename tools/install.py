@@ -1,6 +1,7 @@
 """Installs the pinned packages of a machine without a GPU into the environment of the Python that runs this.
 
-    .venv/bin/python tools/install.py           # `make setup` runs it; pip reads the user's own configuration
+    .venv/bin/python tools/install.py                   # `make setup` runs it
+    .venv/bin/python tools/install.py --wheels wheels   # `make wheels`: the same packages into a folder of wheels
 
 pip and not uv: uv does not read pip's configuration, so it does not see the mirror, proxy or folder of wheels that a
 user's pip is set up with. The lock files are made by uv (`make lock`).
@@ -16,18 +17,21 @@ Standard library only. TORCH_CPU_INDEX names another index for the second source
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements-cpu.txt"
-LOCKS = (LOCK, ROOT / "requirements-dev.txt")
+LOCKS = ("-r", str(LOCK), "-r", str(ROOT / "requirements-dev.txt"))  # as pip's arguments
 OPENRLHF = "0.11.2"
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 ANSWER_SECONDS = 20  # for the index of CPU builds to answer, name look-up included
@@ -40,13 +44,39 @@ class InstallError(RuntimeError):
 
 def main() -> None:
     """Install everything, torch first, and stop with one sentence where that fails."""
+    parser = argparse.ArgumentParser(description="Install the pinned packages of a machine without a GPU.")
+    parser.add_argument("--wheels", type=Path, help="write the wheels of an installed environment to this folder")
+    folder = parser.parse_args().wheels
     try:
+        if folder is not None:
+            fill(folder)
+            return
         install_torch(pinned("torch"))
         say("packages for a machine without a GPU (1 to 2 minutes)")
-        pip("install", "--no-compile", "--no-deps", *(word for lock in LOCKS for word in ("-r", str(lock))))
+        pip("install", "--no-compile", "--no-deps", *LOCKS)
         install_openrlhf()
     except InstallError as error:
         sys.exit(f"setup: {error}")
+
+
+def fill(folder: Path) -> None:
+    """Write the wheel of every package to a folder, the build of torch that this environment has among them.
+
+    At a site without a network `PIP_NO_INDEX=1 PIP_FIND_LINKS=folder make setup` installs from there.
+
+    Args:
+        folder: is made; wheels that are there already are kept.
+    """
+    torch = f"torch=={installed_version('torch')}"
+    wheel = ("wheel", "--wheel-dir", str(folder), "--find-links", str(folder))
+    if torch.endswith("+cpu"):
+        pip(*wheel, "--no-deps", "--extra-index-url", cpu_index(), torch)
+    else:
+        pip(*wheel, "--constraint", str(LOCK), torch)
+    pip(*wheel, "--no-deps", *LOCKS)
+    with openrlhf_wheel() as requirement:
+        pip(*wheel, "--no-deps", requirement)
+    say(f"{len(list(folder.glob('*.whl')))} wheels in {folder}")
 
 
 def install_torch(version: str) -> None:
@@ -58,7 +88,7 @@ def install_torch(version: str) -> None:
     Raises:
         InstallError: no source has it, the disk is too small, or it does not import.
     """
-    index = os.environ.get("TORCH_CPU_INDEX", CPU_INDEX)
+    index = cpu_index()
     cpu_build = f"torch=={version}+cpu"
     if installed_version("torch") not in (version, f"{version}+cpu"):
         if has(cpu_build):
@@ -93,24 +123,37 @@ def answers(index: str, version: str) -> bool:
     return found.returncode == 0 and f"{version}+cpu" in found.stdout
 
 
+def cpu_index() -> str:
+    """The index of CPU builds of torch."""
+    return os.environ.get("TORCH_CPU_INDEX", CPU_INDEX)
+
+
 def install_openrlhf() -> None:
     """Install OpenRLHF without its dependencies, of which flash-attn and bitsandbytes need CUDA.
-
-    Its wheels hold Python alone, but are named for Linux on x86-64 and Python 3.10 to 3.12. Elsewhere one of them is
-    installed under a name that says what is in it.
 
     Raises:
         InstallError: pip does not find it.
     """
+    with openrlhf_wheel() as requirement:
+        pip("install", "--no-compile", "--no-deps", requirement)
+
+
+@contextmanager
+def openrlhf_wheel() -> Iterator[str]:
+    """What names OpenRLHF to pip: a requirement, or where that has no wheel for this machine, the path of one.
+
+    Its wheels hold Python alone, but are named for Linux on x86-64 and Python 3.10 to 3.12. Elsewhere one of them gets
+    a name that says what is in it.
+    """
     requirement = f"openrlhf=={OPENRLHF}"
-    if has(requirement):
-        return
     with tempfile.TemporaryDirectory() as folder:
-        other = ("--only-binary", ":all:", "--platform", "manylinux1_x86_64", "--python-version", "3.12")
-        pip("download", "--no-deps", *other, "--dest", folder, requirement)
+        download = ("download", "--no-deps", "--only-binary", ":all:", "--dest", folder)
+        if run_pip(*download, requirement).returncode == 0:
+            yield requirement
+            return
+        pip(*download, "--platform", "manylinux1_x86_64", "--python-version", "3.12", requirement)
         (wheel,) = Path(folder).glob("*.whl")
-        pure = wheel.rename(wheel.with_name(f"openrlhf-{OPENRLHF}-py3-none-any.whl"))
-        pip("install", "--no-compile", "--no-deps", str(pure))
+        yield str(wheel.rename(wheel.with_name(f"openrlhf-{OPENRLHF}-py3-none-any.whl")))
 
 
 def require_disk() -> None:
