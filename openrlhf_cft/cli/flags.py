@@ -63,7 +63,10 @@ def verifier_flags(parser: argparse.ArgumentParser, group: str) -> None:
     )
     parser.add_argument(f"--{group}.verifier_workers", type=int, default=2, help="processes beside each engine")
     parser.add_argument(
-        f"--{group}.verifier_time_limit", type=float, default=None, help="seconds a response; default 5, a file's 60"
+        f"--{group}.verifier_time_limit",
+        type=float,
+        default=None,
+        help="seconds a response; default 5 of CPU time, a file's 60 of wall time",
     )
     parser.add_argument(
         f"--{group}.verifier_memory", type=float, default=None, help="GiB a process; default 1, a file's 16"

@@ -16,11 +16,14 @@ import types
 from multiprocessing import context, forkserver, popen_forkserver, process, spawn
 from typing import Any
 
+import psutil
+
 from openrlhf_cft.records import Verdict
 from openrlhf_cft.verify import load_verifier
 from openrlhf_cft.verify.judgement import Judgement, Verifier
 
 OUT_OF_MEMORY = 77  # exit status of a worker that met its memory limit
+START_LIMIT = 600.0  # CPU seconds in which a worker has to get its verifier ready; a user's file may import torch
 _PR_SET_PDEATHSIG = 1
 _PRELOAD = ["sympy", "sympy.parsing.sympy_parser", "pylatexenc.latex2text", "math_verify", __name__]
 # Audit events that no judgement of ours causes. Nothing that a model wrote is evaluated, and if it were, it could not
@@ -58,6 +61,7 @@ def start_worker(verifier: str, threshold: float, memory_limit: int) -> None:
     global _verifier, _failure
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a Python handler would wait for a computation that never ends
     _die_with_parent()
+    signal.setitimer(signal.ITIMER_PROF, START_LIMIT)  # kills it: a worker that computes is never called stuck
     try:
         resource.setrlimit(resource.RLIMIT_AS, (memory_limit, memory_limit))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -68,10 +72,15 @@ def start_worker(verifier: str, threshold: float, memory_limit: int) -> None:
             sys.addaudithook(_refuse)
     except Exception as error:
         _failure = error
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def run_verifier(response: str | None, answer: str, prompt: str, time_limit: float) -> Judgement:
-    """Judge one response in a worker, which the kernel kills after `time_limit` seconds of wall time.
+    """Judge one response in a worker, which the kernel kills when the time limit is over.
+
+    The limit of our verifiers is CPU time: they only compute, and a machine that is busy or stops for a while must not
+    turn a right answer into a `TIMEOUT`. A user's file may wait for a server, so its limit is wall time.
 
     Args:
         response: text of a model; None for a response that gives the gold answer, which is correct where the verifier
@@ -86,8 +95,10 @@ def run_verifier(response: str | None, answer: str, prompt: str, time_limit: flo
     if _failure is not None:
         raise _failure
     assert _verifier is not None
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # no Python handler: it would wait for the interpreter's lock
-    signal.setitimer(signal.ITIMER_REAL, time_limit)
+    wall = (signal.ITIMER_REAL, signal.SIGALRM)
+    timer, alarm = wall if _verifier.trusted else (signal.ITIMER_PROF, signal.SIGPROF)
+    signal.signal(alarm, signal.SIG_DFL)  # no Python handler: it would wait for the interpreter's lock
+    signal.setitimer(timer, time_limit)
     try:
         if response is None:
             response = _verifier.gold_response(answer)
@@ -97,7 +108,7 @@ def run_verifier(response: str | None, answer: str, prompt: str, time_limit: flo
     except MemoryError:
         os._exit(OUT_OF_MEMORY)  # what is left of the address space is unknown: a fresh worker takes over
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)  # before the result is sent, which holds a lock of all workers
+        signal.setitimer(timer, 0)  # before the result is sent, which holds a lock of all workers
 
 
 def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
@@ -124,13 +135,6 @@ def _die_with_parent() -> None:
         os._exit(1)
 
 
-def clean_context() -> context.ForkServerContext:
-    """A multiprocessing context whose processes are forked from a server that has sympy and nothing of the caller."""
-    clean = _CleanContext()
-    clean.set_forkserver_preload(_PRELOAD)  # without effect where a server runs already: slower starts, nothing else
-    return clean
-
-
 def _without_main(name: str) -> dict[str, Any]:
     """What a new process is told about its parent, less the parent's main module."""
     return {key: value for key, value in spawn.get_preparation_data(name).items() if not key.startswith("init_main")}
@@ -152,5 +156,44 @@ class _CleanProcess(context.ForkServerProcess):
         return _CleanPopen(process_obj)
 
 
-class _CleanContext(context.ForkServerContext):
-    Process = _CleanProcess
+class CleanContext(context.ForkServerContext):
+    """A multiprocessing context whose processes are forked from a server that has sympy and nothing of the caller."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Without effect where a server runs already: slower starts, nothing else.
+        self.set_forkserver_preload(_PRELOAD)
+        self._started: list[process.BaseProcess] = []
+        self._used: dict[int, float] = {}  # CPU seconds at the last look, by process id
+
+    def Process(self, *args: Any, **kwargs: Any) -> process.BaseProcess:  # type: ignore[override]
+        """A process of this context, which starts later."""
+        made = _CleanProcess(*args, **kwargs)
+        self._started.append(made)
+        return made
+
+    def at_work(self) -> int:
+        """How many of the processes have computed since the last look, or are kept from it by the machine.
+
+        A process that sleeps is not at work. One that is ready to run, stopped, reading memory back from the disk or
+        still being started is: it goes on as soon as the machine lets it.
+        """
+        count = 0
+        for started in list(self._started):
+            pid = started.pid
+            if pid is None:
+                count += 1
+                continue
+            try:
+                worker = psutil.Process(pid)
+                seconds, status = sum(worker.cpu_times()[:2]), worker.status()
+            except psutil.Error:
+                status = psutil.STATUS_DEAD
+            if status in (psutil.STATUS_DEAD, psutil.STATUS_ZOMBIE):
+                self._started.remove(started)
+                self._used.pop(pid, None)
+                continue
+            asleep = status in (psutil.STATUS_SLEEPING, psutil.STATUS_IDLE)
+            count += not asleep or seconds > self._used.get(pid, 0.0)
+            self._used[pid] = seconds
+        return count
