@@ -8,7 +8,7 @@ from typing import Any
 
 from openrlhf_cft.platform import environment
 
-START_ATTEMPTS = 3  # of a local Ray
+START_ATTEMPTS = 10  # of a local Ray: five minutes, since a busy machine only needs longer
 OBJECT_STORE_BYTES = 500_000_000  # of a local Ray; rows are small, and it counts against /dev/shm
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 STATUS = "status"
 PAYLOAD = "payload"  # the finished row as JSON: one schema for every block, whatever is empty in it
 RETRIES = 3  # of one row, after an infrastructure error
-TALLY_SECONDS = 10.0  # for the tally to hear the cause of a death
+TALLY_SECONDS = 300.0  # guard against a tally that never answers; a slow one must still hear the cause of a death
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class EngineActor:
         if leave.aside:
             return []
         async with self._admitted(leave.alone):
-            self.tally.begin.remote(self.actor, row[ID])
+            await self.tally.begin.remote(self.actor, row[ID])  # known, before the row can kill this process
             try:
                 finished = await self._attempt(row)
             except (GeneratorError, VerifierError) as error:

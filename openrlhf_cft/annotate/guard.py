@@ -10,7 +10,8 @@ import os
 import subprocess
 import sys
 
-# Waits until its parent has changed, then kills the parent's process group. `-S -E -s`: it needs no packages.
+# Waits until its parent has changed, however long a look takes, then kills the parent's process group. `-S -E -s`: it
+# needs no packages.
 WATCH = """
 import os, signal, sys, time
 parent = int(sys.argv[1])

@@ -29,7 +29,7 @@ ROWS_AT_A_TIME = 16  # of a block that an engine is at: what Ray Data starts of 
 # number of files grow with the number of blocks, so in a large job they are larger.
 SMALLEST_BLOCK, LARGEST_BLOCK = 16, 64
 BLOCKS = 2_000  # that a job has before its blocks grow
-CLOSING_SECONDS = 30.0  # for all engines to end, after the last row
+CLOSING_SECONDS = 300.0  # guard against an engine that never ends; a slow one is not killed after the last row
 
 
 @dataclass(frozen=True)
@@ -164,8 +164,8 @@ def _ended(error: BaseException, tally: ray.actor.ActorHandle, engine_log: Place
     failures: list[tuple[str, str]] = []
     kept = False
     try:
-        reason = ray.get(tally.reason.remote(), timeout=TALLY_SECONDS)
-        failures = ray.get(tally.read.remote(), timeout=TALLY_SECONDS)[2]
+        told = ray.get([tally.reason.remote(), tally.read.remote()], timeout=TALLY_SECONDS)
+        reason, failures = told[0], told[1][2]
         kept = _keep_log(tally, engine_log)
     except ray.exceptions.RayError:  # it may have gone with the cluster
         pass

@@ -75,7 +75,7 @@ class Progress:
                     self._gauges[name].set(value)
                 print(self._report(counts, seconds), flush=True)
             except (ray.exceptions.RayError, TimeoutError, OSError):
-                continue  # it only informs; a lost reading or a full disk is no reason to stop here
+                continue  # it only informs; a late or lost reading or a full disk is no reason to stop here
 
 
 def measures(counts: dict[str, float], engines: int, seconds: float, total: int) -> dict[str, float]:
