@@ -36,7 +36,7 @@ JOB = Path(__file__).with_name("chaos_job.py")
 ENGINES = 2
 DISK_BYTES = 64 << 20
 MAX_RESTARTS = 60
-HANG_SECONDS = 300.0  # of a run that neither ends nor writes
+HANG_SECONDS = 900.0  # of a run that neither ends nor writes
 # A kind of process, and what its command line has.
 KINDS = {
     "engine": "chaos_engine.py",
@@ -192,7 +192,7 @@ def main() -> int:
         "restarts": chaos.restarts,
         "disk_full": int(chaos.full),
         "files_cut": dict(chaos.cut),
-        "processes_left": len(psutil.wait_procs(engines_left(), timeout=10)[1]),
+        "processes_left": len(psutil.wait_procs(engines_left(), timeout=300)[1]),
         "seconds": round(time.monotonic() - started),
     }
     print(json.dumps(found), flush=True)

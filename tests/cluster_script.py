@@ -98,7 +98,7 @@ def metrics(port: int) -> dict[str, float]:
 
 
 def main() -> None:
-    socket.setdefaulttimeout(10)
+    socket.setdefaulttimeout(10)  # of `metrics`, which is asked again and again
     # Workers are nice by default: beside other tests, one engine would do all rows before the other has started.
     os.environ |= {"RAY_worker_niceness": "0"}
     os.environ |= {"RAY_DISABLE_USAGE_STATS": "1", "RAY_metrics_report_interval_ms": "1000"}

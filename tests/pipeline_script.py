@@ -3,8 +3,9 @@
     python pipeline_script.py DIRECTORY ROWS [FAULT=ID,ID... ...]
 
 Faults, of the rows that follow: `fails` (an engine that does not answer, after it died once), `kills` (the process
-ends each time), `dies` (the engine does, and says why), `wrong` (an error that nobody thought of); of all rows, with
-no ids: `starts` (the engine does not start), `all_die`, `slow`. `at=URI` puts the work directory there.
+ends each time), `dies` (the engine does, and says why), `wrong` (an error that nobody thought of), `waits` (the row
+takes an hour); of all rows, with no ids: `starts` (the engine does not start), `all_die`, `slow` (they take an hour).
+`at=URI` puts the work directory there.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class Factory:
             raise GeneratorError(f"planted death of {row_id}")
         if self.has("wrong", row_id):
             raise KeyError("planted")
-        await asyncio.sleep(120 if "slow" in self.faults else 0.4)
+        await asyncio.sleep(3600 if "slow" in self.faults or self.has("waits", row_id) else 0.4)
         if self.dead:  # as on an engine: when it dies, it does so for all rows
             raise GeneratorError("planted death of another row")
         return Finished("done", {"square": row["_number"] ** 2, "pid": os.getpid()}, {"rows": 1})

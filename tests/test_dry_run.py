@@ -126,7 +126,7 @@ def test_flags_that_make_no_sense(flags: list[str], told: str) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_it_is_right_within_a_quarter_on_the_quickstarts_questions(model: Path, tmp_path: Path) -> None:
-    finish(["examples/make_questions.py", "--output_dir", str(tmp_path), "--train", "160", "--test", "48"], 100)
+    finish(["examples/make_questions.py", "--output_dir", str(tmp_path), "--train", "160", "--test", "48"], 600)
     command = ["-m", "openrlhf_cft.cli.annotate", "--model.model_name_or_path", str(model)]
     command += ["--data.dataset", str(tmp_path / "train.jsonl"), "--data.input_key", "question"]
     command += ["--data.label_key", "answer", "--data.apply_chat_template", "--annotate.max_new_tokens", "48"]

@@ -110,12 +110,12 @@ def annotated(model: Path, questions: Path, tmp_path_factory: pytest.TempPathFac
     os.kill(first.pid, signal.SIGKILL)  # the driver alone; Ray and the engine have to end by themselves
     assert first.communicate()[0].count("engines died 1 times") > 0
     workers = [process for process in members if process not in agents]
-    assert not psutil.wait_procs(workers, timeout=30)[1], "they go on without their driver"
+    assert not psutil.wait_procs(workers, timeout=300)[1], "they go on without their driver"
     assert not list(out.glob("*.parquet")), "an unfinished data set must not look finished"
     output = finish(command, 900)
     assert f"{QUESTIONS} rows, 0 done before" not in output and "done before" in output, "the second run began anew"
     # To report the raylet's end, Ray's agents look for its GCS for a minute; the second run took longer.
-    assert not psutil.wait_procs(agents, timeout=30)[1], "Ray's agents go on without their driver"
+    assert not psutil.wait_procs(agents, timeout=300)[1], "Ray's agents go on without their driver"
     return out
 
 

@@ -34,11 +34,13 @@ def test_ctrl_c_leaves_no_process_and_no_memory(model: Path, questions: Path, tm
     members = psutil.Process(job.pid).children(recursive=True)
     assert any("EngineCore" in name(process) for process in members)
     os.killpg(job.pid, signal.SIGINT)
-    assert job.communicate(timeout=60)[0].endswith("annotate: interrupted; the same command goes on from here\n")
+    assert job.communicate(timeout=600)[0].endswith("annotate: interrupted; the same command goes on from here\n")
     assert job.returncode == 130
-    assert not psutil.wait_procs(members, timeout=30)[1]
-    time.sleep(1)
-    assert not set(glob.glob("/dev/shm/psm_*")) - before
+    assert not psutil.wait_procs(members, timeout=300)[1]
+    guard = time.monotonic() + 300
+    while set(glob.glob("/dev/shm/psm_*")) - before:
+        assert time.monotonic() < guard, "shared memory is left"
+        time.sleep(0.2)
 
 
 def test_an_engine_that_does_not_start_says_why(model: Path, questions: Path, tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def test_a_second_command_on_the_directory_is_refused_and_ctrl_c_leaves_no_proce
     )
     os.killpg(first.pid, signal.SIGINT)  # as the terminal does: to all of them
     assert fail(first, 130) == "script: interrupted; the same command goes on from here"
-    _, alive = psutil.wait_procs(members, timeout=30)
+    _, alive = psutil.wait_procs(members, timeout=300)
     assert not alive
     finish(start(tmp_path))
     assert done(tmp_path) == everything(but=set())

@@ -83,7 +83,7 @@ def train(folder: Path, name: str, tree: Path | None = None) -> Path:
         process = subprocess.Popen(command, env=variables, stdout=log, stderr=log)
         try:
             code = process.wait(600)
-            _, alive = psutil.wait_procs(processes_of(marker), timeout=90)
+            _, alive = psutil.wait_procs(processes_of(marker), timeout=300)
         finally:
             for found in processes_of(marker):
                 found.kill()

@@ -39,7 +39,7 @@ def start(folder: Path, *flags: str, **variables: str) -> subprocess.CompletedPr
     known = {"MODEL": "model", "DATA": "train.jsonl", "OUT": "out"}
     settings = environment() | known | variables | {"PATH": f"{folder}{os.pathsep}{environment()['PATH']}"}
     command = ["env", "-i", *(f"{name}={value}" for name, value in settings.items() if value)]
-    return run_command([*command, "bash", str(EXAMPLES / "train_grpo.sh"), *flags], timeout=120)
+    return run_command([*command, "bash", str(EXAMPLES / "train_grpo.sh"), *flags], timeout=600)
 
 
 @pytest.mark.parametrize("accelerator", ["cpu", "cuda"])

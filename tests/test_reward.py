@@ -136,5 +136,5 @@ def test_workers_are_not_forked_from_the_caller_and_end_with_it() -> None:
         for worker in workers:
             assert not any("libtorch" in mapping.path for mapping in worker.memory_maps())
         os.kill(process.pid, signal.SIGKILL)
-        _, alive = psutil.wait_procs(family, timeout=30)
+        _, alive = psutil.wait_procs(family, timeout=300)
     assert not [child for child in alive if child.status() != psutil.STATUS_ZOMBIE]

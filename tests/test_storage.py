@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import signal
 import subprocess
 import sys
 import time
@@ -15,7 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from test_pipeline import ROWS, finish, start
+from test_pipeline import ROWS, finish, kill_driver, start
 
 from openrlhf_cft.annotate.workdir import Workdir
 from openrlhf_cft.records import read_rows
@@ -70,8 +69,8 @@ def test_a_file_is_whole_or_absent(tmp_path: Path) -> None:
     file = place(tmp_path) / "x.json"
     file.write_text("before")
     process = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)])
-    time.sleep(2)
     while file.read_text() == "before":
+        assert process.poll() is None
         time.sleep(0.05)
     for _ in range(200):
         assert len(set(file.read_text())) == 1
@@ -114,13 +113,11 @@ def test_credentials_are_never_printed(bucket: str) -> None:
 def test_a_job_on_s3_is_killed_and_goes_on(bucket: str, tmp_path: Path) -> None:
     uri = bucket.format("job")
     work = Workdir(place(uri), "test")
-    first = start(tmp_path, f"at={uri}")
+    first = start(tmp_path, f"at={uri}", f"waits=r{ROWS - 1}")
     while not work.outcomes.checkpoint.files(".parquet"):
         assert first.poll() is None, first.communicate()[0]
         time.sleep(0.2)
-    os.kill(first.pid, signal.SIGKILL)
-    first.wait()
-    time.sleep(3)
+    kill_driver(first)
     before = len((tmp_path / "begun.txt").read_text().split())
     output = finish(start(tmp_path, f"at={uri}"))
     assert "done before" in output and f"{ROWS} rows, 0 done before" not in output and "secret" not in output

@@ -8,11 +8,11 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from hostile import GOLD, corpus
 
@@ -36,17 +36,23 @@ def test_hostile_responses(name: str, tmp_path: Path) -> None:
     responses = [response for kind in kinds.values() for response in kind]
     assert len(responses) >= 150
     gold = {"math": GOLD, "choice": "C", "exact": "none of these"}[name]
+    before = workers_seconds()
     with VerifierPool(name, workers=2, memory_limit=GIB) as pool:
-        pool.judge_all([("5", "5")])
-        started = time.monotonic()
         judgements = pool.judge_all([(response, gold) for response in responses])
-        seconds = time.monotonic() - started
         judgements += pool.judge_all([(VERIFIERS[name].gold_response(gold), gold)])
     assert not canary.exists()
     assert judgements.pop().verdict is Verdict.CORRECT
     right = [r[-60:] for r, j in zip(responses, judgements, strict=True) if j.verdict is Verdict.CORRECT]
     assert all("1/2" in r or "1\u20442" in r or "½" in r or "（1/2）" in r for r in right), right
-    assert seconds < 60, f"{seconds:.0f} s for {len(responses)} responses"
+    seconds = workers_seconds() - before
+    assert 0 < seconds < 120, f"{seconds:.0f} s of CPU time for {len(responses)} responses"
+
+
+def workers_seconds() -> float:
+    """CPU time of all verifiers' workers that have ended; the server knows it that forked them."""
+    servers = [child for child in psutil.Process().children() if "forkserver" in " ".join(child.cmdline())]
+    times = [server.cpu_times() for server in servers]
+    return sum(time.children_user + time.children_system for time in times)
 
 
 def test_a_hostile_gold_answer_is_refused(tmp_path: Path) -> None:

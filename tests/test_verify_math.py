@@ -76,9 +76,9 @@ def test_extraction(text, expected):
 )
 def test_extraction_is_linear(unit):
     text = unit * (1_000_000 // len(unit))
-    start = time.perf_counter()
+    start = time.process_time()
     extract_answer(text)
-    assert time.perf_counter() - start < 1.0
+    assert time.process_time() - start < 1.0
 
 
 HONEST = [

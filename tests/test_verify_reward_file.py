@@ -194,8 +194,8 @@ def test_a_model_judges(judge_server: str) -> None:
     """The example, with the real client, against a local server; in a process of its own, for its variables."""
     environment = {**os.environ, "JUDGE_URL": judge_server, "JUDGE_MODEL": "judge"}
     command = [sys.executable, "-c", JUDGING, str(REPOSITORY / "examples" / "judge_reward.py")]
-    result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
     assert result.stdout.splitlines() == ["correct 1.0", "wrong 0.5", "correct 0.7"], result.stderr
     Judge.broken = True
-    result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
     assert result.returncode != 0 and "the judge gave no grade: 'no idea'" in result.stderr

@@ -105,7 +105,7 @@ def test_hover_shows_the_alternatives_and_leaving_puts_them_away(page: Any, rows
         until(page, f"document.querySelector('.t.open')?.dataset.i === '{index}'")
         check_card(page, rows[0], index)
     page.locator("#card").hover()
-    page.wait_for_timeout(300)
+    page.evaluate("new Promise((done) => setTimeout(done, 300))")  # after the page's own timer to put it away
     assert page.locator("#card").is_visible()  # the way into the card is no way out
     page.mouse.move(2, 2)
     until(page, "document.getElementById('card').hidden")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import os
 import re
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from view_browser import browser, make_pages, opened, ordinary_page, shown_ids, token, until
 
@@ -217,9 +219,17 @@ def test_200_responses_are_at_most_5_megabytes(tmp_path: Path) -> None:
     assert size <= 5e6
 
 
-@pytest.mark.timeout(600)
+def cpu_seconds() -> float:
+    """CPU time of Chromium so far."""
+    used = 0.0
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            used += sum(process.cpu_times()[:2])
+    return used
+
+
 def test_1000_rows_are_usable_soon(chromium: Any, tmp_path: Path) -> None:
-    path = ordinary_page(tmp_path, 1000)
+    path, before = ordinary_page(tmp_path, 1000), cpu_seconds()
     with opened(chromium, path) as page:
         ready = int(page.evaluate("document.documentElement.dataset.ready"))
         began = time.monotonic()
@@ -234,5 +244,5 @@ def test_1000_rows_are_usable_soon(chromium: Any, tmp_path: Path) -> None:
         token(page, "made-500", 0).focus()
         assert page.locator("#card tbody tr").count() == 2
         assert page.locator(".t").count() < 40_000  # of 130,000: made where they are looked at
+        assert cpu_seconds() - before < 120  # not wall time: the machine is shared
     print(f"1,000 rows: usable after {ready} ms, one filter {filtered:.2f} s, sorted {sorted_:.2f} s")
-    assert ready < 20_000 and filtered < 20 and sorted_ < 20  # against a hang; the machine is shared

@@ -17,6 +17,7 @@ from openrlhf_cft.cli import view
 from openrlhf_cft.storage import place
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
+HANG = 300_000  # milliseconds; a guard, since a busy machine only takes longer
 
 
 @contextmanager
@@ -29,7 +30,7 @@ def browser() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        launched = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"], timeout=HANG)
         try:
             yield launched
         finally:
@@ -67,6 +68,7 @@ def ordinary_page(folder: Path, rows: int) -> Path:
 def opened(launched: Any, path: Path, width: int = 1280, height: int = 900, **options: Any) -> Iterator[Any]:
     """A page, ready to use. Fails if it asked for anything but itself, or if the console said anything."""
     context = launched.new_context(viewport={"width": width, "height": height}, offline=True, **options)
+    context.set_default_timeout(HANG)
     page = context.new_page()
     said, asked = [], []
     page.on("console", lambda message: said.append(message.text))
@@ -82,7 +84,7 @@ def opened(launched: Any, path: Path, width: int = 1280, height: int = 900, **op
         context.close()
 
 
-def until(page: Any, condition: str, seconds: float = 60) -> None:
+def until(page: Any, condition: str, seconds: float = HANG / 1000) -> None:
     """Wait for a JavaScript expression to be true. The page's policy forbids Playwright's own way, which is `eval`."""
     end = time.monotonic() + seconds
     while not page.evaluate(condition):
