@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from vllm import SamplingParams
     from vllm.outputs import RequestOutput
 
-CLOSING_SECONDS = 20.0
+CLOSING_SECONDS = 300.0  # guard against a process that never ends; a slow one gives its shared memory back
 MAX_LOGPROBS = 64  # vLLM refuses requests for more top tokens than this; Strict-k with ties needs k + 8
 
 
