@@ -36,7 +36,8 @@ for device in null zero full random urandom tty; do
   mount --bind "/dev/$device" "$root/dev/$device"
 done
 ln -s /proc/self/fd "$root/dev/fd"
-mkdir "$root/dev/shm"
+mkdir "$root/dev/shm" "$root/dev/pts"
+mount -t devpts devpts "$root/dev/pts"
 mount -t tmpfs -o mode=1777,size=4g tmpfs "$root/dev/shm"
 cp /etc/resolv.conf /etc/hosts "$root/etc/"
 
@@ -52,7 +53,7 @@ project() { # Copy what git tracks, or would track.
 }
 
 say "without the system's packages: all that is missing in one message, and nothing is downloaded"
-as_root "apt-get update -qq && apt-get install -qqy --no-install-recommends make python3-minimal > /dev/null; id user > /dev/null 2>&1 || useradd --create-home --shell /bin/bash user"
+as_root "apt-get update -qq && apt-get install -qqy --no-install-recommends make python3 > /dev/null; id user > /dev/null 2>&1 || useradd --create-home --shell /bin/bash user"
 project
 if said=$(as_user "make setup" 2>&1); then fail "the set-up does not miss its packages"; fi
 echo "$said"

@@ -60,8 +60,23 @@ def test_all_that_is_missing_is_one_message_with_both_commands(
     assert "libnuma.so.1: vLLM's engine for CPUs loads it" in text
     debian, fedora = text.splitlines()[-2:]
     assert debian == ("Debian, Ubuntu: sudo apt-get install g++ make git python3-dev python3-venv libnuma1 util-linux")
-    assert fedora == ("Fedora: sudo dnf install gcc-c++ make git python3-devel python3 numactl-libs util-linux")
+    assert fedora == ("Fedora: sudo dnf install gcc-c++ make git python3-devel python3-pip numactl-libs util-linux")
     assert "libnuma" not in message(check, monkeypatch, "--gpu"), "vLLM for GPUs does without"
+
+
+def test_a_python_without_its_standard_library_is_one_sentence(tmp_path: Path) -> None:
+    """As Debian's python3-minimal."""
+    (tmp_path / "shutil.py").write_text("raise ImportError(name='shutil')")
+    command = [
+        sys.executable,
+        "-c",
+        f"import runpy, sys; sys.path.insert(0, {str(tmp_path)!r}); runpy.run_path({str(SCRIPT)!r})",
+    ]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert (
+        result.stderr.startswith(f"setup: {sys.executable} has no module shutil, ") and result.stderr.count("\n") == 1
+    )
 
 
 def test_packages_of_the_python_that_was_named(check: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,7 +89,6 @@ def test_packages_of_the_python_that_was_named(check: ModuleType, monkeypatch: p
 def test_another_python(check: ModuleType, monkeypatch: pytest.MonkeyPatch, version: tuple[int, int, int]) -> None:
     text = ".".join(map(str, version))
     monkeypatch.setattr(sys, "version_info", version)
-    monkeypatch.setattr(check.platform, "python_version", lambda: text)
     expected = f"is Python {text}, and 3.10 to 3.13 are supported: name another one, for instance `make PYTHON="
     assert expected in message(check, monkeypatch)
 

@@ -8,15 +8,22 @@
 
 from __future__ import annotations
 
-import argparse
-import ctypes
-import importlib.util
-import os
-import platform
-import shutil
 import sys
-import sysconfig
-from pathlib import Path
+
+try:
+    import argparse
+    import ctypes
+    import importlib.util
+    import os
+    import platform
+    import shutil
+    import sysconfig
+    from pathlib import Path
+except ImportError as error:
+    sys.exit(
+        f"setup: {sys.executable} has no module {error.name}, as where only python3-minimal is installed. "
+        "Install the whole of Python (Debian, Ubuntu: sudo apt-get install python3) and try again"
+    )
 
 PYTHONS = ((3, 10), (3, 13))  # the first and the last that the lock files are for
 MACHINES = ("x86_64", "aarch64")
@@ -31,7 +38,7 @@ PACKAGES = {
     "make": ("make", "make"),
     "git": ("git", "git"),
     "headers": ("{python}-dev", "{python}-devel"),
-    "venv": ("{python}-venv", "{python}"),
+    "venv": ("{python}-venv", "{python}-pip"),
     "libnuma": ("libnuma1", "numactl-libs"),
     "lscpu": ("util-linux", "util-linux"),
 }
@@ -69,10 +76,10 @@ def other_faults(venv: Path) -> list[str]:
     """What no package mends, a sentence each."""
     faults = []
     if not PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]:
-        first, last = (".".join(map(str, version)) for version in PYTHONS)
+        found, first, last = (".".join(map(str, version)) for version in (sys.version_info[:3], *PYTHONS))
         faults.append(
-            f"{sys.executable} is Python {platform.python_version()}, and {first} to {last} are supported: "
-            "name another one, for instance `make PYTHON=python3.12 setup`"
+            f"{sys.executable} is Python {found}, and {first} to {last} are supported: name another one, for instance "
+            "`make PYTHON=python3.12 setup`"
         )
     libc, version = platform.libc_ver()
     if libc != "glibc" or tuple(int(part) for part in version.split(".")[:2]) < GLIBC:
