@@ -43,7 +43,8 @@ def fail(message: str) -> NoReturn:
     """Exit with status 1 and one sentence, printed once per machine.
 
     All ranks come to the same conclusion, and a launcher ends them all when the first has exited. So the others wait;
-    one that is still there after that has found something that the first has not, and says it.
+    one that is still there after that has found something that the first has not, and says it. Where the first is only
+    slow, another one says the same sentence first.
     """
     if os.environ.get("LOCAL_RANK", "0") != "0":
         time.sleep(SECONDS_FOR_THE_FIRST_RANK)
