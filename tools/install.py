@@ -53,7 +53,7 @@ def main() -> None:
             return
         install_torch(pinned("torch"))
         say("packages for a machine without a GPU (1 to 2 minutes)")
-        pip("install", "--no-compile", "--no-deps", *LOCKS)
+        pip("install", "--no-compile", "--no-deps", "--use-pep517", *LOCKS)  # an old pip warns without it
         install_openrlhf()
     except InstallError as error:
         sys.exit(f"setup: {error}")
