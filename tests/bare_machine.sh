@@ -4,7 +4,7 @@
 #
 #     sudo bash tests/bare_machine.sh                     # Debian 12; 15 to 30 minutes on 2 cores
 #     SUITE=trixie sudo -E bash tests/bare_machine.sh     # Debian 13
-#     SUITE=noble SCRIPT=gutsy MIRROR=... sudo -E bash tests/bare_machine.sh          # Ubuntu 24.04
+#     SUITE=noble SCRIPT=gutsy OPTIONS=--components=main,universe MIRROR=... sudo -E bash tests/bare_machine.sh
 #     WHOLE=1 sudo -E bash tests/bare_machine.sh          # `make quickstart` and `make test` as the README has them
 #
 # Needs root, debootstrap and 15 GB. FOLDER keeps the machine in a folder; otherwise it is deleted at the end.
@@ -53,7 +53,7 @@ project() { # Copy what git tracks, or would track.
 }
 
 say "without the system's packages: all that is missing in one message, and nothing is downloaded"
-as_root "apt-get update -qq && apt-get install -qqy --no-install-recommends make python3 > /dev/null; id user > /dev/null 2>&1 || useradd --create-home --shell /bin/bash user"
+as_root "apt-get update -qq && apt-get install -qqy --no-install-recommends make python3 &> /dev/null; id user > /dev/null 2>&1 || useradd --create-home --shell /bin/bash user"
 project
 if said=$(as_user "make setup" 2>&1); then fail "the set-up does not miss its packages"; fi
 echo "$said"
@@ -75,7 +75,10 @@ while read -r instruction arguments; do
     RUN)
       echo "RUN $arguments"
       [[ $arguments == useradd* ]] && continue # done above
-      $runner "$arguments"
+      case $arguments in
+        *apt-get*) $runner "$arguments" &> "$root/tmp/apt.log" || { cat "$root/tmp/apt.log"; fail "it failed"; } ;;
+        *) $runner "$arguments" ;;
+      esac
       # A site's own certificates: its packages may come through a proxy.
       [[ $arguments == *ca-certificates* ]] && cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
       ;;
