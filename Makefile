@@ -3,9 +3,12 @@
 PYTHON ?= python3
 VENV ?= .venv
 override VENV := $(abspath $(VENV))
+ifneq ($(words $(CURDIR) $(VENV)),2)
+$(error the path of the project or of VENV has a space, which make takes for two files: move it)
+endif
 # Whether there is an NVIDIA GPU. `make GPU= ...` sets the CPU environment up in spite of one.
 GPU ?= $(shell nvidia-smi -L 2>/dev/null | grep -q GPU && echo yes)
-GPU := $(GPU)
+GPU := $(filter-out 0 no,$(GPU))
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -49,6 +52,7 @@ help:
 setup: $(STAMP)
 
 quickstart: $(STAMP)
+	$(VENV)/bin/python tools/check_system.py --installed --venv $(VENV)
 	bash examples/quickstart.sh
 
 # 20 steps from each of two checkpoints, sized for a CPU; see examples/train_grpo.sh.
@@ -68,6 +72,7 @@ check: $(STAMP)
 HEAVY := $(wildcard tests/test_train_*.py) tests/test_grpo.py tests/test_end_to_end.py
 
 test: check
+	$(VENV)/bin/python tools/check_system.py --installed --venv $(VENV)
 	bash tools/browser.sh
 	python tests/streams.py --logs $(VENV) -- $(HEAVY)
 
@@ -155,6 +160,9 @@ lock:
 # midway; pip cannot always tell such packages from whole ones, so then everything is made anew. It becomes the stamp,
 # with the time of the start: what is edited meanwhile is newer.
 $(STAMP): $(REQUIREMENTS) setup.py $(wildcard tools/*.py) $(wildcard patches/*.patch) patches/apply.py
+	exec 9> $(VENV).lock
+	flock 9 # two makes at once: the second one waits, and then finds all done
+	if [ -e $(STAMP) ] && [ -z "$$(find $^ -newer $(STAMP))" ]; then exit 0; fi
 	$(PYTHON) tools/check_system.py --venv $(VENV) $(if $(GPU),--gpu)
 	if [ -e $(PARTIAL) ]; then
 	  echo "setup: $(VENV) is half made, starting over"

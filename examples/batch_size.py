@@ -31,7 +31,7 @@ def fit(rows: int, batch: int, micro: int, gpus: int) -> tuple[int, int]:
     Returns:
         Batch and micro-batch; the batch is a multiple of `gpus` micro-batches.
     """
-    batch = min(batch, rows)
+    batch = min(max(batch, gpus), rows)
     micro = max(1, min(micro, batch // gpus))
     return batch // (micro * gpus) * micro * gpus, micro
 
@@ -39,6 +39,14 @@ def fit(rows: int, batch: int, micro: int, gpus: int) -> tuple[int, int]:
 def trainable(annotated: Path) -> int:
     """Rows with a critical token: those that CFT trains on."""
     return sum(any(row[records.MASK]) for row in records.read_rows(annotated, [records.MASK]))
+
+
+def variable(name: str) -> int | None:
+    """A number from the environment; None where it is not set, or empty."""
+    text = os.environ.get(name) or None
+    if text is not None and not (text.isdecimal() and int(text) > 0):
+        sys.exit(f"quickstart: {name}={text} is not a whole number above 0")
+    return int(text) if text is not None else None
 
 
 def main() -> None:
@@ -50,7 +58,7 @@ def main() -> None:
     )
     which.add_argument("--annotated", type=Path, help="annotated data set: print BATCH and MICRO")
     args = parser.parse_args()
-    given, gpus = os.environ.get("BATCH"), int(os.environ.get("GPUS", "1"))
+    given, gpus = variable("BATCH"), variable("GPUS") or 1
     if args.questions is not None:
         if given is None or args.questions.suffix != ".jsonl":
             return
@@ -59,15 +67,15 @@ def main() -> None:
         rows, what = trainable(args.annotated), f"rows of {args.annotated} with a critical token"
     if rows < max(gpus, 1):
         sys.exit(f"quickstart: {rows} {what}, and one batch needs {gpus}: give more questions (TRAIN)")
-    if given is not None and int(given) > rows:
+    if given is not None and given > rows:
         sys.exit(f"quickstart: BATCH={given} is more than the {rows} {what}: set BATCH={rows} or less")
     if args.questions is not None:
         return
-    micro = int(os.environ.get("MICRO", MICRO))
+    micro = variable("MICRO") or MICRO
     if given is None:
         batch, micro = fit(rows, BATCH, micro, gpus)
     else:
-        batch = int(given)
+        batch = given
         micro = max(size for size in range(1, micro + 1) if batch % (size * gpus) == 0 or size == 1)
     print(f"export BATCH={batch} MICRO={micro}")
     if given is None and batch < BATCH:

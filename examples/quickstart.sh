@@ -6,7 +6,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 RUN=${RUN:-runs/quickstart}
 mkdir -p "$RUN"
-eval "$(python -m openrlhf_cft.platform)"
+exports=$(python -m openrlhf_cft.platform)
+eval "$exports"
 step() { printf '\n== %s (%d s since the start)\n' "$1" "$SECONDS"; }
 
 step "1/6 model"
@@ -26,7 +27,8 @@ python -m openrlhf_cft.cli.annotate --model.model_name_or_path "$MODEL" --data.d
   --vllm.num_engines "${GPUS:-1}" --annotate.max_new_tokens "$LENGTH" --ckpt.output_dir "$RUN/annotated"
 
 step "4/6 train: SFT on all tokens, CFT on the critical ones, all else equal"
-eval "$(python examples/batch_size.py --annotated "$RUN/annotated")"
+batch=$(python examples/batch_size.py --annotated "$RUN/annotated") # fails where eval "$(...)" would not
+eval "$batch"
 train() { # NAME [FLAG...]: stock OpenRLHF flags
   [ ! -f "$RUN/$1/config.json" ] || { echo "train: $RUN/$1 is there already"; return; }
   deepspeed --num_gpus "${GPUS:-1}" --module openrlhf_cft.cli.train_sft --model.model_name_or_path "$MODEL" \

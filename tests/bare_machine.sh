@@ -17,10 +17,10 @@ if [ "$(id -u)" != 0 ] || ! command -v debootstrap > /dev/null; then
   exit 0
 fi
 # Mounts and processes of the machine end with this script.
-[ -n "${BARE_MACHINE:-}" ] || exec env BARE_MACHINE=1 unshare --mount --pid --fork --kill-child --mount-proc bash "$0"
+[ -n "${BARE_MACHINE:-}" ] || exec env BARE_MACHINE=1 unshare --mount --pid --fork --kill-child --mount-proc bash tests/bare_machine.sh
 
 root=${FOLDER:-$(mktemp -d)}
-[ -n "${FOLDER:-}" ] || trap 'rm -rf --one-file-system "$root"' EXIT
+[ -n "${FOLDER:-}" ] || trap 'umount -R "$root"/{dev,sys,proc} || true; rm -rf --one-file-system "$root" || true' EXIT
 say() { printf '\nbare_machine: %s (%d s since the start)\n' "$1" "$SECONDS"; }
 fail() { echo "bare_machine: $1" >&2; exit 1; }
 

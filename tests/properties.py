@@ -24,5 +24,5 @@ MORE = 25
 def tries(number: int) -> Callable[[Any], Any]:
     """The settings of a property test that tries `number` examples in `make test`."""
     if SEARCHES:
-        return settings(max_examples=MORE * number, deadline=None, print_blob=True)
+        return settings(max_examples=MORE * number, deadline=None, print_blob=True, derandomize=False)
     return settings(max_examples=number, deadline=None, derandomize=True, database=None)

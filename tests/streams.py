@@ -40,7 +40,10 @@ class Stream:
 
     def starting(self, *words: str) -> list[str]:
         """The lines of pytest's short summary that begin with one of these words."""
-        return [line for line in self.lines if line.startswith(words)]
+        begin = max(
+            (i for i, line in enumerate(self.lines) if "short test summary info" in line), default=len(self.lines)
+        )
+        return [line for line in self.lines[begin:] if line.startswith(words)]
 
     def summary(self) -> list[str]:
         """What became of it: one line, and one for each test that failed."""
@@ -52,7 +55,7 @@ class Stream:
 
 def run(heavy: list[str], logs: Path) -> list[Stream]:
     """Run both streams to their ends; the output of the heavy one is passed on as it comes."""
-    pytest = [sys.executable, "-m", "pytest", "-m", "not all"]
+    pytest = [sys.executable, "-m", "pytest", "--color=no", "-m", "not all"]
     began = time.monotonic()
     light_log = logs / "test-light.log"
     with light_log.open("w") as file:

@@ -69,6 +69,20 @@ def test_a_batch_that_the_rows_do_not_fill_is_refused_before_an_engine_starts(tm
     assert "BATCH=6 is more than the 5 rows of" in result.stderr and result.returncode == 1
 
 
+@pytest.mark.parametrize(("name", "value"), [("BATCH", "many"), ("GPUS", "0"), ("MICRO", "-1")])
+def test_what_is_no_number_is_named(tmp_path: Path, name: str, value: str) -> None:
+    result = run("--annotated", annotated(tmp_path, 8), **{name: value})
+    assert result.returncode == 1 and result.stdout == ""
+    assert result.stderr == f"quickstart: {name}={value} is not a whole number above 0\n"
+
+
+def test_a_refusal_ends_the_script() -> None:
+    """`eval "$(command)"` goes on when the command fails."""
+    lines = (SCRIPT.parent / "quickstart.sh").read_text().splitlines()
+    assert not [line for line in lines if line.startswith('eval "$(')]
+    assert next(line for line in lines if "batch_size.py --annotated" in line).startswith("batch=$(")
+
+
 def test_nothing_to_train_on_is_said(tmp_path: Path) -> None:
     result = run("--annotated", annotated(tmp_path, 0))
     assert result.returncode == 1

@@ -6,6 +6,7 @@ import importlib.util
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections import namedtuple
 from pathlib import Path
 from types import ModuleType
@@ -34,9 +35,34 @@ def message(check: ModuleType, monkeypatch: pytest.MonkeyPatch, *flags: str) -> 
     return str(ended.value.code)
 
 
-def test_this_machine_is_fit_and_nothing_is_said(tmp_path: Path) -> None:
-    result = subprocess.run([sys.executable, SCRIPT, "--venv", tmp_path / "venv"], capture_output=True, text=True)
-    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+def test_a_machine_that_is_fit_gets_no_word(
+    check: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(check.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(check, "loads", lambda library: True)
+    monkeypatch.setattr(check.sysconfig, "get_config_var", lambda name: make_headers())
+    monkeypatch.setattr(check, "memory_gib", lambda: 16.0)
+    monkeypatch.setattr(check.shutil, "disk_usage", lambda _: Usage(1 << 40, 0, 1 << 40))
+    monkeypatch.setattr(sys, "argv", ["check_system.py"])
+    check.main()
+    assert capsys.readouterr() == ("", "")
+
+
+def make_headers() -> str:
+    """A folder with Python.h."""
+    folder = tempfile.mkdtemp()
+    (Path(folder) / "Python.h").touch()
+    return folder
+
+
+def test_an_installed_environment_is_asked_only_for_what_runs(
+    check: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container, which has its packages, and whose shared memory is known only when it runs."""
+    monkeypatch.setattr(check.shutil, "which", lambda name: None)
+    monkeypatch.setattr(check, "memory_gib", lambda: 2.0)
+    text = message(check, monkeypatch, "--installed", "--venv", sys.prefix)
+    assert "of memory" in text and "compiler" not in text
 
 
 def test_all_that_is_missing_is_one_message_with_both_commands(
@@ -44,7 +70,7 @@ def test_all_that_is_missing_is_one_message_with_both_commands(
 ) -> None:
     monkeypatch.setattr(check.shutil, "which", lambda name: None)
     monkeypatch.setattr(check, "loads", lambda library: False)
-    monkeypatch.setattr(check.sysconfig, "get_paths", lambda: {"include": "/nonexistent"})
+    monkeypatch.setattr(check.sysconfig, "get_config_var", lambda name: "/nonexistent")
     monkeypatch.setattr(check.importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(sys, "executable", "/usr/bin/python3")
     text = message(check, monkeypatch)
@@ -80,8 +106,9 @@ def test_a_python_without_its_standard_library_is_one_sentence(tmp_path: Path) -
 
 
 def test_packages_of_the_python_that_was_named(check: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check.sysconfig, "get_paths", lambda: {"include": "/nonexistent"})
+    monkeypatch.setattr(check.sysconfig, "get_config_var", lambda name: "/nonexistent")
     monkeypatch.setattr(sys, "executable", "/usr/bin/python3.12")
+    monkeypatch.setattr(check, "loads", lambda library: True)
     assert "sudo apt-get install python3.12-dev\n" in message(check, monkeypatch)
 
 
@@ -110,7 +137,9 @@ def test_a_container_with_little_shared_memory(
 ) -> None:
     monkeypatch.setattr(check.shutil, "disk_usage", lambda _: Usage(1 << 26, 0, 1 << 26))
     (fault,) = check.shared_memory_faults(tmp_path)
-    assert fault.startswith(f"{tmp_path} has 0.06 GiB free, and 1 GiB is needed: docker run --shm-size=2g")
+    assert fault.startswith(
+        f"{tmp_path} has 0.06 GiB free, and 1 GiB is needed: docker build and docker run take --shm-size=2g"
+    )
     (fault,) = check.shared_memory_faults(tmp_path / "absent")
     assert "is not there or not writable" in fault
 

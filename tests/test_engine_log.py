@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from openrlhf_cft.annotate.engine_log import MAX_CHARS, cause
+from openrlhf_cft.annotate.engine_log import MAX_BYTES, cause
 
 # libnuma is missing: the compiled part does not load, which is a warning; its first use fails in a worker; the core
 # then says that a worker failed.
@@ -93,7 +93,9 @@ def test_both_outputs_of_the_processes_are_read_from_where_the_engine_began(tmp_
     found, before, _ = run(tmp_path, WRITES, "Engine core initialization failed. See root cause above.")
     assert found.startswith("torch.OutOfMemoryError"), "the standard output comes first"
     assert before == "0"
-    assert run(tmp_path, f"print('x' * {2 * MAX_CHARS})", "")[2] == str(MAX_CHARS), "a log that never ends is cut"
+    assert run(tmp_path, f"print('x' * {2 * MAX_BYTES})", "")[2] == str(MAX_BYTES), "a log that never ends is cut"
+    deletes = "import os; os.unlink(os.readlink('/proc/self/fd/1'))"
+    assert run(tmp_path, deletes, "it ended")[0] == "RuntimeError: it ended", "a log that is gone hides no error"
 
 
 @pytest.mark.parametrize(
@@ -101,7 +103,7 @@ def test_both_outputs_of_the_processes_are_read_from_where_the_engine_began(tmp_
     [
         (
             "Failed core proc(s): {'EngineCore_DP0': -9}",
-            "its process was ended by signal 9, for instance for want of ",
+            "its process was ended by signal 9, for example because memory",
         ),
         ("1 validation error for ModelConfig\n  Value error, too long", "RuntimeError: 1 validation error for Model"),
     ],

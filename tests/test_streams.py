@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 SCRIPT = Path(__file__).parent / "streams.py"
 PASSES = "def test_a(): pass\n"
-FAILS = "def test_b(): assert 1 == 2\n"
+FAILS = "def test_b():\n    print('ERROR 11-27 20:05:11 of an engine\\nSKIPPED too')\n    assert 1 == 2\n"
 SKIPS = "import pytest\ndef test_c(): pytest.skip('no browser here')\n"
 BREAKS = "import nowhere_to_be_found\n"
 FIXTURE = "import pytest\n@pytest.fixture\ndef f(): raise OSError('full')\ndef test_d(f): pass\n"
@@ -22,7 +23,8 @@ def run(folder: Path, light: str, heavy: str) -> tuple[int, str]:
     (folder / "test_heavy.py").write_text(heavy)
     (folder / "pytest.ini").write_text("[pytest]\naddopts = -ra\nmarkers = all: not here\n")
     command = [sys.executable, str(SCRIPT), "--logs", str(folder), "--", "test_heavy.py"]
-    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    colours = {**os.environ, "FORCE_COLOR": "1"}  # as some continuous integration has it
+    result = subprocess.run(command, cwd=folder, env=colours, capture_output=True, text=True, check=False)
     assert result.stderr == ""
     return result.returncode, result.stdout
 

@@ -174,6 +174,8 @@ def test_fewer_rows_than_one_optimizer_step_takes(folder: Path, monkeypatch: pyt
         "lower --train.batch_size to 1 and --train.micro_batch_size to 1, or add rows"
     )
     preflight.check(arguments(folder, train__batch_size=32, train__max_epochs=2), Options())  # a step across epochs
+    monkeypatch.setenv("WORLD_SIZE", "25")
+    assert refusal(folder, train__batch_size=50).endswith("add rows, each of the 25 processes needs one")
     monkeypatch.setenv("WORLD_SIZE", "5")
     assert refusal(folder, train__batch_size=30).startswith("24 rows have")
 
@@ -189,7 +191,9 @@ def test_fewer_local_rows_than_a_batch_with_the_stock_flags(tmp_path: Path, fold
         file = path if name == "rows.parquet" else path / "part-0.parquet"
         file.parent.mkdir(exist_ok=True)
         pq.write_table(pa.Table.from_pylist(rows), file)
-    with pytest.raises(InputError, match=r"^5 rows are there, and .*\(--train.batch_size 8, .* to 4, or add rows$"):
+    with pytest.raises(
+        InputError, match=r"^the data set has 5 rows, and .*\(--train.batch_size 8, .* to 4, or add rows$"
+    ):
         preflight.check_rows(arguments(folder, data__dataset=str(path)))
     preflight.check_rows(arguments(folder, data__dataset=f"{path},{path}"))
     for unknown in ("some/hub_name", f"{path},openai/gsm8k@main", str(tmp_path / "no.json"), None):

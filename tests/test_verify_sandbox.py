@@ -110,6 +110,15 @@ def test_the_limit_of_a_users_file_is_wall_time(tmp_path):
     assert used - started < 0.5  # CPU time
 
 
+def test_a_users_file_that_takes_the_timer_away_is_killed(tmp_path, monkeypatch):
+    """As a library does that sets an alarm of its own, which is the same timer."""
+    script = tmp_path / "alarm.py"
+    script.write_text("import signal\ndef reward_func(*_):\n    signal.alarm(0)\n    while True:\n        pass\n")
+    monkeypatch.setattr(sandbox, "GRACE", 1.0)
+    with VerifierPool(str(script), workers=1, time_limit=1.0) as pool:
+        assert verdicts(pool.judge_all([("5", "5")])) == [Verdict.TIMEOUT]
+
+
 def test_event_loop_is_free_meanwhile(pool):
     async def ticks():
         task = asyncio.ensure_future(pool.judge(TOWER, "1/2"))
@@ -256,7 +265,9 @@ def test_pools_that_never_work_are_an_error_with_its_cause(monkeypatch):
     monkeypatch.setattr(sandbox, "ProcessPool", StuckPool)
     StuckPool.left = sandbox.FAILURES
     with VerifierPool("math", workers=2, time_limit=0.2) as pool:
-        with pytest.raises(VerifierError, match=r"workers failed 5 times in a row: they slept for .* beside a task"):
+        with pytest.raises(
+            VerifierError, match=r"workers failed 5 times in a row: none used the CPU for .* while a task was"
+        ):
             pool.judge_all([("5", "5")])
         assert verdicts(pool.judge_all([("5", "5")])) == [Verdict.CORRECT]
 

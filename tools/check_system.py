@@ -47,12 +47,12 @@ PACKAGES = {
 def missing_packages(gpu: bool) -> dict[str, str]:
     """What system packages bring and this machine lacks: key of `PACKAGES` to what it is needed for."""
     found = {}
-    if shutil.which(os.environ.get("CXX", "c++").split()[0]) is None:
+    if shutil.which((os.environ.get("CXX") or "c++").split()[0]) is None:
         found["compiler"] = "a C++ compiler (c++): DeepSpeed's operators are compiled"
     for name, use in (("make", "the commands are its targets"), ("git", "the tests list the project's files with it")):
         if shutil.which(name) is None:
             found[name] = f"{name}: {use}"
-    if not (Path(sysconfig.get_paths()["include"]) / "Python.h").exists():
+    if not (Path(sysconfig.get_config_var("INCLUDEPY")) / "Python.h").exists():
         found["headers"] = f"Python.h of {sys.executable}: DeepSpeed's operators are compiled with it"
     if any(importlib.util.find_spec(name) is None for name in ("venv", "ensurepip")):
         found["venv"] = f"the modules venv and ensurepip of {sys.executable}: they make the environment"
@@ -106,7 +106,7 @@ def shared_memory_faults(folder: Path) -> list[str]:
     if size < SHARED_MEMORY_GIB:
         return [
             f"{folder} has {size:.2f} GiB free, and {SHARED_MEMORY_GIB:.0f} GiB is needed: "
-            f"docker run --shm-size=2g, or mount -o remount,size=2g {folder}"
+            f"docker build and docker run take --shm-size=2g; elsewhere mount -o remount,size=2g {folder}"
         ]
     return []
 
@@ -147,10 +147,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Check what pip cannot install.")
     parser.add_argument("--venv", type=Path, default=Path(".venv"), help="where the environment goes (default .venv)")
     parser.add_argument("--gpu", action="store_true", help="the environment is for an NVIDIA GPU")
+    parser.add_argument("--installed", action="store_true", help="only what running needs: shared memory and memory")
     args = parser.parse_args()
     if sys.platform != "linux" or platform.machine() not in MACHINES:
         sys.exit(UNSUPPORTED.format(system=f"{platform.system()} on {platform.machine()}"))
-    missing = missing_packages(args.gpu)
+    missing = {} if args.installed else missing_packages(args.gpu)
     faults = other_faults(args.venv.absolute())
     if not missing and not faults:
         return

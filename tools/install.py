@@ -67,6 +67,7 @@ def fill(folder: Path) -> None:
     Args:
         folder: is made; wheels that are there already are kept.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     torch = f"torch=={installed_version('torch')}"
     wheel = ("wheel", "--wheel-dir", str(folder), "--find-links", str(folder))
     if torch.endswith("+cpu"):
@@ -109,8 +110,15 @@ def install_torch(version: str) -> None:
 
 
 def has(requirement: str) -> bool:
-    """Install a requirement without its dependencies where the user's pip finds it."""
-    return run_pip("install", "--no-compile", "--no-deps", requirement).returncode == 0
+    """Install a requirement without its dependencies where the user's pip finds it.
+
+    Raises:
+        InstallError: pip found it and could not install it; says why.
+    """
+    tried = run_pip("install", "--no-compile", "--no-deps", requirement)
+    if tried.returncode and "No matching distribution found" not in tried.stderr:
+        raise InstallError(f"pip cannot install {requirement}: {tried.stderr.strip().splitlines()[-1]}")
+    return tried.returncode == 0
 
 
 def answers(index: str, version: str) -> bool:

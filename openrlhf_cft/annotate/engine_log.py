@@ -5,7 +5,7 @@ is in what they wrote, which under Ray goes to two files:
 
     log = EngineLog()               # before the engine starts
     ...
-    raise GeneratorError(log.cause() or str(error), log.text())
+    raise GeneratorError(log.cause(error), log.text())
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-MAX_CHARS = 1 << 20  # of a log that is kept, from its end
+MAX_BYTES = 1 << 19  # of each output that is kept, from its end
 OUTPUTS = (1, 2)  # vLLM logs to the standard output; exceptions that nobody caught go to the error output
 # The processes that a line names, then the level, time and place of a line that was logged.
 PREFIX = re.compile(
@@ -34,16 +34,20 @@ class EngineLog:
     """What this process and its children write from now on, where that goes to files."""
 
     def __init__(self) -> None:
-        self._starts = [(path, os.path.getsize(path)) for path in map(_file_of, OUTPUTS) if path is not None]
+        found = [_file_of(descriptor) for descriptor in OUTPUTS]
+        self._starts = dict(each for each in found if each is not None)
 
     def text(self) -> str:
-        """The standard output, then the error output; of more than `MAX_CHARS` characters the end."""
+        """The standard output, then the error output; of each the last `MAX_BYTES` at most."""
         parts = []
-        for path, start in dict(self._starts).items():
-            with path.open("rb") as file:
-                file.seek(start)
-                parts.append(file.read().decode(errors="replace"))
-        return "".join(parts)[-MAX_CHARS:]
+        for path, start in self._starts.items():
+            try:
+                with path.open("rb") as file:
+                    file.seek(max(start, path.stat().st_size - MAX_BYTES))
+                    parts.append(file.read(MAX_BYTES).decode(errors="replace"))
+            except OSError:  # deleted meanwhile, or not for this user to read
+                continue
+        return "".join(parts)
 
     def cause(self, error: BaseException) -> str:
         """Why the engine failed, in one line: what its processes say, else what the exception says that arrived."""
@@ -84,17 +88,17 @@ def exceptions(text: str) -> Iterator[str]:
 
 def _killed(message: str) -> str | None:
     found = SIGNAL.search(message)
-    return found and f"its process was ended by signal {found[1]}, for instance for want of memory"
+    return found and f"its process was ended by signal {found[1]}, for example because memory ran out"
 
 
 def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _file_of(descriptor: int) -> Path | None:
-    """The file that a descriptor of this process writes to; None for a terminal or a pipe."""
+def _file_of(descriptor: int) -> tuple[Path, int] | None:
+    """The file that a descriptor of this process writes to, and its size; None for a terminal or a pipe."""
     try:
         path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
-    except OSError:  # no Linux
+        return (path, path.stat().st_size) if path.is_file() else None
+    except OSError:  # no Linux, or a folder that is closed to this user
         return None
-    return path if path.is_file() else None

@@ -147,12 +147,15 @@ def _needed(source: Place) -> list[str]:
 
 
 def _keep_log(tally: ray.actor.ActorHandle, engine_log: Place) -> bool:
-    """Write the log of the last engine that failed; whether there was one."""
+    """Write the log of the last engine that failed, and say whether it is there. It informs only: it never raises."""
     import ray
 
-    text: str = ray.get(tally.engine_log.remote(), timeout=TALLY_SECONDS)
-    if text:
-        engine_log.write_text(text)
+    try:
+        text: str = ray.get(tally.engine_log.remote(), timeout=TALLY_SECONDS)
+        if text:
+            engine_log.write_text(text)
+    except (ray.exceptions.RayError, OSError):  # the tally is gone, or the disk is full
+        return False
     return bool(text)
 
 

@@ -79,7 +79,7 @@ def check(args: Any, options: Options) -> None:
     if args.eval.dataset:
         check_dataset(args.eval.dataset, expected)
     if not found.texts and not found.elsewhere and args.data.dataset_probs is None:
-        refuse_small(min(found.usable, args.data.max_samples), "rows have a token to train", args)
+        refuse_small(min(found.usable, args.data.max_samples), "{rows} rows have a token to train", args)
 
 
 def check_modes(args: Any) -> None:
@@ -235,7 +235,7 @@ def check_rows(args: Any) -> None:
     counts = [count_local_rows(Path(name)) for name in names]
     rows = sum(count for count in counts if count is not None)
     if None not in counts and args.data.dataset_probs is None:
-        refuse_small(min(rows, args.data.max_samples), "rows are there", args)
+        refuse_small(min(rows, args.data.max_samples), "the data set has {rows} rows", args)
 
 
 def count_local_rows(path: Path) -> int | None:
@@ -254,7 +254,7 @@ def refuse_small(rows: int, what: str, args: Any) -> None:
 
     Args:
         rows: of one epoch.
-        what: is said of them.
+        what: is said of them, with `{rows}` for their number.
         args: of the stock script.
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
@@ -262,13 +262,14 @@ def refuse_small(rows: int, what: str, args: Any) -> None:
     micro_batches = rows // world // micro * args.train.max_epochs  # what is left of an epoch is dropped
     if micro_batches >= max(1, batch // micro // world):
         return
-    fitting = max(1, min(micro, rows // world))
-    lower = f"--train.batch_size to {max(1, rows // (fitting * world)) * fitting * world}"
+    start = f"{what.format(rows=rows)}, and one optimizer step takes more (--train.batch_size {batch}, "
+    start += f"--train.micro_batch_size {micro}, {args.train.max_epochs} epochs): "
+    if rows < world:
+        raise InputError(f"{start}add rows, each of the {world} processes needs one")
+    fitting = min(micro, rows // world)
+    lower = f"--train.batch_size to {rows // (fitting * world) * fitting * world}"
     lower += f" and --train.micro_batch_size to {fitting}" if fitting < micro else ""
-    raise InputError(
-        f"{rows} {what}, and one optimizer step takes more (--train.batch_size {batch}, "
-        f"--train.micro_batch_size {micro}, {args.train.max_epochs} epochs): lower {lower}, or add rows"
-    )
+    raise InputError(f"{start}lower {lower}, or add rows")
 
 
 def _one_line(error: Exception) -> str:

@@ -35,6 +35,7 @@ import threading
 import time
 from collections.abc import Iterable
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
 from concurrent.futures.process import BrokenProcessPool
 from types import TracebackType
 
@@ -47,6 +48,7 @@ from openrlhf_cft.verify.worker import CleanContext, run_verifier, start_worker
 
 logger = logging.getLogger(__name__)
 
+GRACE = 10.0  # seconds after the time limit of a user's file, until its worker is killed from here
 MAX_TASKS = 20_000  # of one worker, which is then replaced: sympy's caches grow
 MIN_MEMORY = 1 << 27  # below it honest answers would exceed the limit
 TIME_LIMITS = (5.0, 60.0)  # CPU seconds a judgement of our verifiers; wall seconds one of a user's file
@@ -97,6 +99,8 @@ class VerifierPool:
         self._time_limit = time_limit
         self._workers = workers
         self._initargs = (verifier, threshold, memory_limit)
+        # A user's file may set the worker's timer anew, as `signal.alarm` does; ours cannot, and count CPU time.
+        self._kill_after = time_limit + GRACE if is_reward_file(verifier) else None
         self._lock = threading.RLock()
         self._pool: ProcessPool | None = None
         # Submitted to `_pool` and not finished, the oldest first, with the futures of pebble's.
@@ -168,7 +172,7 @@ class VerifierPool:
             try:
                 pool = self._running_pool()
                 call = (*task, self._time_limit)
-                inner: Future[Judgement] = pool.schedule(run_verifier, args=call)
+                inner: Future[Judgement] = pool.schedule(run_verifier, args=call, timeout=self._kill_after)
             except (BrokenProcessPool, RuntimeError, OSError) as error:
                 raise VerifierError(f"cannot start the verifier's workers: {error}") from error
             self._pending[future] = inner
@@ -216,7 +220,7 @@ class VerifierPool:
                 if not pool.active:
                     self._abandon(pool, "they died")
                 elif stuck > self._time_limit + STALL:
-                    self._abandon(pool, f"they slept for {stuck:.0f} s beside a task")
+                    self._abandon(pool, f"none used the CPU for {stuck:.0f} s while a task was waiting")
 
     def _abandon(self, pool: ProcessPool, cause: str) -> None:
         """Have the tasks of a broken pool raise `BrokenProcessPool`, unless that was done already.
@@ -259,7 +263,7 @@ def _settle(future: Future[Judgement], done: Future[Judgement], error: BaseExcep
     """Turn the outcome of a worker into a judgement or a `VerifierError`."""
     if error is None and not done.cancelled():
         future.set_result(done.result())
-    elif isinstance(error, (ProcessExpired, MemoryError, RecursionError)):
+    elif isinstance(error, (FutureTimeout, ProcessExpired, MemoryError, RecursionError)):
         future.set_result(Judgement(Verdict.TIMEOUT))
     else:
         failure = VerifierError(f"the verifier failed: {error!r}")
