@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import csv
 import hashlib
 import json
 import os
@@ -85,10 +86,12 @@ class Installed:
         if found.version != VERSION:
             raise PatchError(f"the patches are for {PACKAGE} {VERSION}, and {found.version} is installed")
         self.root = Path(str(found.locate_file("")))
+        # Not `found.files`, which leaves out files that are missing from Python 3.12 on.
+        record = csv.reader((found.read_text("RECORD") or "").splitlines())
         self.wheel_sha256 = {
-            file.as_posix(): base64.urlsafe_b64decode(file.hash.value + "=").hex()
-            for file in found.files or []
-            if file.hash is not None and file.hash.mode == "sha256"
+            path: base64.urlsafe_b64decode(digest.removeprefix("sha256=") + "=").hex()
+            for path, digest, _ in record
+            if digest.startswith("sha256=")
         }
         self.state = self.root / STATE
         recorded = read(self.state / "written.json")

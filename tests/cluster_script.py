@@ -81,9 +81,10 @@ def metrics_port() -> int:
     import ray
 
     ray.init(address=f"{HEAD}:{PORT}", log_to_driver=False, logging_level="ERROR")
-    ports = [int(node["MetricsExportPort"]) for node in ray.nodes() if node["NodeManagerAddress"] == HEAD]
+    # Its address is not HEAD where the machine has another one: Ray takes that for 127.0.0.1.
+    (head,) = [node for node in ray.nodes() if "node:__internal_head__" in node["Resources"]]
     ray.shutdown()
-    return ports[0]
+    return int(head["MetricsExportPort"])
 
 
 def metrics(port: int) -> dict[str, float]:

@@ -64,7 +64,7 @@ class ScriptedPipeline:
         self.short: set[str] = set()  # checkpoints for which every prompt is too long
 
     def __call__(
-        self, source: Place, outcomes: Outcomes, factory: Any, pool: Any, report: Any, total: int
+        self, source: Place, outcomes: Outcomes, factory: Any, pool: Any, report: Any, total: int, engine_log: Place
     ) -> list[tuple[str, str]]:
         if self.interrupt_after is not None and len(self.calls) >= self.interrupt_after:
             raise KeyboardInterrupt

@@ -58,7 +58,7 @@ def test_a_row_that_is_there_twice_is_done_once(
     for number, numbers in enumerate(files):
         finish(work, f"file{number}", numbers)
     asked: list[int] = []
-    monkeypatch.setattr(workdir, "run", lambda *arguments: asked.append(arguments[-1]) or [])
+    monkeypatch.setattr(workdir, "run", lambda *arguments: asked.append(arguments[-2]) or [])
     work.run(config["rows"], None, PoolSettings(), report)  # type: ignore[arg-type]
     assert asked == ([] if left is None else [left])
 
