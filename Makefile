@@ -160,6 +160,7 @@ lock:
 # midway; pip cannot always tell such packages from whole ones, so then everything is made anew. It becomes the stamp,
 # with the time of the start: what is edited meanwhile is newer.
 $(STAMP): $(REQUIREMENTS) setup.py $(wildcard tools/*.py) $(wildcard patches/*.patch) patches/apply.py
+	mkdir -p $(dir $(VENV))
 	exec 9> $(VENV).lock
 	flock 9 # two makes at once: the second one waits, and then finds all done
 	if [ -e $(STAMP) ] && [ -z "$$(find $^ -newer $(STAMP))" ]; then exit 0; fi
