@@ -28,6 +28,7 @@ say "$SUITE in $root"
 mkdir -p "$root"
 [ -e "$root/etc/debian_version" ] ||
   debootstrap ${OPTIONS:-} --variant=minbase "$SUITE" "$root" ${MIRROR:+"$MIRROR"} ${SCRIPT:+"/usr/share/debootstrap/scripts/$SCRIPT"} > /dev/null
+chmod 755 "$root" # mktemp's folder is closed to other users, and it is their / now
 mount -t proc proc "$root/proc"
 mount --rbind --make-rslave /sys "$root/sys"
 mount -t tmpfs -o mode=755 tmpfs "$root/dev"
