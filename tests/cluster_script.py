@@ -69,22 +69,25 @@ def checkpoints(output_dir: Path) -> int:
 
 
 def wait_for(what: str, condition: Any, job: subprocess.Popen[str] | None = None) -> None:
-    deadline = time.monotonic() + 400
+    deadline = time.monotonic() + 900
     while not condition():
         if (job is not None and job.poll() is not None) or time.monotonic() > deadline:
             raise SystemExit(f"cluster: no {what}")
         time.sleep(0.2)
 
 
-def metrics_port() -> int:
-    """Where Prometheus would ask the head node."""
+def cluster_of_two() -> tuple[str, str, int]:
+    """The addresses of the head and of the second node as Ray has them, and the port of the head's metrics.
+
+    Where the machine has another address, Ray takes that for 127.0.0.1.
+    """
     import ray
 
     ray.init(address=f"{HEAD}:{PORT}", log_to_driver=False, logging_level="ERROR")
-    # Its address is not HEAD where the machine has another one: Ray takes that for 127.0.0.1.
-    (head,) = [node for node in ray.nodes() if "node:__internal_head__" in node["Resources"]]
+    nodes = sorted(ray.nodes(), key=lambda node: "node:__internal_head__" not in node["Resources"])
     ray.shutdown()
-    return int(head["MetricsExportPort"])
+    head, second = (str(node["NodeManagerAddress"]) for node in nodes)
+    return head, second, int(nodes[0]["MetricsExportPort"])
 
 
 def metrics(port: int) -> dict[str, float]:
@@ -112,12 +115,12 @@ def run(folder: str, output_dir: Path, command: list[str]) -> None:
     ports = [f"--port={PORT}", f"--dashboard-port={DASHBOARD}"]
     ray("start", "--head", f"--node-ip-address={HEAD}", *ports, f"--temp-dir={folder}", *NODE)
     ray("start", f"--address={HEAD}:{PORT}", f"--node-ip-address={SECOND}", *NODE)
-    port = metrics_port()
-    if not any(spread_and_killed(f"try-{number}", port, output_dir, command) for number in range(TRIES)):
+    addresses = cluster_of_two()
+    if not any(spread_and_killed(f"try-{number}", *addresses, output_dir, command) for number in range(TRIES)):
         raise SystemExit(f"cluster: both engines on one node, {TRIES} times")
 
 
-def spread_and_killed(name: str, port: int, output_dir: Path, command: list[str]) -> bool:
+def spread_and_killed(name: str, head: str, second: str, port: int, output_dir: Path, command: list[str]) -> bool:
     """Submit the command, and kill the second node while an engine works on each.
 
     False where Ray has put both on one: then the command is stopped, and goes on when it is submitted again.
@@ -129,16 +132,16 @@ def spread_and_killed(name: str, port: int, output_dir: Path, command: list[str]
     reader = threading.Thread(target=output.extend, args=(job.stdout,))
     reader.start()
     try:
-        wait_for("two engines", lambda: engines(HEAD) + engines(SECOND) == 2, job)
-        if engines(HEAD) != 1:
+        wait_for("two engines", lambda: engines(head) + engines(second) == 2, job)
+        if engines(head) != 1:
             ray("job", "stop", f"--address={JOBS}", name)
-            wait_for("end of the engines", lambda: engines(HEAD) + engines(SECOND) == 0)
+            wait_for("end of the engines", lambda: engines(head) + engines(second) == 0)
             return False
         wait_for("row", lambda: checkpoints(output_dir), job)
         seen: dict[str, Any] = {}
         wait_for("two engines at work", lambda: seen.update(metrics(port)) or seen.get(ENGINES) == 2, job)
         seen["checkpoints"] = checkpoints(output_dir)
-        seen["killed"] = kill(members(SECOND))
+        seen["killed"] = kill(members(second))
     finally:
         if sys.exc_info()[0] is not None:
             job.kill()

@@ -16,7 +16,7 @@ from test_end_to_end import FLAGS, model
 
 from openrlhf_cft.records import MASK, RESPONSE_IDS, read_rows
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 __all__ = ["model"]
 SUMS = [(first, second) for first in range(1, 15) for second in range(1, 17)]
 SCRIPT = Path(__file__).with_name("cluster_script.py")
@@ -33,7 +33,7 @@ def in_namespace(command: list[str]) -> str:
         wrapped, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
     try:
-        output = process.communicate(timeout=800)[0]
+        output = process.communicate(timeout=2300)[0]
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
