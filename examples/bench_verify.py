@@ -4,6 +4,7 @@
 
 - numbers: plain numbers, each another one, so no cache helps; as annotation asks, many at once over an event loop;
 - latex: the honest pairs of the tests, each once;
+- kinds: CPU time of one verdict by kind of answer, in this process, as a table;
 - decoding: the same greedy responses from a warm engine, with and without a verdict on each, in turns.
 """
 
@@ -21,9 +22,12 @@ from make_questions import questions
 
 from openrlhf_cft.annotate.engine import EngineSettings, VllmGenerator
 from openrlhf_cft.annotate.generate import Sampling
+from openrlhf_cft.verify.choice import judge_choice
+from openrlhf_cft.verify.comparison import equal
+from openrlhf_cft.verify.math import judge_math
 from openrlhf_cft.verify.sandbox import VerifierPool
 
-PAIRS = Path(__file__).parent.parent / "tests" / "honest_pairs.tsv"
+TESTS = Path(__file__).parent.parent / "tests"
 
 
 def say(text: str) -> None:
@@ -43,14 +47,39 @@ async def verdicts(count: int, repetitions: int) -> dict[str, float]:
     for repetition in range(repetitions):
         first = repetition * count
         numbers = [(f"First 7, then 12, so the answer is {i}.", str(i + i % 2)) for i in range(first, first + count)]
-        lines = [line.split("\t") for line in PAIRS.read_text().splitlines() if not line.startswith("#")]
-        latex = [(f"Therefore it is $\\boxed{{{answer}}}$.", gold) for _, gold, answer, _ in lines]
+        latex = [
+            (f"Therefore it is $\\boxed{{{answer}}}$.", gold) for _, gold, answer, _ in _lines("honest_pairs.tsv")
+        ]
         with VerifierPool("math") as pool:
             await rate(pool, numbers[:100] * 2)
             found["numbers"].append(await rate(pool, numbers))
             found["latex"].append(await rate(pool, latex))
         say(f"numbers {found['numbers'][-1]:.0f}/s, latex {found['latex'][-1]:.0f}/s")
     return {f"{name}_per_second": round(statistics.median(rates), 1) for name, rates in found.items()}
+
+
+def kinds() -> list[str]:
+    """A Markdown table of the milliseconds that a verdict takes, by kind; each verdict is given three times."""
+    cases = [(kind, f"\\boxed{{{answer}}}", gold) for kind, gold, answer, _ in _lines("honest_pairs.tsv")]
+    cases += [(kind, json.loads(response), json.loads(gold)) for kind, response, gold, _ in _lines("verdicts.tsv")]
+    times: dict[str, list[float]] = {}
+    for kind, response, gold in cases:
+        judge = judge_choice if kind.startswith("choice") else judge_math
+        fastest = float("inf")
+        for _ in range(3):
+            equal.cache_clear()
+            started = time.process_time()
+            judge(response, gold)
+            fastest = min(fastest, time.process_time() - started)
+        times.setdefault(kind, []).append(1000 * fastest)
+    lines = ["| kind | verdicts | median | slowest |", "|---|---|---|---|"]
+    for kind, values in sorted(times.items(), key=lambda item: -max(item[1])):
+        lines.append(f"| {kind} | {len(values)} | {statistics.median(values):.2f} ms | {max(values):.2f} ms |")
+    return lines
+
+
+def _lines(name: str) -> list[list[str]]:
+    return [line.split("\t") for line in (TESTS / name).read_text("utf-8").splitlines() if not line.startswith("#")]
 
 
 async def decode(engine: VllmGenerator, rows: list[tuple[list[int], str]], pool: VerifierPool | None) -> float:
@@ -107,7 +136,9 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--responses", type=int, default=200, help="decoded in each turn")
     parser.add_argument("--turns", type=int, default=9)
-    print(json.dumps(asyncio.run(run(parser.parse_args()))))
+    own = parser.parse_args()
+    print("\n".join(kinds()))
+    print(json.dumps(asyncio.run(run(own))))
 
 
 if __name__ == "__main__":

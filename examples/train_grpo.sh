@@ -28,6 +28,8 @@ case $VERIFIER in
 *) REWARD=$(python -c 'import importlib.util; print(importlib.util.find_spec("openrlhf_cft.reward").origin)') ;;
 esac
 export OPENRLHF_CFT_VERIFIER=${VERIFIER/%*.py/math}
+# Its special tokens end responses; other nodes of a cluster may not have the folder, and know those of all families.
+[ -n "${SUBMIT:-}" ] || [ ! -e "$MODEL/tokenizer_config.json" ] || export OPENRLHF_CFT_MODEL=${OPENRLHF_CFT_MODEL:-$(realpath "$MODEL")}
 
 eval "$(python -m openrlhf_cft.platform)"
 if [ "${DS_ACCELERATOR:-}" = cpu ]; then

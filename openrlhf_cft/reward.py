@@ -7,7 +7,9 @@ mixes them: `{"verifier": "choice", "answer": "B"}`, as a struct column or as JS
 needs nothing of this: give it to `--reward.remote_url` as it is.
 
 Safe in threads, and in a process that holds a GPU: responses are judged in `OPENRLHF_CFT_VERIFIER_WORKERS` (default 2)
-worker processes which are not forked from it. An unknown verifier ends the job when OpenRLHF loads this file. After
+worker processes which are not forked from it. `OPENRLHF_CFT_MODEL` names the folder of the model that is trained: its
+special tokens, which OpenRLHF decodes too, are taken off the end of a response. Without it those of all known model
+families are. An unknown verifier ends the job when OpenRLHF loads this file. After
 that nothing is raised, because OpenRLHF would log it at level INFO and leave the reward None: what goes wrong is
 rewarded 0, counted in the logs that OpenRLHF writes with every step, and the first of its kind said aloud.
 """
@@ -18,23 +20,26 @@ import functools
 import json
 import logging
 import os
-import re
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from openrlhf_cft.records import Verdict
 from openrlhf_cft.verify import VERIFIERS
 from openrlhf_cft.verify.sandbox import VerifierError, VerifierPool
+from openrlhf_cft.verify.special_tokens import special_tokens, without_special_tokens
 
 VARIABLE = "OPENRLHF_CFT_VERIFIER"
 WORKERS = "OPENRLHF_CFT_VERIFIER_WORKERS"
+MODEL = "OPENRLHF_CFT_MODEL"
 BAD_LABEL, FAILED = "bad_label", "failed"
 FAILURES = (str(Verdict.WRONG), str(Verdict.UNPARSABLE), str(Verdict.TIMEOUT), BAD_LABEL, FAILED)
 MIN_OVERLAP = 16  # characters other than white space of a cut prompt that have to be found at the start of a query
 
-# OpenRLHF decodes special tokens too, and a response ends with one or more.
-_SPECIAL_TOKENS = re.compile(r"(?:\s{0,9}<[|/]?[A-Za-z_|]{1,40}[|]?>\s{0,9})+\Z")
+MAX_TRIES = 100  # places in a prompt where the query may begin
+
+_SPACES = [code for code in range(0x3001) if chr(code).isspace()]  # there are no others
 _lock = threading.Lock()
 _said: set[str] = set()
 logger = logging.getLogger(__name__)
@@ -104,19 +109,41 @@ def response_of(query: str, prompt: str) -> str:
     Raises:
         ValueError: the query does not begin with the prompt, nor with the end of it.
     """
-    return _SPECIAL_TOKENS.sub("", query[_prompt_end(query, prompt) :])
+    return without_special_tokens(query[_prompt_end(query, prompt) :], _special_tokens())
 
 
 def _prompt_end(query: str, prompt: str) -> int:
     """The number of characters of a query that are its prompt."""
     if query.startswith(prompt):
         return len(prompt)
-    visible = [place for place, character in enumerate(query) if not character.isspace()]
-    text, wanted = "".join(query[place] for place in visible), "".join(prompt.split())
-    for start in range(max(1, len(wanted) - MIN_OVERLAP + 1)):
-        if text.startswith(wanted[start:]):
-            return visible[len(wanted) - start - 1] + 1
+    text, wanted = "".join(query.split()), "".join(prompt.split())
+    start, needle = 0, text[:MIN_OVERLAP]
+    for _ in range(MAX_TRIES):
+        start = wanted.find(needle, start)
+        if start < 0 or len(needle) < MIN_OVERLAP:
+            break
+        length = len(wanted) - start
+        if text.endswith(wanted[-MIN_OVERLAP:], 0, length) and text.startswith(wanted[start:]):
+            return _end_of_visible(query, length)
+        start += 1
+    if len(wanted) <= MIN_OVERLAP and text.startswith(wanted):
+        return _end_of_visible(query, len(wanted))
     raise ValueError(f"the query {_shown(query)} does not begin with its prompt {_shown(prompt)}")
+
+
+def _end_of_visible(text: str, count: int) -> int:
+    """The place behind so many characters that are no white space."""
+    import numpy as np
+
+    characters = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    return int(np.searchsorted(np.cumsum(~np.isin(characters, _SPACES)), count)) + 1
+
+
+@functools.cache
+def _special_tokens() -> frozenset[str]:
+    """The special tokens of the model that `OPENRLHF_CFT_MODEL` names; empty where it names none."""
+    folder = os.environ.get(MODEL)
+    return special_tokens(Path(folder)) if folder else frozenset()
 
 
 def _mapping(label: Any) -> Mapping[str, Any] | None:
@@ -170,6 +197,8 @@ def _check_environment() -> None:
     workers = os.environ.get(WORKERS, "2")
     if not workers.isdecimal() or int(workers) < 1:
         raise ValueError(f"{WORKERS} is {workers!r}, and has to be a whole number of at least 1")
+    if os.environ.get(MODEL) and not _special_tokens():
+        raise ValueError(f"{MODEL} is {os.environ[MODEL]!r}, and has to be a folder with a tokenizer's files")
 
 
 _check_environment()

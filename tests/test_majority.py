@@ -80,3 +80,8 @@ def test_distinct_answers_and_n_grams() -> None:
     assert distinct_n(samples, 2) == 3 / 5  # 12 21 12, 12 23: none reaches from one sample into the next
     assert distinct_n(samples, 3) == 3 / 3
     assert distinct_n([[1], [2]], 2) is None and distinct_n([], 1) is None
+
+
+def test_units_do_not_split_the_votes() -> None:
+    assert normalised("12 hours") == normalised("12") == normalised("12.0")
+    assert len({normalised(answer) for answer in ("12", "12 million", "12 or 13", "hours")}) == 4

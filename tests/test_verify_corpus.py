@@ -43,9 +43,11 @@ def test_hostile_responses(name: str, tmp_path: Path) -> None:
     assert not canary.exists()
     assert judgements.pop().verdict is Verdict.CORRECT
     right = [r[-60:] for r, j in zip(responses, judgements, strict=True) if j.verdict is Verdict.CORRECT]
-    assert all("1/2" in r or "1\u20442" in r or "½" in r or "（1/2）" in r for r in right), right
+    assert all(
+        "1/2" in r or "1\u20442" in r or "½" in r or "（1/2）" in r or "𝟙/𝟚" in r or "\u200b" in r for r in right
+    ), right
     seconds = workers_seconds() - before
-    assert 0 < seconds < 120, f"{seconds:.0f} s of CPU time for {len(responses)} responses"
+    assert 0 < seconds < 60, f"{seconds:.0f} s of CPU time for {len(responses)} responses"
 
 
 def workers_seconds() -> float:
@@ -91,14 +93,11 @@ def test_the_table_of_the_readme(graded: list[tuple[Any, dict[str, bool]]]) -> N
     assert table(graded) in (REPOSITORY / "README.md").read_text()
 
 
-def test_what_is_evaluated_is_arithmetic(tmp_path: Path) -> None:
-    """Not even without the sandbox: an audit hook sees no name but those that sympy's parser writes itself."""
+def test_nothing_is_evaluated(tmp_path: Path) -> None:
+    """Not even without the sandbox: an audit hook sees no code that runs, and nothing that reaches outside."""
     script = Path(__file__).with_name("verify_audit_script.py")
     command = [sys.executable, str(script), str(tmp_path / "canary")]
     result = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
-    names, others = map(ast.literal_eval, result.stdout.splitlines()[-2:])
-    own = {name for name in names if not name.startswith("monomial_")}  # sympy's own templates for polynomials
-    assert own <= {"Integer", "Float", "Symbol", "Mul", "Pow", "E", "sympy", "factorial", "factorial2"}, names
-    assert set(others) <= {"os.listdir"}, others  # of an import that sympy puts off
+    assert ast.literal_eval(result.stdout.splitlines()[-1]) == []
     assert not (tmp_path / "canary").exists()

@@ -13,17 +13,16 @@ import psutil
 import pytest
 from pebble import ProcessPool
 from pebble.pool.base_pool import PoolStatus
+from slow_verifier import BOMB, NAME, TOWER
 
 from openrlhf_cft.records import Verdict
 from openrlhf_cft.verify import sandbox, worker
 from openrlhf_cft.verify.sandbox import VerifierError, VerifierPool
 
-TOWER = r"\boxed{(9+0)**(9+0)**(9+0)**9}"  # computing it never ends, in C, holding the interpreter's lock
-
 
 @pytest.fixture(scope="module")
 def pool():
-    with VerifierPool("math", workers=2, time_limit=1.0, memory_limit=1 << 29) as pool:
+    with VerifierPool(NAME, workers=2, time_limit=1.0, memory_limit=1 << 29) as pool:
         pool.judge_all([("1", "1")])
         yield pool
 
@@ -78,6 +77,8 @@ def test_tower_times_out_and_the_pool_goes_on(pool):
 
 LIMITED = f"""
 import os, resource, sys
+sys.path.append({os.path.dirname(__file__)!r})
+import slow_verifier
 from openrlhf_cft.verify.worker import run_verifier, start_worker
 pid = os.fork()
 if not pid:
@@ -94,7 +95,7 @@ SLEEPING = "import time\ndef reward_func(queries, prompts, labels):\n    time.sl
 
 def test_the_limit_of_our_verifiers_is_cpu_time():
     """So neither a busy machine nor one that stops for a while makes a `TIMEOUT`, and a tower ends when it has to."""
-    done = subprocess.run([sys.executable, "-c", LIMITED, "math"], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", LIMITED, NAME], capture_output=True, text=True, check=True)
     started, end, used = map(float, done.stdout.split())
     assert end == signal.SIGPROF
     assert 0.9 < used - started < 2.0  # CPU time, so load cannot change it
@@ -133,17 +134,16 @@ def test_event_loop_is_free_meanwhile(pool):
 
 
 def test_queueing_is_not_timed():
-    with VerifierPool(workers=1, time_limit=0.5) as pool:
+    with VerifierPool(NAME, workers=1, time_limit=0.5) as pool:
         judged = pool.judge_all([(TOWER, "1/2")] * 3 + [("5", "5")] * 3)
     assert verdicts(judged) == [Verdict.TIMEOUT] * 3 + [Verdict.CORRECT] * 3
 
 
 def test_memory_bomb():
     limit = 600.0  # which is not what ends the bomb, on any machine
-    with VerifierPool(workers=1, time_limit=limit, memory_limit=1 << 28) as pool:
+    with VerifierPool(NAME, workers=1, time_limit=limit, memory_limit=1 << 28) as pool:
         start = time.perf_counter()
-        bomb = r"\boxed{(1,)*9**9}"  # 3 GB at once
-        assert verdicts(pool.judge_all([(bomb, "1/2"), ("5", "5")])) == [Verdict.TIMEOUT, Verdict.CORRECT]
+        assert verdicts(pool.judge_all([(BOMB, "1/2"), ("5", "5")])) == [Verdict.TIMEOUT, Verdict.CORRECT]
         assert time.perf_counter() - start < limit
 
 
@@ -159,7 +159,7 @@ def test_nothing_is_executed(pool, tmp_path):
     attacks = [f"__import__('os').system('touch {canary}')", f"open('{canary}','w')", f"\\input{{{canary}}}", "x.x"]
     attacks += [f"().__class__.__base__.__subclasses__()[0]('{canary}')", f"\\text{{os.mkdir('{canary}')}}"]
     judged = pool.judge_all([(f"\\boxed{{{attack}}}", gold) for attack in attacks for gold in ("1/2", "5", "x")])
-    assert set(verdicts(judged)) == {Verdict.WRONG}
+    assert Verdict.CORRECT not in verdicts(judged)
     assert not canary.exists()
 
 
@@ -181,7 +181,7 @@ def test_worker_killed_while_judging():
                 os.kill(pid, signal.SIGKILL)
         return await task, await pool.judge("5", "5")
 
-    with VerifierPool("math", workers=2, time_limit=600.0) as pool:  # the limit is not what ends the tower
+    with VerifierPool(NAME, workers=2, time_limit=600.0) as pool:  # the limit is not what ends the tower
         assert verdicts(asyncio.run(judge(pool))) == [Verdict.TIMEOUT, Verdict.CORRECT]
 
 
@@ -273,10 +273,12 @@ def test_pools_that_never_work_are_an_error_with_its_cause(monkeypatch):
 
 
 PAUSED = f"""
-import threading
+import sys
+sys.path.append({os.path.dirname(__file__)!r})
+from slow_verifier import NAME
 from openrlhf_cft.verify import sandbox
 sandbox.STALL = 0.5
-with sandbox.VerifierPool("math", workers=2, time_limit=0.5) as pool:
+with sandbox.VerifierPool(NAME, workers=2, time_limit=0.5) as pool:
     pool.judge_all([("1", "1")])
     print("ready", flush=True)
     while True:
@@ -351,7 +353,7 @@ def test_failing_worker_is_no_verdict():
 
 
 def test_closed_pool():
-    pool = VerifierPool(workers=1, time_limit=600.0)  # the limit is not what ends the tower
+    pool = VerifierPool(NAME, workers=1, time_limit=600.0)  # the limit is not what ends the tower
 
     async def judge_and_close():
         task = asyncio.ensure_future(pool.judge(TOWER, "1/2"))
@@ -373,9 +375,11 @@ def test_bad_settings_are_named(setting, value):
 
 
 PARENT = f"""
-import multiprocessing, threading, time
+import multiprocessing, sys, threading, time
+sys.path.append({os.path.dirname(__file__)!r})
+from slow_verifier import NAME
 from openrlhf_cft.verify.sandbox import VerifierPool
-pool = VerifierPool(workers=2, time_limit=3600.0)  # no main guard on purpose: the main module is not imported again
+pool = VerifierPool(NAME, workers=2, time_limit=3600.0)  # no main guard on purpose: main is not imported again
 pool.judge_all([("5", "5")] * 20)
 threading.Thread(target=pool.judge_all, args=([({TOWER!r}, "1/2")],), daemon=True).start()
 while not any(task.running() for task in list(pool._pending.values())):

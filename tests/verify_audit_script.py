@@ -1,15 +1,13 @@
-"""Judges hostile code in this process, prints the names that evaluated code used. Started by `test_verify_corpus.py`.
+"""Judges hostile responses in this process and prints what else happened. Started by `test_verify_corpus.py`.
 
-A judgement evaluates what sympy's parser makes of numbers, symbols and arithmetic: calls of `Integer`, `Symbol` and
-the like. An audit hook sees every code object that is run by `eval` or `exec`.
+An audit hook sees every code object that is run by `eval` or `exec`, each compilation and import, and whatever touches
+files, processes or the network.
 """
 
 from __future__ import annotations
 
-import signal
 import sys
 from pathlib import Path
-from types import CodeType
 from typing import Any
 
 from hostile import GOLD, corpus
@@ -17,42 +15,20 @@ from hostile import GOLD, corpus
 from openrlhf_cft.verify.math import judge_math
 
 judging = False
-names: set[str] = set()
-others: set[str] = set()
-
-
-def names_of(code: CodeType) -> set[str]:
-    """The names of a code object and of those in it."""
-    inner = (constant for constant in code.co_consts if isinstance(constant, CodeType))
-    return set(code.co_names).union(*map(names_of, inner))
+seen: set[str] = set()
 
 
 def watch(event: str, arguments: tuple[Any, ...]) -> None:
-    if not judging:
-        return
-    if event == "exec" and arguments[0].co_filename == "<string>":
-        names.update(names_of(arguments[0]))
-    elif event.startswith(("os.", "subprocess.", "socket.", "shutil.", "import ")):
-        others.add(event)
+    if judging and event.startswith(("exec", "compile", "import", "open", "os.", "subprocess.", "socket.", "shutil.")):
+        seen.add(f"{event} {arguments[0]!r}")
 
 
-def give_up(number: int, frame: Any) -> None:
-    raise TimeoutError
-
-
-judge_math("\\boxed{x + \\frac{1}{2}}", "\\{1,x\\}")
+judge_math("\\boxed{x + \\frac{1}{2}}", "x+1")  # imports what it needs
 sys.addaudithook(watch)
-signal.signal(signal.SIGALRM, give_up)
 kinds = corpus(Path(sys.argv[1]))
-for response in [*kinds["code"], *kinds["bytes"], *kinds["unicode"]]:
-    signal.setitimer(signal.ITIMER_REAL, 5.0)
-    judging = True
-    try:
+judging = True
+for responses in kinds.values():
+    for response in responses:
         judge_math(response, GOLD)
-    except (TimeoutError, RecursionError, MemoryError):
-        pass
-    finally:
-        judging = False
-        signal.setitimer(signal.ITIMER_REAL, 0)
-print(sorted(names))
-print(sorted(others))
+judging = False
+print(sorted(seen))

@@ -41,9 +41,7 @@ PACKAGES = (
     "transformers",
     "ray",
     "deepspeed",
-    "sympy",
-    "pylatexenc",
-    "math-verify",
+    "mpmath",
 )
 
 

@@ -21,11 +21,16 @@ from typing import Any
 
 import numpy as np
 
-from openrlhf_cft.verify.math import plain_number
+from openrlhf_cft.verify.comparison import plain_number
 
 MAX_SAMPLES = 1_000  # binomials of more are beyond float64
 # What is written in several ways and means nothing: spaces, sizes of brackets and of fractions, dollar signs.
 _NOTHING = re.compile(r"\\(?:left|right|displaystyle|[,;:! ])|\\?\$|\s+|[.]$")
+# 12 hours vote for 12, and 12 million do not.
+_COUNTED = re.compile(
+    r"\A([-+\d.,]{1,100})\s{1,3}"
+    r"(?!(?:hundred|thousand|million|billion|trillion|dozen|percent|or|and|to)\b)[A-Za-z ]{1,60}\Z"
+)
 _SIZED_FRACTION = re.compile(r"\\[dt]frac")
 _TEXT = re.compile(r"\\(?:text|mathrm|textbf|mbox)\{([^{}]*)\}")
 
@@ -41,7 +46,7 @@ class Votes:
 
 def normalised(answer: str) -> str:
     """An answer as the votes compare it: plain numbers by value, all else as text without case and layout."""
-    number = plain_number(answer.strip().strip("$").replace("\\!", ""))
+    number = plain_number(_COUNTED.sub(r"\1", answer.strip().strip("$").replace("\\!", "")))
     if number is not None:
         return str(number)
     text = _TEXT.sub(r"\1", _SIZED_FRACTION.sub(r"\\frac", answer))

@@ -3,7 +3,7 @@
     with VerifierPool("math") as pool:                        # from openrlhf_cft.verify.sandbox
         judgement = await pool.judge(response, gold_answer)
 
-Importing this package is light: what a verifier needs (sympy) is imported by the workers, at its first use.
+Importing this package is light: what a verifier needs (mpmath) is imported by the workers, at its first use.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 
 from openrlhf_cft.verify.choice import gold_choice, judge_choice
 from openrlhf_cft.verify.exact import judge_exact
-from openrlhf_cft.verify.extract import gold_response
+from openrlhf_cft.verify.gold import gold_response
 from openrlhf_cft.verify.judgement import Judgement, Verifier
 from openrlhf_cft.verify.math import judge_math
 from openrlhf_cft.verify.reward_file import load_reward_file

@@ -11,31 +11,56 @@ from __future__ import annotations
 import re
 
 from openrlhf_cft.records import Verdict
-from openrlhf_cft.verify.extract import MAX_CHARS, last_boxed, last_hashes
+from openrlhf_cft.verify.boxes import last_boxed, last_boxes
+from openrlhf_cft.verify.extract import MAX_CHARS, last_hashes
 from openrlhf_cft.verify.judgement import Judgement
 
 # What stands around a letter without a meaning: emphasis, quotes, LaTeX's text commands and mathematics signs.
 _MARKS = re.compile(r"\\(?:textbf|text|mathrm|mathbf|rm|bf)\b\s?|\\[()\[\]]|[*_`$\"“”{}]|<[^<>\n]{0,20}>")
 # An option as it is named: (B), [b], option B, a bare capital, or a bare small letter where an answer ends with it.
+_QUOTED = re.compile(r"['‘’]([A-Ja-j])['‘’]")
 _OPTION = re.compile(
-    r"(?:(?i:option|choice|answer)\s{0,2}:?\s{0,2})?"
-    r"(?:[(\[]\s?(?P<bracketed>[A-Ja-j])\s?[)\]]|(?P<capital>[A-J])(?![\w'’])|(?P<small>[a-j])(?=\s*(?:[.):]|$)))",
+    r"(?:(?i:option|choice|answer|letter)\s{0,2}:?\s{0,2})?"
+    r"(?:[(\[]\s?(?P<bracketed>[A-Ja-j])\s?[)\]]|(?P<capital>[A-J])(?![\w'’+]|[-–]\w)|(?P<small>[a-j])(?=\s*(?:[.):]|$)))",
     re.MULTILINE,
 )
+_BE = r"(?:is|would\s{1,3}be|must\s{1,3}be|should\s{1,3}be|has\s{1,3}to\s{1,3}be)"
 _PHRASE = re.compile(
-    r"\b(?:(?:answer|choice|option|diagnosis|treatment|selection)"
-    r"(?:\s{1,3}(?:to|for|here|in|of|among)\b[^.\n:]{0,80}?)?\s{0,3}(?:\b(?:is|would\s{1,3}be|must\s{1,3}be|should\s{1,3}be)\b|[:=])"
-    r"|(?:choose|chose|pick|select|go\s{1,3}with|settle\s{1,3}on))"
-    r"[\s:]{0,4}(?:(?:therefore|thus|clearly|most\s{1,3}likely|probably|indeed)\b[\s,:]{0,4})?",
+    r"(?:\b(?:(?:answer|ans|choice|option|diagnosis|treatment|selection)\.?"
+    rf"(?:\s{{1,3}}(?:to|for|here|in|of|among)\b[^.\n:]{{0,80}}?)?\s{{0,3}}(?:\b{_BE}\b|[:=–—-]|(?<=ns\.))"
+    r"|(?:choose|chose|pick|select|go\s{1,3}with|settle\s{1,3}on)"
+    r"|(?:wait|actually|sorry|no)[,.]?\s{1,3}(?:it\s{1,3}is|it['’]s)\b)|(?:\bnot|n['’]t)\s{1,3}[(\[]?[A-J][)\]]?[,;.]?\s{1,3}"
+    r"(?:but|it\s{1,3}is|it['’]s)\b)"
+    r"[\s:,]{0,4}(?:(?:therefore|thus|clearly|most\s{1,3}likely|likely|probably|indeed|actually|really|obviously|letter|"
+    r"of\s{1,3}course|in\s{1,3}fact)\b[\s,:]{0,4}){0,3}",
     re.IGNORECASE,
+)
+_SO = re.compile(
+    r"\b(?:so|hence|thus|therefore)[,:]?\s{1,3}[(\[]?(?P<letter>[A-J])[)\]]?\s{0,9}[.!]?\s{0,9}\Z", re.IGNORECASE
 )
 _CORRECT = re.compile(
     r"(?:[(\[](?P<bracketed>[A-J])[)\]]|\b(?P<capital>[A-J]))(?![\w'’])[^.\n]{0,60}?\s(?:is|seems|appears)\s{1,3}(?:to\s{1,3}be\s{1,3})?"
     r"(?:the\s{1,3})?(?:(?:most|best|only|single)\s{1,3})?(?:correct|right|answer|best|appropriate|likely)\b"
 )
-# "A" and "I" are words too; before one of these they are options.
-_WORD = re.compile(r"\s+(?!(?:because|since|as|for|which|is|due|given|from|with|and|or)\b)[A-Za-z]")
-_ANOTHER = re.compile(r"\s{0,3}(?:[,/&]|,?\s{0,3}\b(?:and|or)\b)\s{0,3}[(\[]?[A-J][)\]]?\s*(?:$|[.,;)\n]|or\b|and\b)")
+# A bare letter before a word is part of a name ("B cells", "D dimer"), or the article or the pronoun, unless the
+# sentence goes on with one of these.
+_WORD = re.compile(
+    r"[^\S\n]{1,9}(?!(?:because|since|as|for|which|is|due|given|from|with|and|or|but|that|based|according|here|not|while|"
+    r"although|though|instead|rather|over|in|to|of|at|by|on|if|when|it|this|these|they|so|therefore)\b)[A-Za-z0-9]"
+)
+_ANOTHER = re.compile(
+    r"\s{0,3}(?:[,;/|&+>–—-]|[,;]?\s{0,3}\b(?:and|or|but|to|vs|versus)\b|(?=[(\[]))\s{0,3}"
+    r"(?:(?:maybe|perhaps|possibly|also|even|then|option)\s{1,3}){0,2}"
+    r"[(\[]?[A-J][)\]]?\s*(?:$|[.,;|/&)\n]|or\b|and\b)"
+)
+_NOT = re.compile(
+    r"(?:(?:\bnot|n['’]t|\bnever|\bcannot|\bhardly|\bneither|\bdoubt)\s{1,3}(?:[\w'’]{1,20}\s{1,3}){0,4}"
+    r"|\b(?:wrong|incorrect|false|nobody|no\s{1,3}one)\s{1,3}(?:[\w'’]{1,20}\s{1,3}){0,6})$",
+    re.IGNORECASE,
+)
+_WRONG = re.compile(r"[)\]]?\s{1,3}(?:is|are|was|would\s{1,3}be)\s{1,3}(?:not|wrong|incorrect|false)\b", re.IGNORECASE)
+_LINE = re.compile(r"\s{0,99}(?:[(\[](?P<bracketed>[A-J])[)\]]|(?P<capital>[A-J])(?:\s{0,99}$|[.:)]))")
+_BARE = re.compile(r"\s{0,9}[(\[]?[A-J][)\].]?\s{0,9}")
 _NAMED = re.compile(r"\b(?:[Oo]ption|[Cc]hoice)\s{0,3}\(?(?P<letter>[A-J])\b|\((?P<bracketed>[A-J])\)")
 
 
@@ -78,12 +103,12 @@ def extract_choice(text: str) -> tuple[str, str] | None:
         A letter from A to J, and one of "boxed", "hashes", "phrase", "line", "option"; None where there is none.
     """
     text = text[-MAX_CHARS:]
-    for found_by, mark in (("boxed", last_boxed), ("hashes", last_hashes)):
+    for found_by, mark in (("boxed", last_boxes), ("hashes", last_hashes)):
         marked = mark(text)
         if marked:  # it did settle; on no letter, perhaps
             letter = _whole(marked)
             return (letter, found_by) if letter else None
-    text = _MARKS.sub("", text)
+    text = _QUOTED.sub(r"\1", _MARKS.sub("", text))
     for found_by, find in (("phrase", _phrase), ("line", _line), ("option", _only_option)):
         letter = find(text)
         if letter:
@@ -111,33 +136,67 @@ def _phrase(text: str) -> str | None:
     end, letter = -1, None
     for phrase in _PHRASE.finditer(text):
         match = _OPTION.match(text, phrase.end())
-        if match and not _ANOTHER.match(text, match.end()) and not _is_word(match, text):
+        if match and not _is_word(match, text) and _settles(text, phrase, match):
             end, letter = match.end(), _letter(match)
     for match in _CORRECT.finditer(text):
-        if match.end() > end and not _is_word(match, text, match.end(match.lastgroup or 0)):
+        is_word = _is_article(match, text)
+        if match.end() > end and not is_word and not _denied(text, match):
             end, letter = match.end(), _letter(match)
-    return letter
+    so = _SO.search(text, max(0, len(text) - 40))
+    return so["letter"] if so and so["letter"].isupper() and end < so.start("letter") else letter
 
 
-def _is_word(match: re.Match[str], text: str, end: int | None = None) -> bool:
-    """Whether a bare letter is the article or the pronoun."""
-    bare = match.groupdict().get("capital")
-    return bool(bare in ("A", "I") and _WORD.match(text, match.end() if end is None else end))
+def _settles(text: str, phrase: re.Match[str], option: re.Match[str]) -> bool:
+    """Whether a phrase and the option behind it are neither denied, nor asked, nor one of several."""
+    end = option.end()
+    if text[end : end + 1] == "?" or _WRONG.match(text, end):
+        return False
+    return not _ANOTHER.match(text, end) and not _denied(text, phrase)
+
+
+def _is_word(match: re.Match[str], text: str) -> bool:
+    """Whether a bare letter is part of what follows it."""
+    return bool(match["capital"] and _WORD.match(text, match.end()))
+
+
+def _is_article(match: re.Match[str], text: str) -> bool:
+    """Whether the letter before "is correct" is the article or the pronoun."""
+    return bool(match["capital"] in ("A", "I") and _WORD.match(text, match.end("capital")))
+
+
+def _denied(text: str, match: re.Match[str]) -> bool:
+    """Whether a sentence denies what the match says: "I would not choose", "I don't think the answer is"."""
+    before = text[max(0, match.start() - 80) : match.start()]
+    return bool(_NOT.search(re.split(r"[.!?\n,;]", before)[-1]))
 
 
 def _line(text: str) -> str | None:
     """The letter of a last line that is an answer, such as `B` or `B. glucose`; else of such a first line."""
-    lines = text.strip().splitlines()
+    lines = [line for line in text.splitlines() if line.strip()]
     if len(lines) == 1 and (letter := _whole(text)):
         return letter
-    for line in lines[-1:] + lines[:1]:
-        match = re.match(r"\s*(?:[(\[](?P<bracketed>[A-J])[)\]]|(?P<capital>[A-J])(?:\s*$|[.:)]))", line)
-        if match and not _ANOTHER.match(line, match.end(match.lastgroup or 0)):
-            return _letter(match)
+    if len({line.strip() for line in lines if _BARE.fullmatch(line)}) > 1:
+        return None  # a list of the options
+    for place in (-1, 0):
+        match = _LINE.match(lines[place]) if lines else None
+        if match is None or _ANOTHER.match(lines[place], match.end(match.lastgroup or 0)):
+            continue
+        if place == -1 and len(lines) > 1 and not _BARE.fullmatch(lines[-1]) and _another_option(lines[-2], match):
+            return None
+        return _letter(match)
     return None
 
 
+def _another_option(line: str, match: re.Match[str]) -> bool:
+    """Whether this line is another option: the lines are the question's list."""
+    other = _LINE.match(line)
+    return bool(other and _letter(other) != _letter(match))
+
+
 def _only_option(text: str) -> str | None:
-    """The one option that the text names, as `option B` or `(B)`; None where it names several."""
-    named = {match["letter"] or match["bracketed"] for match in _NAMED.finditer(text)}
-    return named.pop() if len(named) == 1 else None
+    """The one option that the text names, as `option B` or `(B)`; None where it names several, or denies it."""
+    found = list(_NAMED.finditer(text))
+    named = {match["letter"] or match["bracketed"] for match in found}
+    if len(named) != 1 or any(_denied(text, match) or _WRONG.match(text, match.end()) for match in found):
+        return None
+    return named.pop()

@@ -17,8 +17,8 @@ Invariants:
   counts the CPU time of our verifiers, and the wall time of a user's file, which may wait for a server.
 - No worker outlives its parent, even one that is killed.
 
-Workers are forked from a clean server process that has imported sympy, never from the caller, which may hold an
-engine's threads or a GPU. So a replaced worker is ready within milliseconds.
+Workers are forked from a clean server process that has imported mpmath, never from the caller, which may hold an
+engine's threads or a GPU. So a replaced worker is ready within a quarter of a second.
 
     with VerifierPool("math", workers=2, time_limit=5.0) as pool:
         judgement = await pool.judge(response, answer)      # any number at once
@@ -49,7 +49,7 @@ from openrlhf_cft.verify.worker import CleanContext, run_verifier, start_worker
 logger = logging.getLogger(__name__)
 
 GRACE = 10.0  # seconds after the time limit of a user's file, until its worker is killed from here
-MAX_TASKS = 20_000  # of one worker, which is then replaced: sympy's caches grow
+MAX_TASKS = 20_000  # of one worker, which is then replaced: a user's file may leak
 MIN_MEMORY = 1 << 27  # below it honest answers would exceed the limit
 TIME_LIMITS = (5.0, 60.0)  # CPU seconds a judgement of our verifiers; wall seconds one of a user's file
 MEMORY_LIMITS = (1 << 30, 1 << 34)  # bytes of address space; a user's file may import torch, which maps many GiB
@@ -95,7 +95,9 @@ class VerifierPool:
         if not 0 < threshold <= 1:
             raise ValueError(f"threshold is {threshold}, and has to be above 0 and at most 1")
         if memory_limit < MIN_MEMORY:
-            raise ValueError(f"memory_limit is {memory_limit}, and a worker needs {MIN_MEMORY} bytes for sympy alone")
+            raise ValueError(
+                f"memory_limit is {memory_limit}, and a worker needs {MIN_MEMORY} bytes for its imports alone"
+            )
         self._time_limit = time_limit
         self._workers = workers
         self._initargs = (verifier, threshold, memory_limit)

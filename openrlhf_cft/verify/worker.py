@@ -25,7 +25,7 @@ from openrlhf_cft.verify.judgement import Judgement, Verifier
 OUT_OF_MEMORY = 77  # exit status of a worker that met its memory limit
 START_LIMIT = 600.0  # CPU seconds in which a worker has to get its verifier ready; a user's file may import torch
 _PR_SET_PDEATHSIG = 1
-_PRELOAD = ["sympy", "sympy.parsing.sympy_parser", "pylatexenc.latex2text", "math_verify", __name__]
+_PRELOAD = ["mpmath", __name__]
 # Audit events that no judgement of ours causes. Nothing that a model wrote is evaluated, and if it were, it could not
 # start a process, open a connection, or change a file.
 _FORBIDDEN = (
@@ -67,8 +67,8 @@ def start_worker(verifier: str, threshold: float, memory_limit: int) -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         _verifier = load_verifier(verifier, threshold)
         if not _verifier.trusted:
-            # Imports what it needs, and fills the parsers' tables, now and not at the expense of the first task.
-            _verifier.judge("\\boxed{x + \\frac{1}{2}}", "\\{1,x\\}", "")
+            # Imports what it needs now, and not at the expense of the first task.
+            _verifier.judge("\\boxed{x + \\frac{1}{2}}", "x+1", "")
             sys.addaudithook(_refuse)
     except Exception as error:
         _failure = error
@@ -157,7 +157,7 @@ class _CleanProcess(context.ForkServerProcess):
 
 
 class CleanContext(context.ForkServerContext):
-    """A multiprocessing context whose processes are forked from a server that has sympy and nothing of the caller."""
+    """A multiprocessing context whose processes are forked from a server that has mpmath and nothing of the caller."""
 
     def __init__(self) -> None:
         super().__init__()
