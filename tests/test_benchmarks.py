@@ -68,14 +68,14 @@ def test_rows_become_questions_whose_gold_answer_is_accepted(name: str, tmp_path
 
 
 def test_answers_of_several_parts_are_left_out_of_asdiv() -> None:
-    assert load_benchmark("asdiv", str(FILES))["id"][:] == ["0", "2"]  # numbers stay those of the benchmark
-    assert load_benchmark("asdiv", str(FILES), max_samples=1)["id"][:] == ["0"]
+    assert load_benchmark("asdiv", str(FILES)).rows["id"][:] == ["0", "2"]  # numbers stay those of the benchmark
+    assert load_benchmark("asdiv", str(FILES), max_samples=1).rows["id"][:] == ["0"]
 
 
 def test_a_local_copy_may_have_the_columns_of_the_qwen_evaluation(tmp_path: Path) -> None:
     row = {"problem": "What is 2+2?", "solution": r"It is $\boxed{4}$.", "type": "None", "idx": 0}
     (tmp_path / "minerva_math.jsonl").write_text(json.dumps(row) + "\n")
-    (found,) = load_benchmark("minerva_math", str(tmp_path))
+    (found,) = load_benchmark("minerva_math", str(tmp_path)).rows
     assert VERIFIERS["math"].judge(r"\boxed{4}", found["answer"], "").verdict is Verdict.CORRECT
 
 
@@ -87,7 +87,89 @@ def test_a_local_copy_may_be_the_folder_of_the_repository(tmp_path: Path) -> Non
     rows = datasets.load_dataset("json", data_files=str(FILES / "svamp.jsonl"), split="train")
     for split in ("train", "test"):
         rows.to_parquet(folder / f"{split}-00000-of-00001.parquet")
-    assert len(load_benchmark("svamp", str(tmp_path))) == 4  # both splits
+    assert len(load_benchmark("svamp", str(tmp_path)).rows) == 4  # both splits
+
+
+def rows_of(name: str) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (FILES / f"{name}.jsonl").read_text("utf-8").splitlines()]
+
+
+def write_rows(path: Path, rows: list[dict[str, object]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".parquet":
+        import datasets
+
+        datasets.Dataset.from_list(rows).to_parquet(path)
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.mark.parametrize("name", [name for name in BENCHMARKS if name not in ("math500", "medqa")])
+def test_the_folder_of_the_qwen_evaluation(name: str, tmp_path: Path) -> None:
+    """`evaluation/data/NAME/test.jsonl`; for some there is a `train.jsonl` beside it."""
+    write_rows(tmp_path / name / "test.jsonl", rows_of(name))
+    if name in ("gsm8k", "asdiv"):
+        write_rows(tmp_path / name / "train.jsonl", rows_of(name)[:1])
+    assert load_benchmark(name, str(tmp_path)).rows[:] == load_benchmark(name, str(FILES)).rows[:]
+
+
+SNAPSHOTS = {
+    "gsm8k": {"main/test-0.parquet": 1, "main/train-0.parquet": 2, "socratic/test-0.parquet": 2},
+    "olympiadbench": {
+        "OlympiadBench/OE_TO_maths_en_COMP/OE_TO_maths_en_COMP.parquet": 1,
+        "OlympiadBench/OE_TO_maths_zh_CEE/OE_TO_maths_zh_CEE.parquet": 2,
+    },
+    "asdiv": {"asdiv/validation/0000.parquet": 1},
+    "svamp": {"data/train-0.parquet": 1, "data/test-0.parquet": 1},
+    "math500": {"test.jsonl": 1},
+    "medqa": {"test.json": 1, "train.json": 2, "dev.json": 2},
+}  # each file holds the benchmark's rows (1), or others (2)
+
+
+@pytest.mark.parametrize("name", SNAPSHOTS)
+@pytest.mark.parametrize("layout", ["name", "repository", "last part", "cache"])
+def test_snapshots_of_the_hubs_repositories(name: str, layout: str, tmp_path: Path) -> None:
+    repository = BENCHMARKS[name].repository
+    cache = f"datasets--{repository.replace('/', '--')}/snapshots/0123abc"
+    folder = {"name": name, "repository": repository, "last part": repository.split("/")[1], "cache": cache}[layout]
+    rows = rows_of(name)
+    for file, content in SNAPSHOTS[name].items():
+        others = [{**row, "question": "another", "language": "Chinese"} for row in rows]
+        write_rows(tmp_path / folder / file, rows if content == 1 else others)
+    found = load_benchmark(name, str(tmp_path)).rows
+    expected = load_benchmark(name, str(FILES)).rows
+    assert found["question"][:] == expected["question"][:] * (2 if name == "svamp" else 1)
+
+
+def test_rows_without_an_answer_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        {"question": f"What is {n}?", "answer": answer} for n, answer in enumerate(["$1$", "", "$$", " $ $ ", "$4$"])
+    ]
+    write_rows(tmp_path / "gaokao2023en.jsonl", rows)
+    (data,) = load_data_sets(SourceSettings("gaokao2023en"), VerifierSettings(), True, str(tmp_path))
+    assert data.rows["id"][:] == ["0", "4"] and data.record()["no_gold_answer"] == 3
+    assert "gaokao2023en: 3 of its rows have no gold answer and are left out" in capsys.readouterr().err
+
+
+def test_tolerances_of_the_benchmarks(tmp_path: Path) -> None:
+    judge = VERIFIERS["math"].judge
+    write_rows(tmp_path / "minerva_math.jsonl", [{"question": "?", "answer": "1.70e4"}])
+    (row,) = load_benchmark("minerva_math", str(tmp_path)).rows
+    for response, right in ((r"\boxed{1.69 \times 10^4}", True), (r"\boxed{16500}", False), (r"\boxed{17 km}", False)):
+        assert (judge(response, row["answer"], "").verdict is Verdict.CORRECT) is right
+    first = rows_of("olympiadbench")[0]
+    write_rows(tmp_path / "olympiadbench.jsonl", [{**first, "final_answer": ["3.14"], "error": "1e-1"}, first])
+    near, exact = load_benchmark("olympiadbench", str(tmp_path)).rows
+    assert judge(r"\boxed{3.2}", near["answer"], "").verdict is Verdict.CORRECT
+    assert judge(r"\boxed{3.3}", near["answer"], "").verdict is Verdict.WRONG
+    assert judge(r"\boxed{60.05}", exact["answer"], "").verdict is Verdict.WRONG
+
+
+def test_yes_or_no_is_said_behind_the_question(tmp_path: Path) -> None:
+    rows = [{"problem": "Is it?", "answer": answer} for answer in ("\\text{Yes}", "no", "False", "7")]
+    write_rows(tmp_path / "math500.jsonl", rows)
+    said = [question.splitlines()[0] for question in load_benchmark("math500", str(tmp_path)).rows["question"][:]]
+    assert said == ["Is it? (Yes or No)", "Is it? (Yes or No)", "Is it? (True or False)", "Is it?"]
 
 
 @pytest.mark.parametrize(("name", "repository"), [("gsm8k", "openai/gsm8k"), ("mawps", "https://raw.github")])

@@ -1,12 +1,12 @@
 r"""Benchmarks by name: where each is, how a row becomes a question and a gold answer, and who verifies.
 
-    rows = load_benchmark("gsm8k", directory=None)        # columns id, question, answer
+    load_benchmark("gsm8k", directory=None).rows          # columns id, question, answer
 
 Where the columns come from (looked up in November 2026; no hub could be reached to load the data sets themselves):
 
 - Q: the evaluation of github.com/QwenLM/Qwen2.5-Math at a45202b, whose `evaluation/data/NAME/test.jsonl` holds each
-  mathematical benchmark of the paper but MATH-500, and whose `evaluation/parser.py` reads questions and answers. Local
-  copies of these files are read too, where their columns differ from the hub's.
+  mathematical benchmark of the paper but MATH-500, and whose `evaluation/parser.py` reads questions and answers. That
+  folder, and snapshots of the hub's repositories, can be given as `--eval.benchmark_dir`.
 - L: github.com/EleutherAI/lm-evaluation-harness, `lm_eval/tasks/{gsm8k,asdiv,minerva_math,medqa}`.
 - U: public code that loads the repository and reads these columns; no data set card was seen.
 
@@ -25,21 +25,34 @@ Where the columns come from (looked up in November 2026; no hub could be reached
 | college_math | Q, U | |
 | medqa | L | four options |
 
-Prompts ask for a boxed answer after the question, in the user's turn, as prompt type `qwen-boxed` of Q.
+What Q's evaluator does otherwise:
+
+- all of its benchmarks: numbers within 0.01 % are equal there, and a percentage, its hundredth and hundredfold; here
+  numbers are equal exactly, unless it is said below. An option's letter is equal to its text where the gold answer
+  has both.
+- minerva_math: there numbers within 0.01 %; here within 1 %, as the benchmark's authors do (arXiv 2206.14858).
+- olympiadbench: here a number is right within the row's `error`, which Q does not read.
+- tabmwp: there fractions are made decimals; here 1/3 is not 0.33.
+- gaokao2023en: rows without an answer are counted and left out here; there they are wrong whatever the response says.
+- math500 and medqa are not there.
+
+Prompts ask for a boxed answer after the question, in the user's turn, as prompt type `qwen-boxed` of Q. As there, a
+question whose answer is yes or no, true or false, says so at its end.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from openrlhf_cft.annotate.source import FILE_TYPES
+from openrlhf_cft.verify.gold import read_gold, write_gold
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from datasets import Dataset, DatasetDict
 
 QUESTION, ANSWER = "question", "answer"
 BOXED = "Please reason step by step, and put your final answer within \\boxed{}."
@@ -49,7 +62,13 @@ QWEN_FILES = (
 )
 
 Row = Mapping[str, Any]
-Problem = tuple[str, str]  # question and gold answer
+Problem = tuple[str, str]  # question and gold answer, see `verify.gold`
+# Behind the question, by the gold answer, as Q (`parse_question`).
+SUFFIXES = {"yes": " (Yes or No)", "no": " (Yes or No)", "true": " (True or False)", "false": " (True or False)"}
+MINERVA_TOLERANCE = 0.01
+_DECIMAL = re.compile(r"\d+(?:\.\d+)?(?:[eE]-?\d{1,3})?|\.\d+")
+_TEXT = re.compile(r"\\text(?:bf|rm)?\{([^{}]*)\}")
+_NOTHING = re.compile(r"[\s$\\{}.,]*")
 
 
 @dataclass(frozen=True)
@@ -120,9 +139,19 @@ def _tabmwp(row: Row) -> Problem:
     )
 
 
-def _olympiadbench(row: Row) -> Problem:
-    """The answer is a list of one formula, which may name several values, separated by commas."""
-    return row["question"].strip(), row["final_answer"][0].strip().strip("$")
+def _minerva(row: Row) -> Problem:
+    """The answer, or in Q's copy the solution; numbers are measured ones."""
+    question, answer = _columns("question", "answer", ("problem", "answer"), ("problem", "solution"))(row)
+    return question, write_gold(answer, relative=MINERVA_TOLERANCE)
+
+
+def _olympiadbench(row: Row) -> Problem | None:
+    """The answer is a list of one formula, which may name several values, separated by commas; some have an error."""
+    if row.get("language", "English") != "English":
+        return None  # a snapshot of the repository may have all its configurations in one
+    error = str(row.get("error") or "").partition(",")[0]
+    answer = row["final_answer"][0].strip().strip("$")
+    return row["question"].strip(), write_gold(answer, absolute=float(error) if _DECIMAL.fullmatch(error) else 0.0)
 
 
 def _medqa(row: Row) -> Problem:
@@ -139,9 +168,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "mawps": Benchmark(f"{QWEN_FILES}/mawps/test.jsonl", "train", _mawps),
     "carp_en": Benchmark(f"{QWEN_FILES}/carp_en/test.jsonl", "train", _columns("content", "answer")),
     "tabmwp": Benchmark("Arietem/tabmwp", "train", _tabmwp),
-    "minerva_math": Benchmark(
-        "math-ai/minervamath", "test", _columns("question", "answer", ("problem", "answer"), ("problem", "solution"))
-    ),
+    "minerva_math": Benchmark("math-ai/minervamath", "test", _minerva),
     "gaokao2023en": Benchmark("MARIO-Math-Reasoning/Gaokao2023-Math-En", "train", _without_dollars),
     "olympiadbench": Benchmark("Hothan/OlympiadBench", "train", _olympiadbench, config="OE_TO_maths_en_COMP"),
     "college_math": Benchmark("di-zhang-fdu/College_Math_Test", "test", _without_dollars),
@@ -149,16 +176,21 @@ BENCHMARKS: dict[str, Benchmark] = {
 }
 
 
-def load_benchmark(name: str, directory: str | None = None, max_samples: int | None = None) -> Dataset:
+@dataclass(frozen=True)
+class Problems:
+    """The questions of a benchmark."""
+
+    rows: Dataset  # columns `id` (the row's number in the benchmark), `question` and `answer`
+    without_answer: int  # rows that are left out because they have no gold answer
+
+
+def load_benchmark(name: str, directory: str | None = None, max_samples: int | None = None) -> Problems:
     """The questions of a benchmark, in its own order, with the instruction that goes with them.
 
     Args:
         name: one of `BENCHMARKS`.
-        directory: of local copies, each `NAME.jsonl` (or another type of file) or a folder `NAME`; None for the hub.
+        directory: of local copies, see `_local`; None for the hub.
         max_samples: only so many of the first.
-
-    Returns:
-        Columns `id` (the row's number in the benchmark), `question` and `answer`.
 
     Raises:
         ValueError: it cannot be loaded, or has other columns than expected; says what to do.
@@ -167,6 +199,7 @@ def load_benchmark(name: str, directory: str | None = None, max_samples: int | N
 
     benchmark = BENCHMARKS[name]
     problems: list[dict[str, str]] = []
+    without_answer = 0
     for number, row in enumerate(_rows(name, benchmark, directory)):
         if max_samples is not None and len(problems) >= max_samples:
             break
@@ -177,12 +210,18 @@ def load_benchmark(name: str, directory: str | None = None, max_samples: int | N
                 f"--data.dataset: row {number} of {name!r} is not as that benchmark's rows are "
                 f"({type(error).__name__}: {error}); it has {sorted(row)}"
             ) from error
-        if problem is not None:
-            question, answer = problem
-            problems.append({"id": str(number), QUESTION: f"{question}\n{benchmark.instruction}", ANSWER: answer})
+        if problem is None:
+            continue
+        question, answer = problem
+        if _NOTHING.fullmatch(read_gold(answer).answer):
+            without_answer += 1
+            continue
+        word = _TEXT.sub(r"\1", answer).strip("$ .").lower()
+        question += SUFFIXES.get(word, "") if benchmark.verifier == "math" else ""
+        problems.append({"id": str(number), QUESTION: f"{question}\n{benchmark.instruction}", ANSWER: answer})
     if not problems:
         raise ValueError(f"--data.dataset: {name!r} has no rows")
-    return datasets.Dataset.from_list(problems)
+    return Problems(datasets.Dataset.from_list(problems), without_answer)
 
 
 def _rows(name: str, benchmark: Benchmark, directory: str | None) -> Dataset:
@@ -207,14 +246,57 @@ def _rows(name: str, benchmark: Benchmark, directory: str | None) -> Dataset:
 
 
 def _local(name: str, benchmark: Benchmark, directory: str) -> Dataset:
-    """A copy: one file, or the folder of a repository."""
+    """A copy: a file `NAME.jsonl` (or another type), a folder `NAME` or of the repository's name.
+
+    The folder is one of Q's, with `test.jsonl`, or a snapshot of the hub's repository, also as the hub's cache has it.
+    """
     import datasets
 
     for extension, kind in FILE_TYPES.items():
         file = os.path.join(directory, name + extension)
         if os.path.isfile(file):
             return datasets.load_dataset(kind, data_files=file, split="train")
-    folder = os.path.join(directory, name)
-    if not os.path.isdir(folder):
+    folder = next(filter(os.path.isdir, _folders(name, benchmark, directory)), None)
+    if folder is None:
         raise FileNotFoundError(f"neither a file {name}.jsonl nor a folder {name}")
-    return datasets.load_dataset(folder, split=benchmark.split)
+    return _split(benchmark, datasets.load_dataset(_configured(benchmark, folder)))
+
+
+def _folders(name: str, benchmark: Benchmark, directory: str) -> Iterator[str]:
+    """Where a copy may be, the likeliest first."""
+    yield os.path.join(directory, name)
+    if not benchmark.is_file:
+        yield os.path.join(directory, benchmark.repository)
+        yield os.path.join(directory, benchmark.repository.rpartition("/")[2])
+        cached = os.path.join(directory, "datasets--" + benchmark.repository.replace("/", "--"), "snapshots")
+        if os.path.isdir(cached):
+            yield from sorted((entry.path for entry in os.scandir(cached)), key=os.path.getmtime, reverse=True)
+
+
+def _configured(benchmark: Benchmark, folder: str) -> str:
+    """The folder of the benchmark's configuration in that of its repository; the folder itself where it has none."""
+    if benchmark.config is None:
+        return folder
+    found = [path for path, _, files in os.walk(folder) if os.path.basename(path) == benchmark.config and files]
+    found += [
+        path
+        for path, folders, _ in os.walk(folder)  # of the splits
+        if os.path.basename(path) == benchmark.config and folders and path not in found
+    ]
+    return min(found, key=len, default=folder)
+
+
+def _split(benchmark: Benchmark, splits: DatasetDict) -> Dataset:
+    """The benchmark's own split or splits; of a copy that names them otherwise `test`, or its only one.
+
+    Raises:
+        ValueError: it has several, and none of these.
+    """
+    import datasets
+
+    own = benchmark.split.split("+")
+    if all(name in splits for name in own):
+        return datasets.concatenate_datasets([splits[name] for name in own])
+    if "test" in splits or len(splits) == 1:
+        return splits["test"] if "test" in splits else next(iter(splits.values()))
+    raise ValueError(f"it has the splits {', '.join(splits)}, and not {benchmark.split}")

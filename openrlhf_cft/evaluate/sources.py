@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -82,16 +83,24 @@ def _benchmark(
     name: str, source: SourceSettings, verifier: VerifierSettings, own_verifier: bool, directory: str | None
 ) -> DataSet:
     benchmark = BENCHMARKS[name]
-    rows = load_benchmark(name, directory, source.max_samples)
+    problems = load_benchmark(name, directory, source.max_samples)
     columns = replace(
         source, dataset=name, dataset_split=benchmark.split, input_key=QUESTION, label_key=ANSWER, id_key=None
     )
     if own_verifier:
         verifier = replace(verifier, verifier=benchmark.verifier)
-    origin = {k: v for k, v in asdict(benchmark).items() if k in ("repository", "config", "split", "revision") and v}
-    return DataSet(
-        name, state_key(name), rows, columns, verifier, origin | ({"directory": directory} if directory else {})
-    )
+    origin: dict[str, Any] = {
+        k: v for k, v in asdict(benchmark).items() if k in ("repository", "config", "split", "revision") and v
+    }
+    if directory:
+        origin["directory"] = directory
+    if problems.without_answer:
+        origin["no_gold_answer"] = problems.without_answer
+        print(
+            f"evaluate: {name}: {problems.without_answer} of its rows have no gold answer and are left out",
+            file=sys.stderr,
+        )
+    return DataSet(name, state_key(name), problems.rows, columns, verifier, origin)
 
 
 def state_key(name: str) -> str:
