@@ -23,7 +23,7 @@ from make_questions import questions
 from openrlhf_cft.annotate.engine import EngineSettings, VllmGenerator
 from openrlhf_cft.annotate.generate import Sampling
 from openrlhf_cft.verify.choice import judge_choice
-from openrlhf_cft.verify.comparison import equal
+from openrlhf_cft.verify.comparison import forget
 from openrlhf_cft.verify.math import judge_math
 from openrlhf_cft.verify.sandbox import VerifierPool
 
@@ -67,7 +67,7 @@ def kinds() -> list[str]:
         judge = judge_choice if kind.startswith("choice") else judge_math
         fastest = float("inf")
         for _ in range(3):
-            equal.cache_clear()
+            forget()
             started = time.process_time()
             judge(response, gold)
             fastest = min(fastest, time.process_time() - started)

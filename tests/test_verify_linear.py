@@ -17,7 +17,7 @@ import openrlhf_cft.verify
 from openrlhf_cft import reward
 from openrlhf_cft.evaluate import majority
 from openrlhf_cft.verify.choice import judge_choice
-from openrlhf_cft.verify.comparison import MAX_CHARS, equal
+from openrlhf_cft.verify.comparison import MAX_CHARS, equal, forget
 from openrlhf_cft.verify.exact import judge_exact
 from openrlhf_cft.verify.math import judge_math
 from openrlhf_cft.verify.special_tokens import without_special_tokens
@@ -143,7 +143,7 @@ def test_every_verifier(name: str) -> None:
 def test_an_answer_takes_milliseconds(unit: str) -> None:
     """Of the longest answers that are read at all; so a judgement is far below its limit."""
     for text in (unit * (MAX_CHARS // len(unit)), unit * (500 // len(unit)), "1" + unit * (200 // len(unit)) + "1"):
-        equal.cache_clear()
+        forget()
         assert seconds(lambda text: equal(text, "x+1"), text) < 0.5, text[:80]
 
 

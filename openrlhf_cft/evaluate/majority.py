@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from openrlhf_cft.verify.comparison import plain_number
+from openrlhf_cft.verify.comparison import MAX_CHARS, plain_number
 
 MAX_SAMPLES = 1_000  # binomials of more are beyond float64
 # What is written in several ways and means nothing: spaces, sizes of brackets and of fractions, dollar signs.
@@ -45,7 +45,10 @@ class Votes:
 
 
 def normalised(answer: str) -> str:
-    """An answer as the votes compare it: plain numbers by value, all else as text without case and layout."""
+    """An answer as the votes compare it: plain numbers by value, all else as text without case and layout; what is
+    longer than any answer as it is."""
+    if len(answer) > MAX_CHARS:
+        return answer
     number = plain_number(_COUNTED.sub(r"\1", answer.strip().strip("$").replace("\\!", "")))
     if number is not None:
         return str(number)

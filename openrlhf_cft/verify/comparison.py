@@ -47,7 +47,6 @@ _FUNCTION = re.compile(r"\\?[A-Za-z]{1,12}(?:_\{?\w{1,12}\}?)?'{0,3}\([A-Za-z\\,
 _IN_NAMES = re.compile(r"[A-Za-z]+|[_{}(),'|:]|\\(?:angle|triangle|min|max|overline|vec)")
 
 
-@functools.lru_cache(maxsize=4096)
 def equal(answer: str, gold: str, tolerance: Tolerance = EXACT) -> bool:
     """Whether an extracted answer equals the gold answer. Cached: most rollouts of a prompt end in a few answers.
 
@@ -56,11 +55,21 @@ def equal(answer: str, gold: str, tolerance: Tolerance = EXACT) -> bool:
         gold: LaTeX, plain text or Unicode.
         tolerance: the difference of numbers that is still equal.
     """
+    if len(gold) > MAX_CHARS or len(answer) > MAX_CHARS:  # nor is it kept
+        return bool(gold.strip()) and answer.split() == gold.split()
+    return _equal(answer, gold, tolerance)
+
+
+def forget() -> None:
+    """Empty the cache of `equal`, to measure it."""
+    _equal.cache_clear()
+
+
+@functools.lru_cache(maxsize=4096)
+def _equal(answer: str, gold: str, tolerance: Tolerance) -> bool:
     numbers = plain_number(answer), plain_number(gold)
     if numbers[0] is not None and numbers[1] is not None:  # most answers
         return abs(numbers[0] - numbers[1]) <= tolerance.of(numbers[1])
-    if len(gold) > MAX_CHARS or len(answer) > MAX_CHARS:
-        return bool(gold.strip()) and answer.split() == gold.split()
     wanted, given = _meaningful(tokens(gold)), _meaningful(tokens(answer))
     if not wanted:
         return False
