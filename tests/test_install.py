@@ -129,6 +129,15 @@ def test_then_pypi_with_its_libraries(indexes: tuple[Path, str], fresh: Path) ->
     assert version(fresh) == "9.9.1", "it imports, so its library is there too"
 
 
+def test_a_constraint_of_the_users_is_no_failure(indexes: tuple[Path, str], fresh: Path, tmp_path: Path) -> None:
+    """pip calls a build that is not there a conflict then."""
+    _, address = indexes
+    (tmp_path / "constraints.txt").write_text("torch<=9.9.9\n")
+    result = run(fresh, f"{address}/pypi", f"{address}/cpu", PIP_CONSTRAINT=str(tmp_path / "constraints.txt"))
+    assert result.stdout == f"setup: torch==9.9.1+cpu from {address}/cpu\n", result.stderr
+    assert version(fresh) == "9.9.1+cpu"
+
+
 def test_an_index_that_never_answers_is_asked_once(indexes: tuple[Path, str], fresh: Path) -> None:
     """A firewall that drops packets: connections are accepted here, and nothing is ever said."""
     _, address = indexes

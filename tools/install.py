@@ -116,7 +116,9 @@ def has(requirement: str) -> bool:
         InstallError: pip found it and could not install it; says why.
     """
     tried = run_pip("install", "--no-compile", "--no-deps", requirement)
-    if tried.returncode and "No matching distribution found" not in tried.stderr:
+    # The second is what pip says of a build that is not there while a constraint of the user's names the package.
+    absent = ("No matching distribution found", "ResolutionImpossible")
+    if tried.returncode and not any(sentence in tried.stderr for sentence in absent):
         raise InstallError(f"pip cannot install {requirement}: {tried.stderr.strip().splitlines()[-1]}")
     return tried.returncode == 0
 
