@@ -17,7 +17,7 @@ import pytest
 from hostile import GOLD, corpus
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
-from verifier_table import GRADERS, grade_all, honest_pairs, table
+from verifier_table import grade_all, honest_pairs, table
 
 from openrlhf_cft.records import Verdict
 from openrlhf_cft.verify import VERIFIERS
@@ -73,11 +73,7 @@ def graded() -> Iterator[list[tuple[Any, dict[str, bool]]]]:
 def test_honest_pairs(graded: list[tuple[Any, dict[str, bool]]]) -> None:
     assert len(graded) >= 300
     assert {pair.right for pair, _ in graded} == {True, False}
-    misjudged = [
-        (pair, verdicts)
-        for pair, verdicts in graded
-        if verdicts["ours"] is not pair.right and any(verdicts[name] is pair.right for name in GRADERS)
-    ]
+    misjudged = [(pair, verdicts) for pair, verdicts in graded if verdicts["ours"] is not pair.right]
     assert not misjudged, misjudged
 
 

@@ -3,12 +3,14 @@
 # ruff: noqa: E501
 
 import ast
+import functools
 import json
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import math_verify
 import pytest
 
 from openrlhf_cft.records import Verdict
@@ -21,6 +23,10 @@ from openrlhf_cft.verify.math import judge_math
 from openrlhf_cft.verify.value import Tolerance
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent / "examples"))
+from verifier_table import load_stock_grader  # noqa: E402
+
+stock_grader = functools.cache(load_stock_grader)
 
 
 @pytest.mark.parametrize(
@@ -110,6 +116,37 @@ def test_extraction_is_linear(unit):
     start = time.process_time()
     extract_answer(text)
     assert time.process_time() - start < 1.0
+
+
+HONEST = [
+    pair
+    for line in r"""
+5|5  5|6  5.0|5  05|5  1,234|1234  1,234,567|1234567  -3|-3  -3|3  0.5|1/2  0.25|1/4  .5|0.5  0.333|1/3
+\frac{1}{2}|1/2  \frac12|1/2  \dfrac{1}{2}|\frac{1}{2}  \tfrac34|0.75  2/4|1/2  \frac{2}{4}|\frac{1}{2}
+\frac{-1}{2}|-\frac{1}{2}  3/4|0.75  50\%|50  50%|50  50|50%  \$18|18  $18$|18  18.00|18  18\text{ cm}|18
+\sqrt{2}|2^{1/2}  \sqrt{8}|2\sqrt{2}  \frac{\sqrt{2}}{2}|\frac{1}{\sqrt{2}}
+\sqrt2|\sqrt{2}  \sqrt{3}|\sqrt{2}
+2\pi|2\pi  \pi*2|2\pi  \frac{\pi}{2}|\pi/2  3\pi|2\pi  \infty|\infty  -\infty|\infty
+x+1|1+x  2x+2|2(x+1)  x^2-1|(x-1)(x+1)  x^2|x^3  x*y|y*x  a+b|b+a  x(x+1)|x^2+x  x=5|5  y=2x|2x  e^2|e^2
+(1,2)|(1,2)  (1,\,2)|(1,2)  (2,1)|(1,2)  (1,0.5)|(1,\frac{1}{2})  [1,2]|(1,2)  [0,1)|[0,1)  (1,2,3)|(1,2)
+5!|120.5  x!|x!  90^\circ|90  90^{\circ}|90  12\text{ meters}|12  \text{yes}|yes  \text{no}|yes  B|\text{B}
+10^{3}|1000  10^3|1000  3\cdot10^2|300  2\times 3|6  5.2million|5200000  1_000|1000  0.[3]|1/3  0.1[6]|1/6
+\left(1,2\right)|(1,2)  \{1,2\}|\{1,2\}  \theta|\theta  i|i  1+i|i+1  re(x)|re(x)  x_1|x_1  2.x|2x  7//2|3
+""".strip().splitlines()
+    for pair in line.split("  ")
+]
+# What those graders read as Python or as sympy's own notation, and mathematics does not; and the other way round.
+JUDGED_OTHERWISE = {r"5.2million|5200000", "1_000|1000", "0.[3]|1/3", "0.1[6]|1/6", "2.x|2x"}
+
+
+@pytest.mark.parametrize("pair", HONEST)
+def test_agrees_with_openrlhf_or_math_verify(pair: str) -> None:
+    given, gold = pair.split("|")
+    expected = stock_grader().grade_answer(given, gold) or math_verify.verify(
+        *(math_verify.parse(f"\\boxed{{{text}}}", parsing_timeout=None) for text in (gold, given)),
+        timeout_seconds=None,
+    )
+    assert equal(given, gold) is (bool(expected) is not (pair in JUDGED_OTHERWISE))
 
 
 def corpus(name: str) -> list[list[str]]:

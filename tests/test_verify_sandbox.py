@@ -159,7 +159,7 @@ def test_nothing_is_executed(pool, tmp_path):
     attacks = [f"__import__('os').system('touch {canary}')", f"open('{canary}','w')", f"\\input{{{canary}}}", "x.x"]
     attacks += [f"().__class__.__base__.__subclasses__()[0]('{canary}')", f"\\text{{os.mkdir('{canary}')}}"]
     judged = pool.judge_all([(f"\\boxed{{{attack}}}", gold) for attack in attacks for gold in ("1/2", "5", "x")])
-    assert Verdict.CORRECT not in verdicts(judged)
+    assert set(verdicts(judged)) == {Verdict.WRONG}
     assert not canary.exists()
 
 
