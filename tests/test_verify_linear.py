@@ -8,10 +8,10 @@ import functools
 import importlib
 import pkgutil
 import re
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from cpu_time import cpu_seconds
 
 import openrlhf_cft.verify
 from openrlhf_cft import reward
@@ -87,13 +87,7 @@ def patterns() -> Iterator[tuple[str, re.Pattern[str]]]:
 
 
 def seconds(call: Callable[[str], object], text: str, repeat: int = 1) -> float:
-    """CPU time of the fastest of several calls: what else runs on the machine does not count."""
-    times = []
-    for _ in range(repeat):
-        start = time.process_time()
-        call(text)
-        times.append(time.process_time() - start)
-    return min(times)
+    return cpu_seconds(functools.partial(call, text), repeat)
 
 
 def too_slow(call: Callable[[str], object], unit: str, length: int, suffix: str = "") -> str | None:
