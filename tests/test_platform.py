@@ -31,3 +31,17 @@ def test_what_is_named_wins_over_the_machine(monkeypatch: pytest.MonkeyPatch) ->
     assert EngineSettings("m", dtype="bfloat16").resolved()["dtype"] == "bfloat16"
     assert EngineSettings("m", engine_args={"dtype": "float16"}).resolved()["dtype"] == "float16"
     assert "PARAM_DTYPE" not in platform.environment(gpu=True) and "dtype" not in platform.engine_defaults(gpu=True)
+
+
+def test_threads_that_wait_leave_the_core_to_others(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On a CPU, and before Python starts: libgomp reads it when it is loaded. A user's own choice stays."""
+    assert "OMP_WAIT_POLICY" not in platform.environment(gpu=True)
+    monkeypatch.setattr(platform, "has_gpu", lambda: False)
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    platform.main()
+    assert "export OMP_WAIT_POLICY=passive\n" in capsys.readouterr().out
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    platform.main()
+    assert "OMP_WAIT_POLICY" not in capsys.readouterr().out
