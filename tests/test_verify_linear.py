@@ -47,6 +47,8 @@ UNITS += [
     "1, ",
 ]
 UNITS += [
+    "\nQ: ",
+    "The answer is 1\nQuestion: ",
     "answer is ",
     "the answer is A ",
     "answer to a ",

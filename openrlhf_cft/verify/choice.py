@@ -14,6 +14,7 @@ from openrlhf_cft.records import Verdict
 from openrlhf_cft.verify.boxes import last_boxed, last_boxes
 from openrlhf_cft.verify.extract import MAX_CHARS, last_hashes
 from openrlhf_cft.verify.judgement import Judgement
+from openrlhf_cft.verify.next_question import before_next_question
 
 # What stands around a letter without a meaning: emphasis, quotes, LaTeX's text commands and mathematics signs.
 _MARKS = re.compile(r"\\(?:textbf|text|mathrm|mathbf|rm|bf)\b\s?|\\[()\[\]]|[*_`$\"“”{}]|<[^<>\n]{0,20}>")
@@ -102,7 +103,7 @@ def extract_choice(text: str) -> tuple[str, str] | None:
     Returns:
         A letter from A to J, and one of "boxed", "hashes", "phrase", "line", "option"; None where there is none.
     """
-    text = text[-MAX_CHARS:]
+    text = before_next_question(text[-MAX_CHARS:], last_boxes, last_hashes, _phrase)
     for found_by, mark in (("boxed", last_boxes), ("hashes", last_hashes)):
         marked = mark(text)
         if marked:  # it did settle; on no letter, perhaps

@@ -300,6 +300,8 @@ def concludes(answer: Relation, gold: Form, tolerance: Tolerance) -> bool:
         sides = [side for side in sides[1:-1] if not _has_letters(side)] + sides[-1:]
     elif len(sides) == 2 and names_a_quantity(sides[1], answer.names[1]):
         sides = sides[:1]
+    if answer.signs == ("in",) and isinstance(gold, Quantity):  # x is in {5}
+        sides = [s.items[0] if isinstance(s, Listing) and s.kind == "set" and len(s.items) == 1 else s for s in sides]
     if answer.signs[-1] == "approx" and len(sides) > 1:
         return any(same_form(gold, side, tolerance) for side in sides) and _near(sides)
     return all(same_form(gold, side, tolerance) for side in sides)

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
+from openrlhf_cft.verify.compound import read_compound
 from openrlhf_cft.verify.expression import Node, Unreadable, number, parse
 from openrlhf_cft.verify.forms import (
     EMPTY_SET,
@@ -58,6 +59,11 @@ _ARTICLES = frozenset("a an the".split())
 _MATRIX = re.compile(r"([pbvBV]?)(?:small)?matrix|array")
 _CLOCK = re.compile(r"(\d{1,2})(?::(\d\d)(?::00)?)?(?:([ap])\.?m\.?|inthe(morning|afternoon|evening))?(?:sharp)?")
 _BASES = {name: base for base, name in enumerate("two three four five six seven eight nine ten".split(), 2)}
+_NOT_THERE = Words(("does", "not", "exist"))
+_PHRASES: dict[str, Form] = {
+    **dict.fromkeys(("no solution", "no solutions", "empty set", "the empty set", "null set"), EMPTY_SET),
+    **dict.fromkeys(("dne", "does not exist", "doesn ' t exist"), _NOT_THERE),
+}
 _HEDGES = frozenset("about approximately approx around roughly exactly only just simply".split())
 
 
@@ -181,9 +187,9 @@ def _listing(of: Sequence[Token], several: bool, nesting: int) -> Form | None:
     """Answers with commas, semicolons, "and" or "or" between them."""
     if several:
         of = _ungrouped(of)
-    half = _and_a_half(of)
-    if half is not None:
-        return half
+    together = _and_a_half(of) or read_compound(of)
+    if together is not None:
+        return together
     places, joints = [], set()
     for place, token in _outside(of):
         joint = _AND_OR.get(token.text.lower()) if token.kind == "word" else None
@@ -536,6 +542,12 @@ def _words(of: Sequence[Token], several: bool, nesting: int) -> Form | None:
     return Words(tuple(singular(word) for word in words if word not in _ARTICLES) or tuple(words))
 
 
+def _phrase(of: Sequence[Token], several: bool, nesting: int) -> Form | None:
+    """Words that mean what others, or a sign, mean too."""
+    return _PHRASES.get(" ".join(token.text.lower() for token in of)) if len(of) < 6 else None
+
+
 _READERS = (
-    *(_clock, _listing, _relation, _plus_minus, _union, _bracketed, _matrix, _ratio, _based, _quantity, _words),
+    *(_phrase, _clock, _listing, _relation, _plus_minus, _union, _bracketed),
+    *(_matrix, _ratio, _based, _quantity, _words),
 )

@@ -59,6 +59,7 @@ _SCALES = {
     **{"foot": ("inch", 12), "kg": ("mg", 10**6), "g": ("mg", 1_000), "pound": ("ounce", 16), "liter": ("ml", 1_000)},
     **{"week": ("second", 604_800), "day": ("second", 86_400), "hour": ("second", 3_600)},
     **{"minute": ("second", 60), "dollar": ("cent", 100), "dozen": ("", 12)},
+    **{"century": ("month", 1_200), "decade": ("month", 120), "year": ("month", 12)},
 }
 _POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
 _POWERS_BEHIND = {"squared": 2, "cubed": 3}

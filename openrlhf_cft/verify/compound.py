@@ -1,0 +1,58 @@
+r"""Quantities in several units: `5 hours 30 minutes`, `12 dollars and 75 cents`, `$12 and 75 cents`, `5 ft 3 in`.
+
+read_compound(tokens("5 hours 30 minutes"))      # Quantity(5 + 1/2, hour)
+read_compound(tokens("5 hours, 3 apples"))       # None
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+
+from openrlhf_cft.verify.expression import MAX_DIGITS, decimal, number
+from openrlhf_cft.verify.forms import Quantity
+from openrlhf_cft.verify.notation import Token
+from openrlhf_cft.verify.units import Unit, is_currency, is_measure, is_symbol, read_unit, scale
+
+MAX_PARTS = 4  # days, hours, minutes, seconds
+
+
+def read_compound(of: Sequence[Token]) -> Quantity | None:
+    """The value in its largest unit. Each part is less than one of the unit before: 5 hours 90 minutes are none.
+
+    Returns:
+        None where the tokens are anything else.
+    """
+    if not 4 <= len(of) <= 4 * MAX_PARTS + 1 or of[0].kind not in ("number", "mark"):
+        return None
+    parts = list(_parts(of))
+    if len(parts) < 2 or any(part is None for part in parts):
+        return None
+    (total, unit), *smaller = [part for part in parts if part is not None]
+    least, last = Fraction(1), total
+    for value, name in smaller:
+        factor = scale(unit, name)
+        if factor is None or value * factor >= least or last.denominator != 1:
+            return None
+        total, least, last = total + value * factor, factor, value
+    return Quantity(number(total), unit)
+
+
+def _parts(of: Sequence[Token]) -> Iterator[tuple[Fraction, Unit] | None]:
+    """The numbers with their units; None where something else stands between them."""
+    at = 0
+    while at < len(of):
+        for word in (",", "and") if at else ():
+            at += at < len(of) and of[at].text.lower() == word
+        texts = of[at : at + 2]
+        if len(texts) < 2:
+            yield None
+            return
+        amount, name = reversed(texts) if is_currency(texts[0]) and not at else texts
+        at += 2
+        named = is_measure(name) or is_symbol(name) or is_currency(name) or name.text in ("min", "sec")
+        unit = read_unit([name]) if named else None
+        if not unit or amount.kind != "number" or len(amount.text) > MAX_DIGITS:
+            yield None
+            return
+        yield decimal(amount.text), unit
