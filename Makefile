@@ -93,17 +93,17 @@ chaos: $(STAMP)
 
 bench-train: $(STAMP)
 	python examples/make_model.py --output_dir $(VENV)/smollm2
-	eval "$$(python -m openrlhf_cft.platform)"
+	eval "$$(python -m openrlhf_cft.engine.platform)"
 	python examples/bench_train.py --model $(VENV)/smollm2
 
 bench-annotate: $(STAMP)
 	python examples/make_model.py --output_dir $(VENV)/smollm2
-	eval "$$(python -m openrlhf_cft.platform)"
+	eval "$$(python -m openrlhf_cft.engine.platform)"
 	python examples/bench_annotate.py --model $(VENV)/smollm2
 
 bench-verify: $(STAMP)
 	python examples/make_model.py --output_dir $(VENV)/smollm2
-	eval "$$(python -m openrlhf_cft.platform)"
+	eval "$$(python -m openrlhf_cft.engine.platform)"
 	python examples/bench_verify.py --model $(VENV)/smollm2
 
 bench-scale: $(STAMP)

@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 RUN=${RUN:-runs/annotation_efficiency}
-eval "$(python -m openrlhf_cft.platform)"
+eval "$(python -m openrlhf_cft.engine.platform)"
 if [ -z "${MODEL:-}" ]; then
   MODEL=$RUN/model
   python examples/make_model.py --output_dir "$MODEL"

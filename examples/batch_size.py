@@ -14,7 +14,7 @@ import os
 import sys
 from pathlib import Path
 
-from openrlhf_cft import records
+from openrlhf_cft.data import records
 
 BATCH, MICRO = 16, 8
 

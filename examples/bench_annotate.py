@@ -31,9 +31,9 @@ from make_questions import questions
 
 from openrlhf_cft.annotate.annotator import AnnotateSettings, Annotator, Outcome, Question, Status
 from openrlhf_cft.annotate.criterion import candidates
-from openrlhf_cft.annotate.engine import EngineSettings, VllmGenerator
-from openrlhf_cft.annotate.generate import Generation, Sampling
-from openrlhf_cft.records import Alternative
+from openrlhf_cft.data.records import Alternative
+from openrlhf_cft.engine.generate import Generation, Sampling
+from openrlhf_cft.engine.vllm_engine import EngineSettings, VllmGenerator
 from openrlhf_cft.verify.sandbox import VerifierPool
 
 NEAR_TIE = 0.25  # nats: bfloat16 has 8 bits, so logits of 16 to 32 are 0.125 apart, and two may round one step each

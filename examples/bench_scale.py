@@ -31,16 +31,16 @@ from pathlib import Path
 from typing import Any
 
 from openrlhf_cft.annotate.annotator import AnnotateSettings
-from openrlhf_cft.annotate.engine import EngineSettings
-from openrlhf_cft.annotate.engine_actor import PAYLOAD, Finished
-from openrlhf_cft.annotate.generate import Generation, Sampling
 from openrlhf_cft.annotate.job import STATE, AnnotateJob, annotate
-from openrlhf_cft.annotate.pipeline import PoolSettings
-from openrlhf_cft.annotate.source import SourceSettings
-from openrlhf_cft.annotate.workdir import Workdir
-from openrlhf_cft.annotate.worker import AnnotateWorker, AnnotateWorkerFactory
-from openrlhf_cft.records import Verdict
-from openrlhf_cft.storage import place
+from openrlhf_cft.annotate.row_worker import AnnotateWorker, AnnotateWorkerFactory
+from openrlhf_cft.data.location import place
+from openrlhf_cft.data.records import Verdict
+from openrlhf_cft.data.source import SourceSettings
+from openrlhf_cft.engine.generate import Generation, Sampling
+from openrlhf_cft.engine.vllm_engine import EngineSettings
+from openrlhf_cft.jobs.engine_actor import PAYLOAD, Finished
+from openrlhf_cft.jobs.pipeline import PoolSettings
+from openrlhf_cft.jobs.workdir import Workdir
 from openrlhf_cft.verify import Judgement
 from openrlhf_cft.verify.settings import VerifierSettings
 

@@ -34,13 +34,13 @@ import torch
 from openrlhf.trainer.sft_trainer import SFTTrainer
 from openrlhf.utils.deepspeed import DeepspeedStrategy
 
-from openrlhf_cft import records
 from openrlhf_cft.cli.train_sft import STOCK_SCRIPT
+from openrlhf_cft.data import records
 from openrlhf_cft.train import stock
 from openrlhf_cft.train.actor import CriticalTokenActor
+from openrlhf_cft.train.arguments import Options
 from openrlhf_cft.train.dataset import CriticalTokenDataset, encode_row
 from openrlhf_cft.train.loss import CriticalTokenLoss
-from openrlhf_cft.train.options import Options
 
 PROMPT = 64  # tokens of each row; the rest is response
 SHAPES = {  # of Qwen2.5's configurations

@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 RUN=${RUN:-runs/quickstart}
 mkdir -p "$RUN"
-exports=$(python -m openrlhf_cft.platform)
+exports=$(python -m openrlhf_cft.engine.platform)
 eval "$exports"
 step() { printf '\n== %s (%d s since the start)\n' "$1" "$SECONDS"; }
 

@@ -10,12 +10,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from openrlhf_cft.annotate.workdir import versions, write_json
+from openrlhf_cft.data.location import place
+from openrlhf_cft.data.records import ANNOTATION_COLUMNS, MASK, RESPONSE_IDS, read_rows
+from openrlhf_cft.data.token_text import pieces
 from openrlhf_cft.display import marks_for_stdout, printable, visible
-from openrlhf_cft.evaluate.table import tables
-from openrlhf_cft.records import ANNOTATION_COLUMNS, MASK, RESPONSE_IDS, read_rows
-from openrlhf_cft.storage import place
-from openrlhf_cft.tokens import pieces
+from openrlhf_cft.evaluate.text_report import tables
+from openrlhf_cft.jobs.workdir import versions, write_json
 
 
 def marked(row: dict[str, Any], tokenizer: Any) -> str:

@@ -31,7 +31,7 @@ export OPENRLHF_CFT_VERIFIER=${VERIFIER/%*.py/math}
 # Its special tokens end responses; other nodes of a cluster may not have the folder, and know those of all families.
 [ -n "${SUBMIT:-}" ] || [ ! -e "$MODEL/tokenizer_config.json" ] || export OPENRLHF_CFT_MODEL=${OPENRLHF_CFT_MODEL:-$(realpath "$MODEL")}
 
-eval "$(python -m openrlhf_cft.platform)"
+eval "$(python -m openrlhf_cft.engine.platform)"
 if [ "${DS_ACCELERATOR:-}" = cpu ]; then
   # OpenRLHF asks Ray for GPUs. These are names only, of a Ray of its own: processes that share the cores.
   export RAY_ADDRESS=local OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(nproc)} # of which Ray would leave one

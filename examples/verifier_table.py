@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from openrlhf_cft.records import Verdict
+from openrlhf_cft.data.records import Verdict
 from openrlhf_cft.verify.math import judge_math
 
 PAIRS = Path(__file__).parent.parent / "tests" / "honest_pairs.tsv"

@@ -25,7 +25,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from openrlhf_cft.records import Verdict
+from openrlhf_cft.data.records import Verdict
 from openrlhf_cft.verify import VERIFIERS
 from openrlhf_cft.verify.sandbox import VerifierError, VerifierPool
 from openrlhf_cft.verify.special_tokens import special_tokens, without_special_tokens

@@ -13,8 +13,8 @@ import json
 from typing import Any
 
 from openrlhf_cft.annotate.annotator import AnnotateSettings, Annotator, Question
-from openrlhf_cft.annotate.engine import EngineSettings, VllmGenerator
-from openrlhf_cft.annotate.worker import to_payload
+from openrlhf_cft.annotate.row_worker import to_payload
+from openrlhf_cft.engine.vllm_engine import EngineSettings, VllmGenerator
 from openrlhf_cft.verify.sandbox import VerifierPool
 
 

@@ -29,7 +29,7 @@ import psutil
 from chaos_job import SEED, SETTINGS, prepare
 from scripted import EOS, HashModel, decode, literal_greedy, literal_mask
 
-from openrlhf_cft.records import MASK, RESPONSE_IDS, Verdict, read_rows
+from openrlhf_cft.data.records import MASK, RESPONSE_IDS, Verdict, read_rows
 from openrlhf_cft.verify.math import judge_math
 
 JOB = Path(__file__).with_name("chaos_job.py")

@@ -13,7 +13,7 @@ import sys
 
 from scripted import HashModel
 
-from openrlhf_cft.annotate.generate import Sampling
+from openrlhf_cft.engine.generate import Sampling
 
 SECONDS_PER_TOKEN = 0.1
 

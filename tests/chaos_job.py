@@ -22,16 +22,16 @@ from typing import Any
 
 from scripted import EOS, HashModel, decode, literal_greedy
 
-from openrlhf_cft.annotate import progress
 from openrlhf_cft.annotate.annotator import AnnotateSettings
-from openrlhf_cft.annotate.engine import EngineSettings
-from openrlhf_cft.annotate.generate import Generation, GeneratorError, Sampling
 from openrlhf_cft.annotate.job import AnnotateJob, annotate, describe
-from openrlhf_cft.annotate.pipeline import PoolSettings
-from openrlhf_cft.annotate.source import SourceSettings
-from openrlhf_cft.annotate.worker import AnnotateWorker, AnnotateWorkerFactory
+from openrlhf_cft.annotate.row_worker import AnnotateWorker, AnnotateWorkerFactory
 from openrlhf_cft.cli.flags import run_command
-from openrlhf_cft.storage import place
+from openrlhf_cft.data.location import place
+from openrlhf_cft.data.source import SourceSettings
+from openrlhf_cft.engine.generate import Generation, GeneratorError, Sampling
+from openrlhf_cft.engine.vllm_engine import EngineSettings
+from openrlhf_cft.jobs import progress
+from openrlhf_cft.jobs.pipeline import PoolSettings
 from openrlhf_cft.verify.sandbox import VerifierPool
 from openrlhf_cft.verify.settings import VerifierSettings
 

@@ -18,7 +18,7 @@ import torch
 from huggingface_hub import DatasetCard
 
 from openrlhf_cft.cli.masks import main
-from openrlhf_cft.records import ID, MASK, PROMPT_IDS, RESPONSE_IDS, read_rows
+from openrlhf_cft.data.records import ID, MASK, PROMPT_IDS, RESPONSE_IDS, read_rows
 from openrlhf_cft.train.actor import CriticalTokenActor
 from openrlhf_cft.train.dataset import encode_row
 from openrlhf_cft.train.loss import CriticalTokenLoss

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from train_helpers import launch, make_rows, tail, write_rows
 
-from openrlhf_cft import records
+from openrlhf_cft.data import records
 
 TOLERANCE = 1e-5  # relative error of a float32 gradient
 SEED = 42  # of the stock sampler

@@ -20,13 +20,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from openrlhf_cft.annotate.engine_actor import Finished
-from openrlhf_cft.annotate.generate import GeneratorError
-from openrlhf_cft.annotate.pipeline import PoolSettings
-from openrlhf_cft.annotate.progress import line
-from openrlhf_cft.annotate.workdir import Workdir
 from openrlhf_cft.cli.flags import run_command
-from openrlhf_cft.storage import place
+from openrlhf_cft.data.location import place
+from openrlhf_cft.engine.generate import GeneratorError
+from openrlhf_cft.jobs.engine_actor import Finished
+from openrlhf_cft.jobs.pipeline import PoolSettings
+from openrlhf_cft.jobs.progress import line
+from openrlhf_cft.jobs.workdir import Workdir
 
 
 class Factory:

@@ -6,8 +6,8 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from openrlhf_cft.annotate.generate import Generation, Sampling
-from openrlhf_cft.records import Verdict
+from openrlhf_cft.data.records import Verdict
+from openrlhf_cft.engine.generate import Generation, Sampling
 from openrlhf_cft.verify import Judgement
 
 EOS = 0

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from train_helpers import run_command, tail
 
-from openrlhf_cft.annotate.source import SourceSettings, render_prompt, response_ids
-from openrlhf_cft.records import Verdict
+from openrlhf_cft.data.records import Verdict
+from openrlhf_cft.data.source import SourceSettings, render_prompt, response_ids
 from openrlhf_cft.verify.math import judge_math
 
 pytestmark = [pytest.mark.all, pytest.mark.slow, pytest.mark.timeout(3600)]

@@ -11,8 +11,8 @@ from scripted import EOS, VOCABULARY, HashModel, SumJudge, decode, literal_greed
 
 from openrlhf_cft.annotate.annotator import AnnotateSettings, Annotator, Outcome, Question, Status
 from openrlhf_cft.annotate.criterion import candidates, is_critical
-from openrlhf_cft.annotate.generate import Generation, GeneratorError, Sampling
-from openrlhf_cft.records import Verdict
+from openrlhf_cft.data.records import Verdict
+from openrlhf_cft.engine.generate import Generation, GeneratorError, Sampling
 from openrlhf_cft.verify import Judgement
 
 PROMPT = [1, 2, 3]

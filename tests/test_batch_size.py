@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from train_helpers import make_rows, write_rows
 
-from openrlhf_cft import records
+from openrlhf_cft.data import records
 
 SCRIPT = Path(__file__).parents[1] / "examples" / "batch_size.py"
 

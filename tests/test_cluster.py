@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from test_end_to_end import FLAGS, model
 
-from openrlhf_cft.records import MASK, RESPONSE_IDS, read_rows
+from openrlhf_cft.data.records import MASK, RESPONSE_IDS, read_rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 __all__ = ["model"]

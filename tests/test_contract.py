@@ -22,7 +22,7 @@ from openrlhf.utils.loss_utils import iter_grad_accum_global_norm
 
 from openrlhf_cft.cli.train_sft import STOCK_SCRIPT
 from openrlhf_cft.train import stock
-from openrlhf_cft.train.options import Options
+from openrlhf_cft.train.arguments import Options
 
 SUBSTITUTED = {
     ("openrlhf.datasets", "SFTDataset"),

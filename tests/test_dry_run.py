@@ -17,8 +17,8 @@ from scripted import HashModel, SumJudge, decode
 from test_end_to_end import finish, model
 
 from openrlhf_cft.annotate.annotator import AnnotateSettings, Annotator, Question, Status
-from openrlhf_cft.annotate.dry_run import POSITIONS, SampledAnnotator, describe_estimate, estimate
-from openrlhf_cft.annotate.worker import to_payload
+from openrlhf_cft.annotate.estimate import POSITIONS, SampledAnnotator, describe_estimate, estimate
+from openrlhf_cft.annotate.row_worker import to_payload
 
 __all__ = ["model"]
 PROMPTS, SAMPLE = 1_200, 400

@@ -26,7 +26,7 @@ from literal import Literal, LiteralRow
 from masks_on_real_data import Verbs, every_verb
 from train_helpers import launch, tail
 
-from openrlhf_cft.records import ALTERNATIVES, MASK, PROMPT_IDS, RESPONSE_IDS, Verdict, read_metadata, read_rows
+from openrlhf_cft.data.records import ALTERNATIVES, MASK, PROMPT_IDS, RESPONSE_IDS, Verdict, read_metadata, read_rows
 from openrlhf_cft.verify.math import judge_math
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # guards against a hang, not claims about speed

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from openrlhf_cft.annotate.engine_log import MAX_BYTES, cause
+from openrlhf_cft.engine.engine_log import MAX_BYTES, cause
 
 # libnuma is missing: the compiled part does not load, which is a warning; its first use fails in a worker; the core
 # then says that a worker failed.
@@ -69,7 +69,7 @@ def test_an_operator_that_is_missing_for_no_known_reason() -> None:
 
 SCRIPT = """
 import os, subprocess, sys
-from openrlhf_cft.annotate.engine_log import EngineLog
+from openrlhf_cft.engine.engine_log import EngineLog
 print("before", flush=True)
 log = EngineLog()
 subprocess.run([sys.executable, "-c", sys.argv[1]])

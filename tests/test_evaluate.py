@@ -18,16 +18,16 @@ import pyarrow.parquet as pq
 import pytest
 from train_helpers import make_model, make_rows, write_rows
 
-from openrlhf_cft.annotate.engine_actor import PAYLOAD, STATUS
-from openrlhf_cft.annotate.outcomes import Outcomes
-from openrlhf_cft.annotate.source import NUMBER
 from openrlhf_cft.cli.evaluate import job_of
-from openrlhf_cft.evaluate.forward import Scored, Sequence
+from openrlhf_cft.data.location import Place, place
+from openrlhf_cft.data.records import ID, MASK, Verdict, read_metadata, read_rows, tokenizer_fingerprint
+from openrlhf_cft.data.source import NUMBER
+from openrlhf_cft.engine.scoring import Scored, Sequence
 from openrlhf_cft.evaluate.job import evaluate
 from openrlhf_cft.evaluate.samples import EVALUATED, TOO_LONG, Response, read_questions, to_payload
-from openrlhf_cft.evaluate.table import tables
-from openrlhf_cft.records import ID, MASK, Verdict, read_metadata, read_rows, tokenizer_fingerprint
-from openrlhf_cft.storage import Place, place
+from openrlhf_cft.evaluate.text_report import tables
+from openrlhf_cft.jobs.engine_actor import PAYLOAD, STATUS
+from openrlhf_cft.jobs.finished_rows import Outcomes
 
 HOSTILE = '<script>alert("x")</script> &amp; \u202eesrever <img src=x onerror=alert(1)> {{ 7 * 7 }} \ufffd'
 QUESTIONS = 6
@@ -87,7 +87,7 @@ class ScriptedPipeline:
 @pytest.fixture
 def pipeline(monkeypatch: pytest.MonkeyPatch) -> ScriptedPipeline:
     scripted = ScriptedPipeline()
-    monkeypatch.setattr("openrlhf_cft.annotate.workdir.run", scripted)
+    monkeypatch.setattr("openrlhf_cft.jobs.workdir.run", scripted)
     return scripted
 
 
@@ -192,7 +192,7 @@ def test_what_is_done_is_not_done_again(
         zeros = [np.zeros(len(sequence.response_ids), np.float32) for sequence in asked]
         return [Scored(zero, zero) for zero in zeros]
 
-    monkeypatch.setattr("openrlhf_cft.evaluate.positions.score", score)
+    monkeypatch.setattr("openrlhf_cft.evaluate.entropy_cache.score", score)
     two = {name: models[name] for name in ("base", "sft")}
     out, data = tmp_path / "out", str(questions(tmp_path / "test.jsonl"))
     pipeline.interrupt_after = 1

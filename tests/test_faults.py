@@ -16,8 +16,8 @@ import psutil
 import pytest
 from test_pipeline import ROWS, begun, done, finish, start
 
-from openrlhf_cft.annotate.tally import ASIDE_AFTER, ASIDES, DEATHS_PER_ENGINE
 from openrlhf_cft.cli.flags import run_command
+from openrlhf_cft.jobs.tally import ASIDE_AFTER, ASIDES, DEATHS_PER_ENGINE
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 KEPT = "what is finished is kept, the same command goes on from here"

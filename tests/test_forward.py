@@ -11,14 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 from train_helpers import VOCAB, make_model, make_rows, write_rows
 
-from openrlhf_cft.annotate.engine_actor import PipelineError
-from openrlhf_cft.evaluate import positions
+from openrlhf_cft.data.location import place
+from openrlhf_cft.data.records import MASK, PROMPT_IDS, RESPONSE_IDS
+from openrlhf_cft.engine.scoring import Scored, Sequence, load, score, score_sequence
+from openrlhf_cft.evaluate import entropy_cache
 from openrlhf_cft.evaluate.entropy import Bin, bins, by_kind, by_position, choose, of_questions
-from openrlhf_cft.evaluate.forward import Scored, Sequence, load, score, score_sequence
-from openrlhf_cft.evaluate.positions import Unit, load_annotated, measure_units, sample_unit
+from openrlhf_cft.evaluate.entropy_cache import Unit, load_annotated, measure_units, sample_unit
 from openrlhf_cft.evaluate.samples import schema
-from openrlhf_cft.records import MASK, PROMPT_IDS, RESPONSE_IDS
-from openrlhf_cft.storage import place
+from openrlhf_cft.jobs.engine_actor import PipelineError
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +140,7 @@ def test_what_is_known_is_not_measured_again(tmp_path: Path, monkeypatch: pytest
         calls.append(len(found))
         return [scored(*range(len(sequence.response_ids))) for sequence in found]
 
-    monkeypatch.setattr(positions, "score", counting)
+    monkeypatch.setattr(entropy_cache, "score", counting)
     model, another = (str(make_model(tmp_path / f"model-{seed}", seed=seed)) for seed in range(2))
     unit = Unit(place(tmp_path / "entropy.parquet"), [("a", 0), ("a", 1), ("b", 0)], asked)
     other = Unit(place(tmp_path / "other.parquet"), [("c", 0)], asked[:1])

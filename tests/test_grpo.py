@@ -20,7 +20,7 @@ import pytest
 from train_helpers import environment, make_model
 
 from openrlhf_cft.curves import ENTROPY, REWARD, Curve, read_curves
-from openrlhf_cft.records import tokenizer_fingerprint
+from openrlhf_cft.data.records import tokenizer_fingerprint
 from openrlhf_cft.reward import FAILURES
 
 SCRIPT = Path(__file__).parents[1] / "examples" / "train_grpo.sh"

@@ -12,7 +12,7 @@ import pytest
 from train_helpers import environment, launch, make_model, make_rows, run_command, tail, write_rows
 
 from openrlhf_cft import reward
-from openrlhf_cft.records import tokenizer_fingerprint
+from openrlhf_cft.data.records import tokenizer_fingerprint
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 MODULE = "openrlhf.cli.train_ppo_ray"

@@ -12,29 +12,29 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "openrlhf_cft"
 HEAVY = {"torch", "vllm", "ray", "deepspeed", "transformers", "datasets", "openrlhf", "sympy", "matplotlib", "jinja2"}
 LIGHT = [
-    "openrlhf_cft.records",
-    "openrlhf_cft.platform",
+    "openrlhf_cft.data.records",
+    "openrlhf_cft.engine.platform",
     "openrlhf_cft.verify",
     "openrlhf_cft.annotate.annotator",
-    "openrlhf_cft.annotate.engine",
+    "openrlhf_cft.engine.vllm_engine",
     "openrlhf_cft.annotate.job",
     "openrlhf_cft.evaluate.benchmarks",
     "openrlhf_cft.evaluate.checkpoint",
     "openrlhf_cft.evaluate.entropy",
-    "openrlhf_cft.evaluate.forward",
+    "openrlhf_cft.engine.scoring",
     "openrlhf_cft.evaluate.intervals",
     "openrlhf_cft.evaluate.job",
     "openrlhf_cft.evaluate.majority",
     "openrlhf_cft.evaluate.metrics",
     "openrlhf_cft.evaluate.page",
     "openrlhf_cft.evaluate.plots",
-    "openrlhf_cft.evaluate.positions",
+    "openrlhf_cft.evaluate.entropy_cache",
     "openrlhf_cft.evaluate.report",
     "openrlhf_cft.evaluate.samples",
     "openrlhf_cft.evaluate.sources",
     "openrlhf_cft.evaluate.summary",
-    "openrlhf_cft.evaluate.table",
-    "openrlhf_cft.evaluate.worker",
+    "openrlhf_cft.evaluate.text_report",
+    "openrlhf_cft.evaluate.row_worker",
     "openrlhf_cft.masks.compare",
     "openrlhf_cft.masks.derive",
     "openrlhf_cft.masks.export",
@@ -92,8 +92,8 @@ def test_imports_point_one_way(folder: str, forbidden: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     ("module", "only"),
     [
-        ("vllm", {"annotate/engine.py"}),
-        ("ray", {"annotate/cluster.py", "annotate/engine_actor.py", "annotate/pipeline.py", "annotate/progress.py"}),
+        ("vllm", {"engine/vllm_engine.py"}),
+        ("ray", {"jobs/cluster.py", "jobs/engine_actor.py", "jobs/pipeline.py", "jobs/progress.py"}),
     ],
 )
 def test_an_engine_is_imported_in_its_place(module: str, only: set[str]) -> None:

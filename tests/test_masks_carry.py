@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from properties import tries
 from tokenizer_families import FAMILIES, LINES
 
-from openrlhf_cft.annotate.source import SourceSettings
+from openrlhf_cft.data.records import ID, PROMPT, PROMPT_IDS, RESPONSE, RESPONSE_IDS
+from openrlhf_cft.data.source import SourceSettings
+from openrlhf_cft.data.token_text import decode
 from openrlhf_cft.masks.carry import INSIDE, OTHER_TEXT, Layout, NotCarried, carry, layout, spread
 from openrlhf_cft.masks.retokenize import NO_RESPONSE, Retokenizer
-from openrlhf_cft.records import ID, PROMPT, PROMPT_IDS, RESPONSE, RESPONSE_IDS
-from openrlhf_cft.tokens import decode
 
 PAIRS = list(itertools.permutations(FAMILIES, 2))
 

@@ -18,10 +18,10 @@ from tokenizer_families import byte_level
 from train_helpers import make_rows, write_rows
 
 from openrlhf_cft.cli.masks import main
+from openrlhf_cft.data.records import ALTERNATIVES, ID, MASK, RESPONSE_IDS, read_metadata, read_rows
+from openrlhf_cft.data.token_text import Kind, kind_of
 from openrlhf_cft.masks.agreement import Agreement, agreement
 from openrlhf_cft.masks.compare import cohen_kappa
-from openrlhf_cft.records import ALTERNATIVES, ID, MASK, RESPONSE_IDS, read_metadata, read_rows
-from openrlhf_cft.tokens import Kind, kind_of
 
 PAIRS = st.lists(st.tuples(st.sampled_from([0.0, 0.5, 1.0]), st.sampled_from([0.0, 1.0, 2.0])), max_size=30)
 

@@ -17,8 +17,8 @@ from properties import tries
 from tokenizer_families import byte_level
 
 from openrlhf_cft.cli.masks import main
+from openrlhf_cft.data.records import ALTERNATIVES, MASK, METADATA_KEY, RESPONSE_IDS, read_metadata, read_rows
 from openrlhf_cft.masks.select import Budget, highest
-from openrlhf_cft.records import ALTERNATIVES, MASK, METADATA_KEY, RESPONSE_IDS, read_metadata, read_rows
 
 
 def derive(source: Path, out: Path, *flags: str) -> list[dict[str, Any]]:

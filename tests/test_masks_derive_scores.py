@@ -13,8 +13,8 @@ from train_helpers import make_model, make_rows, make_tokenizer, write_rows
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from openrlhf_cft.cli.masks import main
+from openrlhf_cft.data.records import MASK, RESPONSE_IDS, read_metadata, read_rows, tokenizer_fingerprint
 from openrlhf_cft.masks import scores
-from openrlhf_cft.records import MASK, RESPONSE_IDS, read_metadata, read_rows, tokenizer_fingerprint
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -22,11 +22,21 @@ from tokenizer_families import FAMILIES
 from train_helpers import make_model, make_rows, write_rows
 
 from openrlhf_cft.cli.masks import main
+from openrlhf_cft.data.annotated import open_data
+from openrlhf_cft.data.records import (
+    ID,
+    MASK,
+    METADATA_KEY,
+    PROMPT,
+    PROMPT_IDS,
+    RESPONSE,
+    RESPONSE_IDS,
+    labels,
+    read_rows,
+)
+from openrlhf_cft.data.token_text import decode, pieces
 from openrlhf_cft.masks.card import size_category
 from openrlhf_cft.masks.conversation import question_column, spans
-from openrlhf_cft.masks.table import open_data
-from openrlhf_cft.records import ID, MASK, METADATA_KEY, PROMPT, PROMPT_IDS, RESPONSE, RESPONSE_IDS, labels, read_rows
-from openrlhf_cft.tokens import decode, pieces
 
 
 @pytest.fixture(scope="module")

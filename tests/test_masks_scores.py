@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from properties import tries
 from train_helpers import VOCAB, make_model, make_rows
 
-from openrlhf_cft import records
+from openrlhf_cft.data import records
 from openrlhf_cft.masks import scores
 from openrlhf_cft.masks.scores import batches, load_model, token_logprobs, token_scores
 

@@ -20,8 +20,7 @@ from train_helpers import Strategy, make_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from openrlhf_cft.cli.masks import main
-from openrlhf_cft.masks.carry import layout
-from openrlhf_cft.records import (
+from openrlhf_cft.data.records import (
     ALTERNATIVES,
     ID,
     MASK,
@@ -33,7 +32,8 @@ from openrlhf_cft.records import (
     read_rows,
     tokenizer_fingerprint,
 )
-from openrlhf_cft.tokens import decode
+from openrlhf_cft.data.token_text import decode
+from openrlhf_cft.masks.carry import layout
 from openrlhf_cft.train.checks import columns_to_read, count_tokens
 from openrlhf_cft.train.dataset import CriticalTokenDataset
 

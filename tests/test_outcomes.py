@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from openrlhf_cft.annotate.outcomes import Outcomes
-from openrlhf_cft.storage import Place, place
+from openrlhf_cft.data.location import Place, place
+from openrlhf_cft.jobs.finished_rows import Outcomes
 
 
 def outcomes(directory: Path) -> Outcomes:

@@ -16,9 +16,9 @@ import psutil
 import pyarrow as pa
 import pytest
 
-from openrlhf_cft.annotate.pipeline import rows_per_block
-from openrlhf_cft.annotate.workdir import Workdir
-from openrlhf_cft.storage import place
+from openrlhf_cft.data.location import place
+from openrlhf_cft.jobs.pipeline import rows_per_block
+from openrlhf_cft.jobs.workdir import Workdir
 
 SCRIPT = Path(__file__).with_name("pipeline_script.py")
 ROWS = 96

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from openrlhf_cft import platform
-from openrlhf_cft.annotate.engine import EngineSettings
+from openrlhf_cft.engine import platform
+from openrlhf_cft.engine.vllm_engine import EngineSettings
 
 PROCESSOR = "processor\t: 0\nflags\t\t: fpu avx avx2 {}\nbugs\t\t: avx512bw_none\n"
 

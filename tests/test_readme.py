@@ -13,8 +13,8 @@ import pytest
 from openrlhf_cft.cli import annotate, evaluate, masks, view
 from openrlhf_cft.cli.train_sft import STOCK_SCRIPT, split_flags
 from openrlhf_cft.cli.transfer_flags import transfer_settings
-from openrlhf_cft.records import ANNOTATION_COLUMNS
-from openrlhf_cft.train.options import Options
+from openrlhf_cft.data.records import ANNOTATION_COLUMNS
+from openrlhf_cft.train.arguments import Options
 
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text()

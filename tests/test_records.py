@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from openrlhf_cft import records
-from openrlhf_cft.records import Alternative, Verdict
+from openrlhf_cft.data import records
+from openrlhf_cft.data.records import Alternative, Verdict
 
 
 @pytest.mark.parametrize("prompt_length", [1, 2, 7])

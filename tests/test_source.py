@@ -10,7 +10,11 @@ import pytest
 from train_helpers import make_model
 
 from openrlhf_cft.annotate.job import annotate
-from openrlhf_cft.annotate.source import (
+from openrlhf_cft.cli.annotate import job_of
+from openrlhf_cft.cli.evaluate import checkpoints
+from openrlhf_cft.data.location import place
+from openrlhf_cft.data.records import read_rows
+from openrlhf_cft.data.source import (
     SourceSettings,
     load_source,
     render_prompt,
@@ -18,10 +22,6 @@ from openrlhf_cft.annotate.source import (
     row_ids,
     write_prompts,
 )
-from openrlhf_cft.cli.annotate import job_of
-from openrlhf_cft.cli.evaluate import checkpoints
-from openrlhf_cft.records import read_rows
-from openrlhf_cft.storage import place
 
 QUESTIONS = [{"id": f"q{i}", "question": f"what is {i}?", "answer": str(i)} for i in range(4)]
 
@@ -222,8 +222,8 @@ def test_an_output_directory_of_another_run_is_refused(model: Path, tmp_path: Pa
     good, out = jsonl(tmp_path / "good.jsonl", QUESTIONS), tmp_path / "out"
     state = out / ".annotate"
     job = job_of(arguments(model, good, out))
-    from openrlhf_cft.annotate.workdir import Workdir
-    from openrlhf_cft.annotate.worker import settings_record
+    from openrlhf_cft.annotate.row_worker import settings_record
+    from openrlhf_cft.jobs.workdir import Workdir
 
     Workdir(place(str(state)), "annotate").prepare(job.source, str(model), settings_record(job.factory))
     message = refusal(model, good, out, "--annotate.top_k", "2")

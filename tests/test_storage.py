@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 from test_pipeline import ROWS, finish, kill_driver, start
 
-from openrlhf_cft.annotate.workdir import Workdir
-from openrlhf_cft.records import read_rows
-from openrlhf_cft.storage import Place, hidden, lock, place
+from openrlhf_cft.data.location import Place, hidden, lock, place
+from openrlhf_cft.data.records import read_rows
+from openrlhf_cft.jobs.workdir import Workdir
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_a_file_is_whole_or_absent(tmp_path: Path) -> None:
 
 WRITER = """
 import itertools, sys
-from openrlhf_cft.storage import place
+from openrlhf_cft.data.location import place
 for letter in itertools.cycle("ab"):
     (place(sys.argv[1]) / "x.json").write_text(1_000_000 * letter)
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from openrlhf_cft.annotate.tally import (
+from openrlhf_cft.jobs.tally import (
     ALONE_AFTER,
     ASIDE_AFTER,
     ASIDES,

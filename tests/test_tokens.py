@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from properties import tries
 from tokenizer_families import FAMILIES
 
-from openrlhf_cft import tokens
-from openrlhf_cft.tokens import Kind, decode, kind_of, pieces, token_text
+from openrlhf_cft.data import token_text as tokens
+from openrlhf_cft.data.token_text import Kind, decode, kind_of, pieces, token_text
 
 
 @functools.cache

@@ -10,7 +10,7 @@ import torch
 from openrlhf.models import Actor
 from train_helpers import VOCAB, make_model, make_rows
 
-from openrlhf_cft import records
+from openrlhf_cft.data import records
 from openrlhf_cft.train.actor import CriticalTokenActor, later_tokens_change_nothing, scatter_log_probs
 from openrlhf_cft.train.dataset import encode_row
 from openrlhf_cft.train.loss import CriticalTokenLoss

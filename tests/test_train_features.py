@@ -15,7 +15,7 @@ import pytest
 import torch
 from train_helpers import VOCAB, free_port, launch, make_model, make_rows, remove_buffers, run_command, scalars, tail
 
-from openrlhf_cft import records
+from openrlhf_cft.data import records
 
 MODULE = "openrlhf_cft.cli.train_sft"
 EXAMPLE = Path(__file__).parents[1] / "examples" / "train_sft_cft.sh"

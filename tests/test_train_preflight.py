@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 from train_helpers import make_model, make_rows, write_rows
 
-from openrlhf_cft import records
+from openrlhf_cft.data import records
 from openrlhf_cft.train import preflight
+from openrlhf_cft.train.arguments import Options
 from openrlhf_cft.train.checks import InputError
-from openrlhf_cft.train.options import Options
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from train_helpers import VOCAB, environment, launch, make_model, make_rows, run_command, scalars, tail, write_rows
 
-from openrlhf_cft import records
 from openrlhf_cft.cli import train_sft
-from openrlhf_cft.train.options import Options
+from openrlhf_cft.data import records
+from openrlhf_cft.train.arguments import Options
 
 MODULE = "openrlhf_cft.cli.train_sft"
 STOCK = "openrlhf.cli.train_sft"

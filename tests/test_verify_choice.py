@@ -2,7 +2,7 @@
 
 import pytest
 
-from openrlhf_cft.records import Verdict
+from openrlhf_cft.data.records import Verdict
 from openrlhf_cft.verify import VERIFIERS
 from openrlhf_cft.verify.choice import extract_choice, gold_letter, judge_choice
 from openrlhf_cft.verify.exact import judge_exact

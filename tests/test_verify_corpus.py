@@ -19,7 +19,7 @@ from hostile import GOLD, corpus
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
 from verifier_table import grade_all, honest_pairs, table
 
-from openrlhf_cft.records import Verdict
+from openrlhf_cft.data.records import Verdict
 from openrlhf_cft.verify import VERIFIERS
 from openrlhf_cft.verify.sandbox import VerifierPool
 

@@ -13,7 +13,7 @@ import math_verify
 import pytest
 from cpu_time import cpu_seconds
 
-from openrlhf_cft.records import Verdict
+from openrlhf_cft.data.records import Verdict
 from openrlhf_cft.verify import VERIFIERS, load_verifier
 from openrlhf_cft.verify.choice import judge_choice
 from openrlhf_cft.verify.comparison import equal

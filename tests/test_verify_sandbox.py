@@ -16,8 +16,8 @@ from pebble import ProcessPool
 from pebble.pool.base_pool import PoolStatus
 from slow_verifier import BOMB, NAME, TOWER
 
-from openrlhf_cft.records import Verdict
-from openrlhf_cft.verify import sandbox, worker
+from openrlhf_cft.data.records import Verdict
+from openrlhf_cft.verify import sandbox, sandbox_process
 from openrlhf_cft.verify.sandbox import VerifierError, VerifierPool
 
 
@@ -80,7 +80,7 @@ LIMITED = f"""
 import os, resource, sys
 sys.path.append({os.path.dirname(__file__)!r})
 import slow_verifier
-from openrlhf_cft.verify.worker import run_verifier, start_worker
+from openrlhf_cft.verify.sandbox_process import run_verifier, start_worker
 pid = os.fork()
 if not pid:
     start_worker(sys.argv[1], 0.5, 1 << 34)
@@ -308,7 +308,7 @@ def test_a_pause_of_all_processes_is_no_stall():
 
 def test_who_is_at_work():
     """What tells a pool that is stuck from one on a busy machine."""
-    context = worker.CleanContext()
+    context = sandbox_process.CleanContext()
     computing, sleeping, ended = (
         context.Process(target=target, args=args, daemon=True)
         for target, args in ((eval, ("9**9**9",)), (time.sleep, (3600,)), (time.sleep, (0,)))
@@ -418,5 +418,5 @@ def alive(pid):
 )
 def test_the_worker_refuses_what_no_judgement_does(event, arguments):
     with pytest.raises(PermissionError, match=event):
-        worker._refuse(event, arguments)
-    worker._refuse("open", ("x", "r", os.O_RDONLY))
+        sandbox_process._refuse(event, arguments)
+    sandbox_process._refuse("open", ("x", "r", os.O_RDONLY))

@@ -12,8 +12,9 @@ import pytest
 import view_data
 from view_browser import browser, card_text, make_pages, opened, shown_ids, token, until
 
-from openrlhf_cft import display, records
-from openrlhf_cft.tokens import pieces
+from openrlhf_cft import display
+from openrlhf_cft.data import records
+from openrlhf_cft.data.token_text import pieces
 
 pytestmark = pytest.mark.slow
 

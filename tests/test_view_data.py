@@ -19,13 +19,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from properties import tries
 
-from openrlhf_cft import display, records
+from openrlhf_cft import display
 from openrlhf_cft.cli import view
+from openrlhf_cft.data import records
+from openrlhf_cft.data.annotated import open_data
+from openrlhf_cft.data.token_text import Kind, pieces
 from openrlhf_cft.display import BRACKETS
-from openrlhf_cft.masks.table import open_data
-from openrlhf_cft.tokens import Kind, pieces
 from openrlhf_cft.view import page, terminal
-from openrlhf_cft.view.dataset import read
+from openrlhf_cft.view.model import read
 from openrlhf_cft.view.summary import summarize
 
 

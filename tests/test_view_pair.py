@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from view_browser import browser, card_text, make_pages, opened, shown_ids, token
 
-from openrlhf_cft import records
+from openrlhf_cft.data import records
 
 pytestmark = pytest.mark.slow
 

@@ -12,13 +12,13 @@ import pytest
 from test_storage import bucket
 from train_helpers import make_model
 
-from openrlhf_cft.annotate import workdir
-from openrlhf_cft.annotate.dataset import write_dataset
-from openrlhf_cft.annotate.engine_actor import PipelineError
-from openrlhf_cft.annotate.pipeline import PoolSettings
-from openrlhf_cft.annotate.source import SourceSettings
-from openrlhf_cft.annotate.workdir import Workdir
-from openrlhf_cft.storage import place
+from openrlhf_cft.annotate.writer import write_dataset
+from openrlhf_cft.data.location import place
+from openrlhf_cft.data.source import SourceSettings
+from openrlhf_cft.jobs import workdir
+from openrlhf_cft.jobs.engine_actor import PipelineError
+from openrlhf_cft.jobs.pipeline import PoolSettings
+from openrlhf_cft.jobs.workdir import Workdir
 
 __all__ = ["bucket"]
 QUESTIONS = "".join(json.dumps({"question": f"what is {i}?", "answer": str(i)}) + "\n" for i in range(4))

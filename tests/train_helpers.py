@@ -19,8 +19,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from openrlhf_cft import records
 from openrlhf_cft.curves import read_curves
+from openrlhf_cft.data import records
 
 VOCAB = 512
 TEXT = ["the sum of {} and {} is {}", "{} apples and {} pears make {} pieces of fruit", "count {} then {} then {}"]

@@ -14,7 +14,7 @@ import pytest
 import view_data
 
 from openrlhf_cft.cli import view
-from openrlhf_cft.storage import place
+from openrlhf_cft.data.location import place
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 HANG = 300_000  # milliseconds; a guard, since a busy machine only takes longer

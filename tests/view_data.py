@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tokenizer_families import FAMILIES
 
-from openrlhf_cft import records
-from openrlhf_cft.tokens import decode
+from openrlhf_cft.data import records
+from openrlhf_cft.data.token_text import decode
 
 # Name, and what a model may write. Each has to be shown as it is, and must not act.
 HOSTILE = {

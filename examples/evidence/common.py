@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from openrlhf_cft.platform import environment
-from openrlhf_cft.records import Verdict, read_rows
+from openrlhf_cft.data.records import Verdict, read_rows
+from openrlhf_cft.engine.platform import environment
 
 EXAMPLES = Path(__file__).parents[1]
 DATA_FLAGS = ["--data.input_key", "question", "--data.label_key", "answer", "--data.apply_chat_template"]

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from arms import ANNOTATED, ARMS, HELD_OUT, REJECTION, column
 from common import DATA_FLAGS, EXAMPLES, MODEL, Settings, base_model, evaluate, module, questions_of, responses
 
-from openrlhf_cft.records import ALTERNATIVES, RESPONSE_IDS, Verdict, read_rows
+from openrlhf_cft.data.records import ALTERNATIVES, RESPONSE_IDS, Verdict, read_rows
 
 PART = "annotated-{}.parquet"  # of the annotation
 

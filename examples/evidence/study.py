@@ -30,8 +30,8 @@ from common import Settings
 from data import annotate, base, held_out, kinds, masks, questions, rejection
 from training import RL_ARMS, evaluate_test, reinforce, sweep, train_seed
 
-from openrlhf_cft.annotate.workdir import write_json
-from openrlhf_cft.storage import place
+from openrlhf_cft.data.location import place
+from openrlhf_cft.jobs.workdir import write_json
 
 HERE = Path(__file__).parent
 SETTINGS = "settings.txt"  # JSON, but no result

@@ -10,7 +10,7 @@ from arms import ARMS, HELD_OUT, Arm, column
 from common import EXAMPLES, MODEL, Settings, base_model, evaluate, questions_of, shell
 
 from openrlhf_cft.curves import ENTROPY, REWARD, read_curves
-from openrlhf_cft.platform import has_fast_bfloat16, has_gpu
+from openrlhf_cft.engine.platform import has_fast_bfloat16, has_gpu
 
 EVALUATED_EVERY = 10  # optimizer steps
 MASKED_LOSS, STOCK_LOSS = "eval/critical_loss", "eval/eval gpt_loss"  # the latter's name is OpenRLHF's

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from openrlhf_cft.annotate.criterion import TIE_MARGIN, Candidate, candidates, decided, is_critical
-from openrlhf_cft.annotate.generate import Generation, Generator, Sampling
-from openrlhf_cft.records import Alternative, Verdict
+from openrlhf_cft.data.records import Alternative, Verdict
+from openrlhf_cft.engine.generate import Generation, Generator, Sampling
 from openrlhf_cft.verify import Judgement
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from openrlhf_cft.records import Verdict
+from openrlhf_cft.data.records import Verdict
 
 # Engines cut their list of top tokens at a fixed length without regard to ties, so more are asked for than needed:
 # in bfloat16 several tokens often share one logit, and the smaller id must win whatever the engine returned first.

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from openrlhf_cft.annotate.annotator import Status
-from openrlhf_cft.annotate.dataset import write_dataset
-from openrlhf_cft.annotate.engine_actor import PipelineError
-from openrlhf_cft.annotate.pipeline import PoolSettings
-from openrlhf_cft.annotate.progress import annotation_line
-from openrlhf_cft.annotate.source import SourceSettings
-from openrlhf_cft.annotate.workdir import Workdir, versions, write_json
-from openrlhf_cft.annotate.worker import AnnotateWorkerFactory, settings_record
-from openrlhf_cft.storage import Place
+from openrlhf_cft.annotate.row_worker import AnnotateWorkerFactory, settings_record
+from openrlhf_cft.annotate.writer import write_dataset
+from openrlhf_cft.data.location import Place
+from openrlhf_cft.data.source import SourceSettings
+from openrlhf_cft.jobs.engine_actor import PipelineError
+from openrlhf_cft.jobs.pipeline import PoolSettings
+from openrlhf_cft.jobs.progress import annotation_line
+from openrlhf_cft.jobs.workdir import Workdir, versions, write_json
 
 STATE = ".annotate"
 LOW_CRITICAL_SHARE = 0.05  # the paper's hint: under this the criterion is too strict for the model

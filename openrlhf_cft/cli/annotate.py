@@ -6,10 +6,9 @@ import argparse
 from typing import Any
 
 from openrlhf_cft.annotate.annotator import AnnotateSettings
-from openrlhf_cft.annotate.dry_run import describe_estimate, dry_run
-from openrlhf_cft.annotate.engine import MAX_LOGPROBS
+from openrlhf_cft.annotate.estimate import describe_estimate, dry_run
 from openrlhf_cft.annotate.job import AnnotateJob, annotate, describe
-from openrlhf_cft.annotate.worker import AnnotateWorkerFactory
+from openrlhf_cft.annotate.row_worker import AnnotateWorkerFactory
 from openrlhf_cft.cli.flags import (
     data_flags,
     engine_flags,
@@ -21,6 +20,7 @@ from openrlhf_cft.cli.flags import (
     verifier_flags,
     verifier_settings,
 )
+from openrlhf_cft.engine.vllm_engine import MAX_LOGPROBS
 
 HIGHEST_K = MAX_LOGPROBS - 8
 DRY_RUN_ROWS = 256

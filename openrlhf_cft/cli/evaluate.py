@@ -21,8 +21,8 @@ from openrlhf_cft.cli.flags import (
 from openrlhf_cft.evaluate.benchmarks import BENCHMARKS
 from openrlhf_cft.evaluate.job import EvaluateJob, evaluate
 from openrlhf_cft.evaluate.majority import MAX_SAMPLES
-from openrlhf_cft.evaluate.table import tables
-from openrlhf_cft.evaluate.worker import EvaluateSettings
+from openrlhf_cft.evaluate.row_worker import EvaluateSettings
+from openrlhf_cft.evaluate.text_report import tables
 
 
 def parser() -> argparse.ArgumentParser:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from openrlhf_cft.data.records import MASK
 from openrlhf_cft.masks.card import CardSettings
 from openrlhf_cft.masks.export import ExportSettings
 from openrlhf_cft.masks.formats import FORMATS
-from openrlhf_cft.records import MASK
 
 
 def card_flags(parser: argparse.ArgumentParser) -> None:

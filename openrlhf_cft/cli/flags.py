@@ -10,11 +10,11 @@ import os
 import sys
 from collections.abc import Callable
 
-from openrlhf_cft.annotate.engine import EngineSettings, parse_engine_args
-from openrlhf_cft.annotate.engine_actor import PipelineError
-from openrlhf_cft.annotate.pipeline import PoolSettings
-from openrlhf_cft.annotate.source import SourceSettings
-from openrlhf_cft.storage import Place, place
+from openrlhf_cft.data.location import Place, place
+from openrlhf_cft.data.source import SourceSettings
+from openrlhf_cft.engine.vllm_engine import EngineSettings, parse_engine_args
+from openrlhf_cft.jobs.engine_actor import PipelineError
+from openrlhf_cft.jobs.pipeline import PoolSettings
 from openrlhf_cft.verify import VERIFIERS, is_reward_file
 from openrlhf_cft.verify.sandbox import VerifierPool
 from openrlhf_cft.verify.settings import VerifierSettings

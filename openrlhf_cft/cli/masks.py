@@ -10,10 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from openrlhf_cft.annotate.workdir import versions, write_json
 from openrlhf_cft.cli.export_flags import card_flags, card_settings, export_flags, export_settings
 from openrlhf_cft.cli.flags import DTYPES, run_command
 from openrlhf_cft.cli.transfer_flags import transfer_flags, transfer_settings
+from openrlhf_cft.data.annotated import open_data, output
+from openrlhf_cft.data.location import place
+from openrlhf_cft.data.records import MASK
+from openrlhf_cft.data.tokenizer import tokenizer_if_any
+from openrlhf_cft.jobs.workdir import versions, write_json
 from openrlhf_cft.masks.card import card
 from openrlhf_cft.masks.compare import compare
 from openrlhf_cft.masks.compare import describe as describe_comparison
@@ -27,11 +31,7 @@ from openrlhf_cft.masks.scores import BATCH_TOKENS
 from openrlhf_cft.masks.select import Budget
 from openrlhf_cft.masks.stats import describe as describe_stats
 from openrlhf_cft.masks.stats import stats
-from openrlhf_cft.masks.table import open_data, output
-from openrlhf_cft.masks.tokenizer import tokenizer_if_any
 from openrlhf_cft.masks.transfer import transfer
-from openrlhf_cft.records import MASK
-from openrlhf_cft.storage import place
 
 Flags = dict[str, Any]
 

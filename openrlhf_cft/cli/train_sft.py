@@ -1,4 +1,4 @@
-"""The stock OpenRLHF SFT script, plus `--critical_mask [COLUMN]` and `--cft.*` (`train/options.py`).
+"""The stock OpenRLHF SFT script, plus `--critical_mask [COLUMN]` and `--cft.*` (`train/arguments.py`).
 
     deepspeed --module openrlhf_cft.cli.train_sft --critical_mask --data.dataset annotated --model.model_name_or_path M
 
@@ -15,7 +15,7 @@ import sys
 import time
 from typing import Any, NoReturn
 
-from openrlhf_cft.train.options import Options, add_flags, from_flags
+from openrlhf_cft.train.arguments import Options, add_flags, from_flags
 
 STOCK_SCRIPT = "openrlhf.cli.train_sft"
 SECONDS_FOR_THE_FIRST_RANK = 30  # to fail and print, before another one does

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from openrlhf_cft.annotate.source import SourceSettings
 from openrlhf_cft.cli.flags import DTYPES
+from openrlhf_cft.data.records import MASK
+from openrlhf_cft.data.source import SourceSettings
 from openrlhf_cft.masks.scores import BATCH_TOKENS
 from openrlhf_cft.masks.select import Budget
 from openrlhf_cft.masks.transfer import METHODS, Picking, TransferSettings
-from openrlhf_cft.records import MASK
 
 
 def transfer_flags(parser: argparse.ArgumentParser) -> None:

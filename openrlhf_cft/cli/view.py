@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from openrlhf_cft.cli.flags import run_command
+from openrlhf_cft.data.annotated import AnnotatedData, open_data
+from openrlhf_cft.data.location import Place, place
+from openrlhf_cft.data.records import MASK
+from openrlhf_cft.data.tokenizer import tokenizer_of
 from openrlhf_cft.display import marks_for_stdout, printable
-from openrlhf_cft.masks.table import AnnotatedData, open_data
-from openrlhf_cft.masks.tokenizer import tokenizer_of
-from openrlhf_cft.records import MASK
-from openrlhf_cft.storage import Place, place
-from openrlhf_cft.view.dataset import Annotated, read
+from openrlhf_cft.view.model import Annotated, read
 from openrlhf_cft.view.page import write_page
 from openrlhf_cft.view.pairing import Pairing, Side, read_pair
 from openrlhf_cft.view.terminal import describe

@@ -48,7 +48,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from openrlhf_cft.annotate.source import FILE_TYPES
+from openrlhf_cft.data.source import FILE_TYPES
 from openrlhf_cft.verify.gold import read_gold, write_gold
 
 if TYPE_CHECKING:

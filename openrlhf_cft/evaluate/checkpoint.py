@@ -6,7 +6,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from openrlhf_cft.annotate.workdir import WEIGHTS
+from openrlhf_cft.jobs.workdir import WEIGHTS
 
 PIECES, PIECE_BYTES = 64, 16 << 10  # of each file, evenly spread: a changed tensor is hit, a 7B model read in no time
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from openrlhf_cft.evaluate.forward import Scored
+from openrlhf_cft.engine.scoring import Scored
 
 KINDS = ("critical", "other")
 

@@ -2,7 +2,7 @@
 
 An output directory holds `metrics.json` (`summary.py`), `report.html`, `plots/`, every response in `samples/`, every
 exact entropy in `entropy/` and `critical/`, and in `.evaluate/DATA SET/CHECKPOINT/` the state of each run of the
-pipeline (`annotate/workdir.py`). The same command goes on where it was stopped; another checkpoint or data set adds to
+pipeline (`jobs/workdir.py`). The same command goes on where it was stopped; another checkpoint or data set adds to
 what is there, and is evaluated alone.
 """
 
@@ -11,23 +11,23 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from openrlhf_cft.annotate.engine import EngineSettings
-from openrlhf_cft.annotate.pipeline import PoolSettings
-from openrlhf_cft.annotate.progress import line
-from openrlhf_cft.annotate.source import SourceSettings
-from openrlhf_cft.annotate.workdir import Workdir, load_tokenizer, versions, write_json
+from openrlhf_cft.data.location import Place, hidden
+from openrlhf_cft.data.records import tokenizer_fingerprint
+from openrlhf_cft.data.source import SourceSettings
+from openrlhf_cft.engine.scoring import Scored
+from openrlhf_cft.engine.vllm_engine import EngineSettings
 from openrlhf_cft.evaluate.checkpoint import weights_fingerprint
-from openrlhf_cft.evaluate.forward import Scored
+from openrlhf_cft.evaluate.entropy_cache import Annotated, Unit, load_annotated, measure_units, sample_unit
 from openrlhf_cft.evaluate.intervals import RESAMPLES
 from openrlhf_cft.evaluate.metrics import measure
-from openrlhf_cft.evaluate.positions import Annotated, Unit, load_annotated, measure_units, sample_unit
 from openrlhf_cft.evaluate.report import Asked, write_report
+from openrlhf_cft.evaluate.row_worker import EvaluateSettings, EvaluateWorkerFactory
 from openrlhf_cft.evaluate.samples import EVALUATED, TOO_LONG, read_questions, write_samples
 from openrlhf_cft.evaluate.sources import DataSet, load_data_sets
 from openrlhf_cft.evaluate.summary import Result, summarize, summarize_annotated
-from openrlhf_cft.evaluate.worker import EvaluateSettings, EvaluateWorkerFactory
-from openrlhf_cft.records import tokenizer_fingerprint
-from openrlhf_cft.storage import Place, hidden
+from openrlhf_cft.jobs.pipeline import PoolSettings
+from openrlhf_cft.jobs.progress import line
+from openrlhf_cft.jobs.workdir import Workdir, load_tokenizer, versions, write_json
 from openrlhf_cft.verify.settings import VerifierSettings
 
 STATE = ".evaluate"

@@ -24,10 +24,10 @@ from typing import Any
 
 import numpy as np
 
+from openrlhf_cft.data.records import Verdict
 from openrlhf_cft.evaluate.diversity import LARGEST_N, distinct_answers, distinct_n
 from openrlhf_cft.evaluate.majority import majority_at, votes
 from openrlhf_cft.evaluate.samples import Question, Response
-from openrlhf_cft.records import Verdict
 
 ENTROPY, ESTIMATE, NLL = "entropy", "entropy_estimate", "sampled_nll"
 NEEDS_ANSWERS = ("majority@", "distinct_answers")

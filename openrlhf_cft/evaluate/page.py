@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from openrlhf_cft.evaluate import table
+from openrlhf_cft.evaluate import text_report
 from openrlhf_cft.evaluate.majority import normalised
 from openrlhf_cft.evaluate.samples import Question, Response
 
@@ -92,4 +92,5 @@ def render(
     inside = {
         dataset: {title: base64.b64encode(png).decode() for title, png in of.items()} for dataset, of in plots.items()
     }
-    return environment.get_template("page.html").render(found=found, plots=inside, examples=examples, table=table)
+    template = environment.get_template("page.html")
+    return template.render(found=found, plots=inside, examples=examples, table=text_report)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from openrlhf_cft.evaluate.entropy import KINDS
 from openrlhf_cft.evaluate.metrics import ENTROPY
-from openrlhf_cft.evaluate.table import sampling, span
+from openrlhf_cft.evaluate.text_report import sampling, span
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from openrlhf_cft.data.location import Place
+from openrlhf_cft.data.records import ID, PROMPT
 from openrlhf_cft.evaluate import plots
 from openrlhf_cft.evaluate.page import Example, example, render
 from openrlhf_cft.evaluate.samples import Question, read_questions
-from openrlhf_cft.records import ID, PROMPT
-from openrlhf_cft.storage import Place
 
 EXAMPLES = 10  # questions that the page shows, of each data set
 

@@ -14,12 +14,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from openrlhf_cft.annotate.engine_actor import PAYLOAD, STATUS
-from openrlhf_cft.annotate.outcomes import Batch
-from openrlhf_cft.annotate.source import GOLD
-from openrlhf_cft.annotate.workdir import Workdir
-from openrlhf_cft.records import ID, RESPONSE, RESPONSE_IDS, VERDICT, Verdict
-from openrlhf_cft.storage import Place
+from openrlhf_cft.data.location import Place
+from openrlhf_cft.data.records import ID, RESPONSE, RESPONSE_IDS, VERDICT, Verdict
+from openrlhf_cft.data.source import GOLD
+from openrlhf_cft.jobs.engine_actor import PAYLOAD, STATUS
+from openrlhf_cft.jobs.finished_rows import Batch
+from openrlhf_cft.jobs.workdir import Workdir
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from openrlhf_cft.annotate.source import FILE_TYPES, SourceSettings, load_source
+from openrlhf_cft.data.location import hidden
+from openrlhf_cft.data.source import FILE_TYPES, SourceSettings, load_source
 from openrlhf_cft.evaluate.benchmarks import ANSWER, BENCHMARKS, QUESTION, load_benchmark
-from openrlhf_cft.storage import hidden
 from openrlhf_cft.verify import is_reward_file
 from openrlhf_cft.verify.settings import VerifierSettings
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from openrlhf_cft.data.annotated import AnnotatedData
+from openrlhf_cft.data.records import ANNOTATION_COLUMNS
 from openrlhf_cft.masks.derive import DERIVED
 from openrlhf_cft.masks.stats import stats
-from openrlhf_cft.masks.table import AnnotatedData
-from openrlhf_cft.records import ANNOTATION_COLUMNS
 
 TEMPLATE = Path(__file__).with_name("card.md")
 TAGS = ("critical-tokens", "critical-token-fine-tuning", "token-weights", "openrlhf", "sft")

@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from openrlhf_cft.masks.table import AnnotatedData, holds_numbers
-from openrlhf_cft.records import PROMPT_IDS, RESPONSE_IDS
-from openrlhf_cft.tokens import decode, pieces
+from openrlhf_cft.data.annotated import AnnotatedData, holds_numbers
+from openrlhf_cft.data.records import PROMPT_IDS, RESPONSE_IDS
+from openrlhf_cft.data.token_text import decode, pieces
 
 INSIDE = "a special token is inside the response"
 OTHER_TEXT = "the tokens do not spell the text"

@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from openrlhf_cft.data.annotated import AnnotatedData, Row
+from openrlhf_cft.data.records import ID, RESPONSE_IDS, check_weights
+from openrlhf_cft.data.token_text import Kind, pieces
+from openrlhf_cft.data.tokenizer import require_one_tokenizer
 from openrlhf_cft.masks.agreement import Agreement, agreement, cohen_kappa
 from openrlhf_cft.masks.progress import Progress
-from openrlhf_cft.masks.table import AnnotatedData, Row
-from openrlhf_cft.masks.tokenizer import require_one_tokenizer
-from openrlhf_cft.records import ID, RESPONSE_IDS, check_weights
-from openrlhf_cft.tokens import Kind, pieces
 
 __all__ = ["Comparison", "cohen_kappa", "compare"]
 

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from openrlhf_cft.masks.table import AnnotatedData, Row
-from openrlhf_cft.records import ANNOTATION_COLUMNS, ID, PROMPT
-from openrlhf_cft.tokens import Piece
+from openrlhf_cft.data.annotated import AnnotatedData, Row
+from openrlhf_cft.data.records import ANNOTATION_COLUMNS, ID, PROMPT
+from openrlhf_cft.data.token_text import Piece
 
 ROLES = {"system": "system", "user": "human", "assistant": "gpt", "tool": "observation"}
 

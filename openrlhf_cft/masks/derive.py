@@ -15,15 +15,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from openrlhf_cft.annotate.workdir import versions
-from openrlhf_cft.masks import outcomes, scores
+from openrlhf_cft.data.annotated import AnnotatedData, Row, with_record, write
+from openrlhf_cft.data.location import Place
+from openrlhf_cft.data.records import ALTERNATIVES, ID, PROMPT_IDS, RESPONSE_IDS, check_weights
+from openrlhf_cft.data.token_text import Kind, pieces
+from openrlhf_cft.data.tokenizer import load_tokenizer, require_same, tokenizer_of
+from openrlhf_cft.jobs.workdir import versions
+from openrlhf_cft.masks import from_alternatives, scores
 from openrlhf_cft.masks.progress import Progress
 from openrlhf_cft.masks.select import Budget, highest
-from openrlhf_cft.masks.table import AnnotatedData, Row, with_record, write
-from openrlhf_cft.masks.tokenizer import load_tokenizer, require_same, tokenizer_of
-from openrlhf_cft.records import ALTERNATIVES, ID, PROMPT_IDS, RESPONSE_IDS, check_weights
-from openrlhf_cft.storage import Place
-from openrlhf_cft.tokens import Kind, pieces
 from openrlhf_cft.verify import VERIFIERS
 
 if TYPE_CHECKING:
@@ -158,11 +158,11 @@ def _strict(data: AnnotatedData, how: str, settings: DeriveSettings) -> Selectio
         raise ValueError(f"--how: {how!r} is no strict-k with a k of at least 2")
     if stored is not None and int(k) > stored:
         raise ValueError(f"--how: {how!r} needs {int(k) - 1} alternatives, and {data.name!r} is strict-{stored}")
-    return by_row((ALTERNATIVES,), lambda row: outcomes.strict(row, int(k)), {"from": [ALTERNATIVES]})
+    return by_row((ALTERNATIVES,), lambda row: from_alternatives.strict(row, int(k)), {"from": [ALTERNATIVES]})
 
 
 def _failing_share(data: AnnotatedData, how: str, settings: DeriveSettings) -> Selection:
-    return by_row((ALTERNATIVES,), outcomes.failing_share, {"from": [ALTERNATIVES]})
+    return by_row((ALTERNATIVES,), from_alternatives.failing_share, {"from": [ALTERNATIVES]})
 
 
 def _threshold(data: AnnotatedData, how: str, settings: DeriveSettings) -> Selection:
@@ -178,7 +178,7 @@ def _threshold(data: AnnotatedData, how: str, settings: DeriveSettings) -> Selec
             "they reach more is not stored"
         )
     record = {"from": [ALTERNATIVES], "threshold": threshold}
-    return by_row((ALTERNATIVES,), lambda row: outcomes.rescored(row, k, threshold), record)
+    return by_row((ALTERNATIVES,), lambda row: from_alternatives.rescored(row, k, threshold), record)
 
 
 def _numbers(data: AnnotatedData, how: str, settings: DeriveSettings) -> Selection:

@@ -23,14 +23,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from openrlhf_cft.data.annotated import AnnotatedData, Row, output, unfinished
+from openrlhf_cft.data.location import Place, hidden, place
+from openrlhf_cft.data.records import ID, MASK, PROMPT, PROMPT_IDS, RESPONSE_IDS, check_weights
 from openrlhf_cft.masks.card import CardSettings, render
 from openrlhf_cft.masks.conversation import question_column
 from openrlhf_cft.masks.formats import FORMATS, SPOKEN, Source
 from openrlhf_cft.masks.progress import Progress
 from openrlhf_cft.masks.stats import Stats
-from openrlhf_cft.masks.table import AnnotatedData, Row, output, unfinished
-from openrlhf_cft.records import ID, MASK, PROMPT, PROMPT_IDS, RESPONSE_IDS, check_weights
-from openrlhf_cft.storage import Place, hidden, place
 from openrlhf_cft.verify.reward_file import ROUNDING
 
 NO_CRITICAL, NO_WEIGHTS = "without a critical token", "without weights"

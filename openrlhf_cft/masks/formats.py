@@ -20,12 +20,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from openrlhf_cft.data.annotated import AnnotatedData, Row, write
+from openrlhf_cft.data.location import BATCH_ROWS, place
+from openrlhf_cft.data.records import ID, PROMPT, PROMPT_IDS, RESPONSE_IDS, labels
+from openrlhf_cft.data.token_text import decode, pieces
+from openrlhf_cft.data.tokenizer import tokenizer_of
 from openrlhf_cft.masks.conversation import spans, turns
-from openrlhf_cft.masks.table import AnnotatedData, Row, write
-from openrlhf_cft.masks.tokenizer import tokenizer_of
-from openrlhf_cft.records import ID, PROMPT, PROMPT_IDS, RESPONSE_IDS, labels
-from openrlhf_cft.storage import BATCH_ROWS, place
-from openrlhf_cft.tokens import decode, pieces
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from openrlhf_cft.annotate.source import SourceSettings, is_token_ids, render_prompt
+from openrlhf_cft.data.annotated import Row
+from openrlhf_cft.data.records import ID, PROMPT, PROMPT_IDS, RESPONSE, RESPONSE_IDS
+from openrlhf_cft.data.source import SourceSettings, is_token_ids, render_prompt
+from openrlhf_cft.data.token_text import decode, special_ids
 from openrlhf_cft.masks.carry import OTHER_TEXT, Layout, NotCarried, layout, one_by_one
-from openrlhf_cft.masks.table import Row
-from openrlhf_cft.records import ID, PROMPT, PROMPT_IDS, RESPONSE, RESPONSE_IDS
-from openrlhf_cft.tokens import decode, special_ids
 
 NO_PROMPT = "the prompt is empty"
 UNKNOWN = "the prompt has characters that the target's tokenizer does not know"

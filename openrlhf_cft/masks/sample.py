@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from openrlhf_cft.annotate.workdir import versions
-from openrlhf_cft.masks.table import AnnotatedData, Row, with_record, write
-from openrlhf_cft.records import ID, MASK, check_weights
-from openrlhf_cft.records import RESPONSE_IDS as IDS
-from openrlhf_cft.storage import Place
+from openrlhf_cft.data.annotated import AnnotatedData, Row, with_record, write
+from openrlhf_cft.data.location import Place
+from openrlhf_cft.data.records import ID, MASK, check_weights
+from openrlhf_cft.data.records import RESPONSE_IDS as IDS
+from openrlhf_cft.jobs.workdir import versions
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -23,8 +23,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
+from openrlhf_cft.data.records import ID, PROMPT_IDS, RESPONSE_IDS
 from openrlhf_cft.masks.progress import Progress
-from openrlhf_cft.records import ID, PROMPT_IDS, RESPONSE_IDS
 
 if TYPE_CHECKING:
     import torch

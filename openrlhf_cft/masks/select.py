@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from openrlhf_cft.masks.table import Row
-from openrlhf_cft.records import ID, MASK, RESPONSE_IDS, check_weights
+from openrlhf_cft.data.annotated import Row
+from openrlhf_cft.data.records import ID, MASK, RESPONSE_IDS, check_weights
 
 
 @dataclass(frozen=True)

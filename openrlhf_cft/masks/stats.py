@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from openrlhf_cft.data.annotated import AnnotatedData, Row
+from openrlhf_cft.data.records import ALTERNATIVES, ID, RESPONSE_IDS, check_weights
+from openrlhf_cft.data.token_text import Kind, pieces
 from openrlhf_cft.masks.progress import Progress
-from openrlhf_cft.masks.table import AnnotatedData, Row
-from openrlhf_cft.records import ALTERNATIVES, ID, RESPONSE_IDS, check_weights
-from openrlhf_cft.tokens import Kind, pieces
 
 BINS = 10  # of relative position, and of the rows' shares
 QUANTILES = {"least": 0.0, "quarter": 0.25, "median": 0.5, "three_quarters": 0.75, "largest": 1.0}

@@ -17,19 +17,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from openrlhf_cft.annotate.source import SourceSettings
-from openrlhf_cft.annotate.workdir import versions
-from openrlhf_cft.masks import scores
-from openrlhf_cft.masks.agreement import agreement
-from openrlhf_cft.masks.carry import NotCarried, carry, per_token
-from openrlhf_cft.masks.coverage import Coverage
-from openrlhf_cft.masks.derive import DERIVED
-from openrlhf_cft.masks.progress import Progress
-from openrlhf_cft.masks.retokenize import Carried, Retokenizer
-from openrlhf_cft.masks.select import Budget, highest
-from openrlhf_cft.masks.table import AnnotatedData, Row, with_record, write
-from openrlhf_cft.masks.tokenizer import fingerprint_of, load_tokenizer, tokenizer_of
-from openrlhf_cft.records import (
+from openrlhf_cft.data.annotated import AnnotatedData, Row, with_record, write
+from openrlhf_cft.data.location import Place
+from openrlhf_cft.data.records import (
     ALTERNATIVES,
     ID,
     MASK,
@@ -42,7 +32,17 @@ from openrlhf_cft.records import (
     check_weights,
     tokenizer_fingerprint,
 )
-from openrlhf_cft.storage import Place
+from openrlhf_cft.data.source import SourceSettings
+from openrlhf_cft.data.tokenizer import fingerprint_of, load_tokenizer, tokenizer_of
+from openrlhf_cft.jobs.workdir import versions
+from openrlhf_cft.masks import scores
+from openrlhf_cft.masks.agreement import agreement
+from openrlhf_cft.masks.carry import NotCarried, carry, per_token
+from openrlhf_cft.masks.coverage import Coverage
+from openrlhf_cft.masks.derive import DERIVED
+from openrlhf_cft.masks.progress import Progress
+from openrlhf_cft.masks.retokenize import Carried, Retokenizer
+from openrlhf_cft.masks.select import Budget, highest
 
 if TYPE_CHECKING:
     import pyarrow as pa

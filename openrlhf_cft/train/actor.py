@@ -21,7 +21,7 @@ import torch
 from openrlhf.models import Actor
 from torch import nn
 
-from openrlhf_cft.train import flags
+from openrlhf_cft.train import token_flags
 
 
 class CriticalTokenActor(Actor):
@@ -89,8 +89,8 @@ class CriticalTokenActor(Actor):
         Returns:
             (B, L - 1) float32, with `return_output` a pair with the model's output, whose logits are (1, N, V).
         """
-        flagged = attention_mask is not None and flags.has_flags(attention_mask)
-        plain = flags.real(attention_mask) if flagged else attention_mask
+        flagged = attention_mask is not None and token_flags.has_flags(attention_mask)
+        plain = token_flags.real(attention_mask) if flagged else attention_mask
         if not flagged or action_mask is not None or return_entropy or not return_logprobs:
             return super().forward(
                 sequences,
@@ -103,9 +103,9 @@ class CriticalTokenActor(Actor):
             )
         if self.dense_logits:
             return self._dense(sequences, attention_mask, return_output, kwargs)
-        wanted_BL = flags.loss(attention_mask)
+        wanted_BL = token_flags.loss(attention_mask)
         if not self.training:
-            wanted_BL = wanted_BL | flags.response(attention_mask)
+            wanted_BL = wanted_BL | token_flags.response(attention_mask)
         output = self._forward_selected(sequences, plain, wanted_BL, kwargs)
         log_probs = scatter_log_probs(output["logits"], sequences, wanted_BL)
         if not self.training:
@@ -118,16 +118,16 @@ class CriticalTokenActor(Actor):
         """The stock forward; flags decide nothing but where the entropy is kept."""
         log_probs, output = super().forward(
             sequences,
-            attention_mask=flags.real(attention_mask),
+            attention_mask=token_flags.real(attention_mask),
             return_output=True,
             return_logprobs=True,
             **kwargs,
         )
         if not self.training:
-            wanted_BL = flags.loss(attention_mask) | flags.response(attention_mask)
+            wanted_BL = token_flags.loss(attention_mask) | token_flags.response(attention_mask)
             rows_N = wanted_BL.flatten().nonzero().squeeze(1)
             if self.packing_samples:
-                rows_N = (flags.real(attention_mask).flatten().cumsum(0) - 1)[rows_N]
+                rows_N = (token_flags.real(attention_mask).flatten().cumsum(0) - 1)[rows_N]
             self.entropy = scatter(entropy_of(output["logits"].flatten(0, 1)[rows_N]), wanted_BL)
         return (log_probs, output) if return_output else log_probs
 

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from openrlhf_cft import records
+from openrlhf_cft.data import records
 
 ROWS_AT_ONCE = 1024  # large enough for column arithmetic, small in memory
 

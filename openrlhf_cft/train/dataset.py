@@ -23,8 +23,8 @@ import torch
 from openrlhf.datasets import SFTDataset
 from torch.utils.data import Dataset
 
-from openrlhf_cft import records
-from openrlhf_cft.train import checks, flags, rows
+from openrlhf_cft.data import records
+from openrlhf_cft.train import checks, rows, token_flags
 from openrlhf_cft.train.checks import InputError
 
 
@@ -38,7 +38,7 @@ def encode_row(
     """
     ids_L = torch.tensor([*prompt_ids, *response_ids], dtype=torch.long)[:max_length]
     mask_L = torch.tensor(records.loss_mask(len(prompt_ids), weights, max_length), dtype=torch.float32)
-    return ids_L[None], flags.encode(len(prompt_ids), mask_L)[None], mask_L[None]
+    return ids_L[None], token_flags.encode(len(prompt_ids), mask_L)[None], mask_L[None]
 
 
 def flag_stock(
@@ -46,7 +46,11 @@ def flag_stock(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """One row of the stock data set as `encode_row` returns it: it trains all that it calls a response."""
     trained_1L = (loss_mask_1L != 0).long()
-    return ids_1L, attention_mask_1L.long() * flags.REAL + trained_1L * (flags.LOSS | flags.RESPONSE), loss_mask_1L
+    return (
+        ids_1L,
+        attention_mask_1L.long() * token_flags.REAL + trained_1L * (token_flags.LOSS | token_flags.RESPONSE),
+        loss_mask_1L,
+    )
 
 
 class CriticalTokenDataset(SFTDataset):

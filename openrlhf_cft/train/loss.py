@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from openrlhf.models import SFTLoss
 
-from openrlhf_cft.train import flags
+from openrlhf_cft.train import token_flags
 
 
 @dataclass
@@ -41,7 +41,7 @@ class Meter:
 
     def add_flags(self, attention_mask: torch.Tensor) -> None:
         """Add the response tokens of one micro-batch of flags, (B, L)."""
-        self.response += flags.response(attention_mask).sum().item()
+        self.response += token_flags.response(attention_mask).sum().item()
 
     def add_evaluated(self, attention_mask: torch.Tensor, log_probs: torch.Tensor, entropy: torch.Tensor) -> None:
         """Add what an evaluated micro-batch says of critical and of other response tokens.
@@ -50,8 +50,8 @@ class Meter:
             attention_mask: (B, L) flags.
             log_probs, entropy: (B, L - 1) float32, at all flagged positions.
         """
-        trained = flags.loss(attention_mask)[:, :-1]
-        other = flags.response(attention_mask)[:, :-1] & ~trained
+        trained = token_flags.loss(attention_mask)[:, :-1]
+        other = token_flags.response(attention_mask)[:, :-1] & ~trained
         self.other_nll -= log_probs[other].sum().item()
         self.other_entropy += entropy[other].sum().item()
         self.trained_entropy += entropy[trained].sum().item()

@@ -20,10 +20,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from packaging.specifiers import SpecifierSet
 
-from openrlhf_cft import records
+from openrlhf_cft.data import records
 from openrlhf_cft.train import checks, rows
+from openrlhf_cft.train.arguments import Options
 from openrlhf_cft.train.checks import InputError
-from openrlhf_cft.train.options import Options
 
 SUPPORTED_OPENRLHF = ">=0.11.2,<0.12"
 DATA_SUFFIXES = (".json", ".jsonl", ".csv", ".parquet", ".arrow", ".py")  # as `openrlhf/datasets/utils.py` tells them

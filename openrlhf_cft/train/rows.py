@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from openrlhf_cft import records
+from openrlhf_cft.data import records
 from openrlhf_cft.train.checks import count_tokens
 
 ANNOTATED, STORED, TEXT, DROPPED = range(4)

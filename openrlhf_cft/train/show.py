@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from openrlhf_cft.display import visible
-from openrlhf_cft.train import flags
+from openrlhf_cft.train import token_flags
 
 PROMPT_TOKENS = 64  # of the prompt only its end is shown
 RESPONSE_TOKENS = 512
@@ -23,8 +23,8 @@ def mark_trained(tokenizer: Any, input_ids_L: torch.Tensor, flags_L: torch.Tenso
         flags_L: (L,) int64, shifted (`flags`): the flag of the token at p stands at p - 1.
         marks: what opens and what closes a run.
     """
-    trained = [False, *flags.loss(flags_L)[:-1].tolist()]
-    response = [False, *flags.response(flags_L)[:-1].tolist()]
+    trained = [False, *token_flags.loss(flags_L)[:-1].tolist()]
+    response = [False, *token_flags.response(flags_L)[:-1].tolist()]
     first = response.index(True) if True in response else len(response)
     begin, end = max(0, first - PROMPT_TOKENS), first + RESPONSE_TOKENS
     pairs = list(zip(input_ids_L.tolist(), trained, strict=True))[begin:end]

@@ -21,9 +21,9 @@ import openrlhf.utils.deepspeed  # before the substitution: its isinstance check
 
 from openrlhf_cft.train import preflight
 from openrlhf_cft.train.actor import CriticalTokenActor
+from openrlhf_cft.train.arguments import Options
 from openrlhf_cft.train.checks import InputError
 from openrlhf_cft.train.dataset import CriticalTokenDataset
-from openrlhf_cft.train.options import Options
 from openrlhf_cft.train.trainer import CriticalTokenTrainer
 
 

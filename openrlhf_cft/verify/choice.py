@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-from openrlhf_cft.records import Verdict
+from openrlhf_cft.data.records import Verdict
 from openrlhf_cft.verify.boxes import last_boxed, last_boxes
 from openrlhf_cft.verify.extract import MAX_CHARS, last_hashes
 from openrlhf_cft.verify.judgement import Judgement

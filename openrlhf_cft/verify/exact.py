@@ -6,7 +6,7 @@ judge_exact("Paris", "paris").verdict       # WRONG
 
 from __future__ import annotations
 
-from openrlhf_cft.records import Verdict
+from openrlhf_cft.data.records import Verdict
 from openrlhf_cft.verify.boxes import last_boxed
 from openrlhf_cft.verify.extract import MAX_CHARS, last_hashes
 from openrlhf_cft.verify.judgement import Judgement

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from openrlhf_cft.records import Verdict
+from openrlhf_cft.data.records import Verdict
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from openrlhf_cft.records import Verdict
+from openrlhf_cft.data.records import Verdict
 from openrlhf_cft.verify.judgement import Judgement, Verifier
 
 ROUNDING = 1e-6  # a score of 0.7 is 0.69999999 when it comes as a tensor, and meant to reach a threshold of 0.7

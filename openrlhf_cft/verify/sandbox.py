@@ -41,10 +41,10 @@ from types import TracebackType
 
 from pebble import ProcessExpired, ProcessPool
 
-from openrlhf_cft.records import Verdict
+from openrlhf_cft.data.records import Verdict
 from openrlhf_cft.verify import Judgement, check_verifier, is_reward_file
 from openrlhf_cft.verify.extract import MAX_CHARS
-from openrlhf_cft.verify.worker import CleanContext, run_verifier, start_worker
+from openrlhf_cft.verify.sandbox_process import CleanContext, run_verifier, start_worker
 
 logger = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from openrlhf_cft import records
-from openrlhf_cft.view.dataset import Annotated
+from openrlhf_cft.data import records
+from openrlhf_cft.view.model import Annotated
 
 
 def selection(data: Annotated) -> str:

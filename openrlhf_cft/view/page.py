@@ -22,11 +22,11 @@ from importlib import resources
 from typing import Any
 
 from openrlhf_cft import display
-from openrlhf_cft.records import Verdict
-from openrlhf_cft.storage import Place
-from openrlhf_cft.tokens import Kind
-from openrlhf_cft.view.dataset import Annotated, Counterfactual, Response
+from openrlhf_cft.data.location import Place
+from openrlhf_cft.data.records import Verdict
+from openrlhf_cft.data.token_text import Kind
 from openrlhf_cft.view.facts import facts, metadata_text, selection
+from openrlhf_cft.view.model import Annotated, Counterfactual, Response
 from openrlhf_cft.view.pairing import Pairing
 from openrlhf_cft.view.summary import Share, Summary, summarize
 

@@ -10,10 +10,10 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import Any
 
+from openrlhf_cft.data.annotated import AnnotatedData
+from openrlhf_cft.data.records import ID
 from openrlhf_cft.masks.agreement import Agreement, agreement
-from openrlhf_cft.masks.table import AnnotatedData
-from openrlhf_cft.records import ID
-from openrlhf_cft.view.dataset import Annotated, Response, read
+from openrlhf_cft.view.model import Annotated, Response, read
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from openrlhf_cft.tokens import Kind
-from openrlhf_cft.view.dataset import Response
+from openrlhf_cft.data.token_text import Kind
+from openrlhf_cft.view.model import Response
 
 PARTS = 10  # of a response by position, and of the share of critical tokens
 

@@ -11,11 +11,11 @@ import math
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 
+from openrlhf_cft.data.records import Alternative
+from openrlhf_cft.data.token_text import Piece
 from openrlhf_cft.display import visible
-from openrlhf_cft.records import Alternative
-from openrlhf_cft.tokens import Piece
-from openrlhf_cft.view.dataset import Annotated, Counterfactual, Response
 from openrlhf_cft.view.facts import facts, selection
+from openrlhf_cft.view.model import Annotated, Counterfactual, Response
 from openrlhf_cft.view.pairing import Pairing
 from openrlhf_cft.view.summary import Cost, Share, Summary, summarize
 

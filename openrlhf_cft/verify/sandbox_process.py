@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 
-from openrlhf_cft.records import Verdict
+from openrlhf_cft.data.records import Verdict
 from openrlhf_cft.verify import load_verifier
 from openrlhf_cft.verify.judgement import Judgement, Verifier
 

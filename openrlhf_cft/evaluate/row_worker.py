@@ -7,12 +7,12 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
-from openrlhf_cft.annotate.engine import EngineSettings, VllmGenerator
-from openrlhf_cft.annotate.engine_actor import Finished
-from openrlhf_cft.annotate.generate import Sampling
-from openrlhf_cft.annotate.source import GOLD
+from openrlhf_cft.data.records import ID, PROMPT, PROMPT_IDS
+from openrlhf_cft.data.source import GOLD
+from openrlhf_cft.engine.generate import Sampling
+from openrlhf_cft.engine.vllm_engine import EngineSettings, VllmGenerator
 from openrlhf_cft.evaluate.samples import EVALUATED, TOO_LONG, Response, to_payload
-from openrlhf_cft.records import ID, PROMPT, PROMPT_IDS
+from openrlhf_cft.jobs.engine_actor import Finished
 from openrlhf_cft.verify.sandbox import VerifierPool
 from openrlhf_cft.verify.settings import VerifierSettings
 

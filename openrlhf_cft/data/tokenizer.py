@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from openrlhf_cft.masks.table import AnnotatedData
-from openrlhf_cft.records import tokenizer_fingerprint
+from openrlhf_cft.data.annotated import AnnotatedData
+from openrlhf_cft.data.records import tokenizer_fingerprint
 
 FLAG = "--model.model_name_or_path"
 

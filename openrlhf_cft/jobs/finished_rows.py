@@ -13,9 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from openrlhf_cft.annotate.source import NUMBER
-from openrlhf_cft.records import ID
-from openrlhf_cft.storage import BATCH_ROWS, Place
+from openrlhf_cft.data.location import BATCH_ROWS, Place
+from openrlhf_cft.data.records import ID
+from openrlhf_cft.data.source import NUMBER
 
 if TYPE_CHECKING:
     import pyarrow as pa

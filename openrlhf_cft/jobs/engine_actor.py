@@ -10,10 +10,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from openrlhf_cft.annotate.generate import GeneratorError
-from openrlhf_cft.annotate.guard import end_children_with_this_process
-from openrlhf_cft.annotate.source import NUMBER
-from openrlhf_cft.records import ID
+from openrlhf_cft.data.records import ID
+from openrlhf_cft.data.source import NUMBER
+from openrlhf_cft.engine.generate import GeneratorError
+from openrlhf_cft.jobs.guard import end_children_with_this_process
 from openrlhf_cft.verify.sandbox import VerifierError
 
 if TYPE_CHECKING:

@@ -18,12 +18,12 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import openrlhf_cft
-from openrlhf_cft.annotate.engine_actor import PipelineError, RowWorker
-from openrlhf_cft.annotate.outcomes import Outcomes
-from openrlhf_cft.annotate.pipeline import PoolSettings, run
-from openrlhf_cft.annotate.source import GOLD, NUMBER, SourceSettings, load_source, write_prompts
-from openrlhf_cft.records import PROMPT, tokenizer_fingerprint
-from openrlhf_cft.storage import Place, hidden, lock
+from openrlhf_cft.data.location import Place, hidden, lock
+from openrlhf_cft.data.records import PROMPT, tokenizer_fingerprint
+from openrlhf_cft.data.source import GOLD, NUMBER, SourceSettings, load_source, write_prompts
+from openrlhf_cft.jobs.engine_actor import PipelineError, RowWorker
+from openrlhf_cft.jobs.finished_rows import Outcomes
+from openrlhf_cft.jobs.pipeline import PoolSettings, run
 from openrlhf_cft.verify.settings import VerifierSettings, try_reward_file
 
 if TYPE_CHECKING:

@@ -20,9 +20,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from openrlhf_cft.annotate.engine_log import EngineLog
-from openrlhf_cft.annotate.generate import Generation, GeneratorError, Sampling
-from openrlhf_cft.platform import engine_defaults, environment, has_gpu
+from openrlhf_cft.engine.engine_log import EngineLog
+from openrlhf_cft.engine.generate import Generation, GeneratorError, Sampling
+from openrlhf_cft.engine.platform import engine_defaults, environment, has_gpu
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

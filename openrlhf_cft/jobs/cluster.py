@@ -6,7 +6,7 @@ import logging
 import os
 from typing import Any
 
-from openrlhf_cft.platform import environment
+from openrlhf_cft.engine.platform import environment
 
 START_ATTEMPTS = 10  # of a local Ray: five minutes, since a busy machine only needs longer
 OBJECT_STORE_BYTES = 500_000_000  # of a local Ray; rows are small, and it counts against /dev/shm

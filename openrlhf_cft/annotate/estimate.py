@@ -18,16 +18,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from openrlhf_cft.annotate.annotator import Annotator, Question, Status
-from openrlhf_cft.annotate.engine import VllmGenerator
-from openrlhf_cft.annotate.engine_actor import PAYLOAD, STATUS, Finished
-from openrlhf_cft.annotate.generate import Generation
 from openrlhf_cft.annotate.job import STATE, AnnotateJob
-from openrlhf_cft.annotate.progress import annotation_line
-from openrlhf_cft.annotate.source import load_source
-from openrlhf_cft.annotate.workdir import Workdir, write_json
-from openrlhf_cft.annotate.worker import AnnotateWorker, AnnotateWorkerFactory, settings_record
-from openrlhf_cft.platform import has_gpu
-from openrlhf_cft.records import ALTERNATIVES, RESPONSE_IDS, Alternative
+from openrlhf_cft.annotate.row_worker import AnnotateWorker, AnnotateWorkerFactory, settings_record
+from openrlhf_cft.data.records import ALTERNATIVES, RESPONSE_IDS, Alternative
+from openrlhf_cft.data.source import load_source
+from openrlhf_cft.engine.generate import Generation
+from openrlhf_cft.engine.platform import has_gpu
+from openrlhf_cft.engine.vllm_engine import VllmGenerator
+from openrlhf_cft.jobs.engine_actor import PAYLOAD, STATUS, Finished
+from openrlhf_cft.jobs.progress import annotation_line
+from openrlhf_cft.jobs.workdir import Workdir, write_json
 from openrlhf_cft.verify.sandbox import VerifierPool
 
 POSITIONS = 4  # of each response

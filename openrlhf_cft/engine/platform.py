@@ -1,6 +1,6 @@
 """The defaults of a CPU and of a GPU machine: engine settings and environment, chosen by measurement.
 
-    eval "$(python -m openrlhf_cft.platform)"      # a shell script starts with this; prints `export NAME=VALUE` lines
+    eval "$(python -m openrlhf_cft.engine.platform)"    # a shell script starts with this: `export NAME=VALUE` lines
 
 Nothing here changes OpenRLHF (that is `patches/`), and a variable that the user has set is left alone.
 """

@@ -12,14 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from openrlhf_cft.annotate.cluster import connect
-from openrlhf_cft.annotate.engine_actor import TALLY_SECONDS, EngineActor, PipelineError, RowWorker
-from openrlhf_cft.annotate.outcomes import Outcomes
-from openrlhf_cft.annotate.progress import Progress
-from openrlhf_cft.annotate.source import GIVEN_IDS, GOLD, NUMBER
-from openrlhf_cft.annotate.tally import Tally
-from openrlhf_cft.records import ID, PROMPT, PROMPT_IDS
-from openrlhf_cft.storage import Place
+from openrlhf_cft.data.location import Place
+from openrlhf_cft.data.records import ID, PROMPT, PROMPT_IDS
+from openrlhf_cft.data.source import GIVEN_IDS, GOLD, NUMBER
+from openrlhf_cft.jobs.cluster import connect
+from openrlhf_cft.jobs.engine_actor import TALLY_SECONDS, EngineActor, PipelineError, RowWorker
+from openrlhf_cft.jobs.finished_rows import Outcomes
+from openrlhf_cft.jobs.progress import Progress
+from openrlhf_cft.jobs.tally import Tally
 
 if TYPE_CHECKING:
     import ray.actor

@@ -3,8 +3,8 @@
     data = open_data("annotated")
     for response in read(data, tokenizer_of(data), mask="critical_mask", max_samples=1000).responses: ...
 
-What a token looks like comes from `openrlhf_cft.tokens` alone; no text is split in another way. A row whose mask is
-null is left out and counted.
+What a token looks like comes from `data.token_text` alone; no text is split in another way. A row whose mask is null
+is left out and counted.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from dataclasses import dataclass, field, fields
 from itertools import islice
 from typing import Any
 
-from openrlhf_cft import records
+from openrlhf_cft.data import records
+from openrlhf_cft.data.annotated import AnnotatedData, Row
+from openrlhf_cft.data.records import ID, RESPONSE_IDS, Alternative
+from openrlhf_cft.data.token_text import CONTEXT, Piece, pieces, special_ids, token_text
 from openrlhf_cft.masks.progress import Progress
-from openrlhf_cft.masks.table import AnnotatedData, Row
-from openrlhf_cft.records import ID, RESPONSE_IDS, Alternative
-from openrlhf_cft.tokens import CONTEXT, Piece, pieces, special_ids, token_text
 
 ROLLOUT_TEXTS = ("text", "rollout")  # fields of an alternative that may hold the text of its rollout; the first counts
 STATED = {item.name for item in fields(Alternative)}

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from openrlhf_cft.annotate.engine_actor import PipelineError
+from openrlhf_cft.jobs.engine_actor import PipelineError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from openrlhf_cft.data.location import Place
+from openrlhf_cft.data.records import ID, MASK, PROMPT_IDS, RESPONSE_IDS, check_weights, read_metadata, read_rows
+from openrlhf_cft.engine.scoring import Scored, score
+from openrlhf_cft.engine.scoring import Sequence as TokenSequence
 from openrlhf_cft.evaluate.checkpoint import weights_fingerprint
 from openrlhf_cft.evaluate.entropy import Key, choose
-from openrlhf_cft.evaluate.forward import Scored, score
-from openrlhf_cft.evaluate.forward import Sequence as TokenSequence
-from openrlhf_cft.records import ID, MASK, PROMPT_IDS, RESPONSE_IDS, check_weights, read_metadata, read_rows
-from openrlhf_cft.storage import Place
 
 if TYPE_CHECKING:
     import pyarrow as pa

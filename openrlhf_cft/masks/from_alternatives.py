@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from openrlhf_cft.masks.table import Row
-from openrlhf_cft.records import ALTERNATIVES, ID, RESPONSE_IDS, Alternative, Verdict, alternative_from_dict
+from openrlhf_cft.data.annotated import Row
+from openrlhf_cft.data.records import ALTERNATIVES, ID, RESPONSE_IDS, Alternative, Verdict, alternative_from_dict
 from openrlhf_cft.verify.reward_file import ROUNDING
 
 

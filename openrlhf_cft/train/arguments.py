@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 
-from openrlhf_cft.records import MASK
+from openrlhf_cft.data.records import MASK
 
 MASK_FLAG = "--critical_mask"
 MISSING = ("error", "train", "drop")

@@ -14,8 +14,8 @@ import tempfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from openrlhf_cft.records import ANNOTATION_COLUMNS, ID, PROMPT, PROMPT_IDS
-from openrlhf_cft.storage import Place, hidden, place
+from openrlhf_cft.data.location import Place, hidden, place
+from openrlhf_cft.data.records import ANNOTATION_COLUMNS, ID, PROMPT, PROMPT_IDS
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from openrlhf_cft.records import ID, METADATA_KEY, RESPONSE_IDS
-from openrlhf_cft.storage import BATCH_ROWS, Place, hidden, place
+from openrlhf_cft.data.location import BATCH_ROWS, Place, hidden, place
+from openrlhf_cft.data.records import ID, METADATA_KEY, RESPONSE_IDS
 
 if TYPE_CHECKING:
     import pyarrow as pa

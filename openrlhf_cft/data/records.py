@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from openrlhf_cft.storage import Place, place
+from openrlhf_cft.data.location import Place, place
 
 METADATA_KEY = b"openrlhf_cft"
 

@@ -6,10 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from openrlhf_cft.annotate.annotator import AnnotateSettings, Annotator, Outcome, Question
-from openrlhf_cft.annotate.engine import EngineSettings, VllmGenerator
-from openrlhf_cft.annotate.engine_actor import Finished
-from openrlhf_cft.annotate.source import GIVEN_IDS, GOLD
-from openrlhf_cft.records import (
+from openrlhf_cft.data.records import (
     ALTERNATIVES,
     ANSWER,
     MASK,
@@ -20,6 +17,9 @@ from openrlhf_cft.records import (
     VERDICT,
     alternative_to_dict,
 )
+from openrlhf_cft.data.source import GIVEN_IDS, GOLD
+from openrlhf_cft.engine.vllm_engine import EngineSettings, VllmGenerator
+from openrlhf_cft.jobs.engine_actor import Finished
 from openrlhf_cft.verify.sandbox import VerifierPool
 from openrlhf_cft.verify.settings import VerifierSettings
 
