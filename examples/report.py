@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from openrlhf_cft.data.location import place
+from openrlhf_cft.data.provenance import versions, write_json
 from openrlhf_cft.data.records import ANNOTATION_COLUMNS, MASK, RESPONSE_IDS, read_rows
 from openrlhf_cft.data.token_text import pieces
 from openrlhf_cft.display import marks_for_stdout, printable, visible
 from openrlhf_cft.evaluate.text_report import tables
-from openrlhf_cft.jobs.workdir import versions, write_json
 
 
 def marked(row: dict[str, Any], tokenizer: Any) -> str:

@@ -17,8 +17,8 @@ from typing import Any
 
 from openrlhf_cft.curves import ENTROPY, REWARD, Curve, read_curves
 from openrlhf_cft.data.location import place
+from openrlhf_cft.data.provenance import versions, write_json
 from openrlhf_cft.evaluate.seeds import differences, mean_over_seeds
-from openrlhf_cft.jobs.workdir import versions, write_json
 
 PANELS = {ENTROPY: "entropy of the policy, nats a token", REWARD: "share of sampled responses that are correct"}
 LAST_STEPS = 5  # whose mean reward stands for the end: that of one step is noisy

@@ -26,6 +26,7 @@ from openrlhf_cft.engine.generate import GeneratorError
 from openrlhf_cft.jobs.engine_actor import Finished
 from openrlhf_cft.jobs.pipeline import PoolSettings
 from openrlhf_cft.jobs.progress import line
+from openrlhf_cft.jobs.run_job import run_job
 from openrlhf_cft.jobs.workdir import Workdir
 
 
@@ -82,7 +83,7 @@ def main() -> int:
         table = pa.table({"id": [f"r{i}" for i in range(rows)], "_number": list(range(rows))})
         pq.write_table(table, work.prompts.path, filesystem=work.prompts.filesystem)
     with work.claimed():
-        work.run(rows, Factory(directory, faults), PoolSettings(rows_in_flight=32), report)
+        run_job(work, rows, Factory(directory, faults), PoolSettings(rows_in_flight=32), report)
     return 0
 
 

@@ -87,7 +87,7 @@ class ScriptedPipeline:
 @pytest.fixture
 def pipeline(monkeypatch: pytest.MonkeyPatch) -> ScriptedPipeline:
     scripted = ScriptedPipeline()
-    monkeypatch.setattr("openrlhf_cft.jobs.workdir.run", scripted)
+    monkeypatch.setattr("openrlhf_cft.jobs.run_job.run", scripted)
     return scripted
 
 

@@ -14,11 +14,11 @@ from train_helpers import VOCAB, make_model, make_rows, write_rows
 from openrlhf_cft.data.location import place
 from openrlhf_cft.data.records import MASK, PROMPT_IDS, RESPONSE_IDS
 from openrlhf_cft.engine.scoring import Scored, Sequence, load, score, score_sequence
+from openrlhf_cft.errors import JobError
 from openrlhf_cft.evaluate import entropy_cache
 from openrlhf_cft.evaluate.entropy import Bin, bins, by_kind, by_position, choose, of_questions
 from openrlhf_cft.evaluate.entropy_cache import Unit, load_annotated, measure_units, sample_unit
 from openrlhf_cft.evaluate.samples import schema
-from openrlhf_cft.jobs.engine_actor import PipelineError
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_a_word_of_probability_0_adds_nothing(model: Path) -> None:
 
 
 def test_a_checkpoint_that_does_not_load_says_so(tmp_path: Path) -> None:
-    with pytest.raises(PipelineError, match=r"nowhere.*--eval.entropy_positions 0"):
+    with pytest.raises(JobError, match=r"nowhere.*--eval.entropy_positions 0"):
         score(str(tmp_path / "nowhere"), sequences(1), "test")
 
 
@@ -91,7 +91,7 @@ def test_a_process_that_is_killed_says_so(model: Path, monkeypatch: pytest.Monke
         process.kill()
 
     monkeypatch.setattr(SpawnProcess, "start", start)
-    with pytest.raises(PipelineError, match="killed, perhaps for lack of memory"):
+    with pytest.raises(JobError, match="killed, perhaps for lack of memory"):
         score(str(model), sequences(1), "test")
 
 

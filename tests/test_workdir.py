@@ -15,9 +15,9 @@ from train_helpers import make_model
 from openrlhf_cft.annotate.writer import write_dataset
 from openrlhf_cft.data.location import place
 from openrlhf_cft.data.source import SourceSettings
-from openrlhf_cft.jobs import workdir
-from openrlhf_cft.jobs.engine_actor import PipelineError
+from openrlhf_cft.errors import JobError
 from openrlhf_cft.jobs.pipeline import PoolSettings
+from openrlhf_cft.jobs.run_job import run_job
 from openrlhf_cft.jobs.workdir import Workdir
 
 __all__ = ["bucket"]
@@ -58,8 +58,8 @@ def test_a_row_that_is_there_twice_is_done_once(
     for number, numbers in enumerate(files):
         finish(work, f"file{number}", numbers)
     asked: list[int] = []
-    monkeypatch.setattr(workdir, "run", lambda *arguments: asked.append(arguments[-2]) or [])
-    work.run(config["rows"], None, PoolSettings(), report)  # type: ignore[arg-type]
+    monkeypatch.setattr("openrlhf_cft.jobs.run_job.run", lambda *arguments: asked.append(arguments[-2]) or [])
+    run_job(work, config["rows"], None, PoolSettings(), report)  # type: ignore[arg-type]
     assert asked == ([] if left is None else [left])
 
 
@@ -67,12 +67,12 @@ def test_rows_that_end_the_job_are_told_and_kept(
     tmp_path: Path, source: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def end(*_: object) -> None:
-        raise PipelineError("3 rows in a row killed the engine", [("2", "set aside")])
+        raise JobError("3 rows in a row killed the engine", [("2", "set aside")])
 
     work, config = prepared(tmp_path, source)
-    monkeypatch.setattr(workdir, "run", end)
-    with pytest.raises(PipelineError, match="3 rows in a row"):
-        work.run(config["rows"], None, PoolSettings(), report)  # type: ignore[arg-type]
+    monkeypatch.setattr("openrlhf_cft.jobs.run_job.run", end)
+    with pytest.raises(JobError, match="3 rows in a row"):
+        run_job(work, config["rows"], None, PoolSettings(), report)  # type: ignore[arg-type]
     assert "not finished, left for the next run: row '2': set aside" in capsys.readouterr().out
     assert json.loads((work.root / "failed.jsonl").read_text()) == {"id": "2", "error": "set aside"}
 

@@ -31,7 +31,7 @@ from data import annotate, base, held_out, kinds, masks, questions, rejection
 from training import RL_ARMS, evaluate_test, reinforce, sweep, train_seed
 
 from openrlhf_cft.data.location import place
-from openrlhf_cft.jobs.workdir import write_json
+from openrlhf_cft.data.provenance import write_json
 
 HERE = Path(__file__).parent
 SETTINGS = "settings.txt"  # JSON, but no result

@@ -20,6 +20,7 @@ from typing import Any
 from openrlhf_cft.annotate.annotator import Annotator, Question, Status
 from openrlhf_cft.annotate.job import STATE, AnnotateJob
 from openrlhf_cft.annotate.row_worker import AnnotateWorker, AnnotateWorkerFactory, settings_record
+from openrlhf_cft.data.provenance import write_json
 from openrlhf_cft.data.records import ALTERNATIVES, RESPONSE_IDS, Alternative
 from openrlhf_cft.data.source import load_source
 from openrlhf_cft.engine.generate import Generation
@@ -27,7 +28,8 @@ from openrlhf_cft.engine.platform import has_gpu
 from openrlhf_cft.engine.vllm_engine import VllmGenerator
 from openrlhf_cft.jobs.engine_actor import PAYLOAD, STATUS, Finished
 from openrlhf_cft.jobs.progress import annotation_line
-from openrlhf_cft.jobs.workdir import Workdir, write_json
+from openrlhf_cft.jobs.run_job import run_job
+from openrlhf_cft.jobs.workdir import Workdir
 from openrlhf_cft.verify.sandbox import VerifierPool
 
 POSITIONS = 4  # of each response
@@ -99,7 +101,7 @@ def dry_run(job: AnnotateJob, sample: int, gpu_hour_cost: float | None) -> dict[
 
     Raises:
         ValueError: bad input, before any engine starts.
-        PipelineError: the sample could not be done.
+        JobError: the sample could not be done.
     """
     state = Workdir(job.output_dir / STATE, "dry run")
     work = Workdir(state.root / "dry_run", "dry run")
@@ -111,7 +113,7 @@ def dry_run(job: AnnotateJob, sample: int, gpu_hour_cost: float | None) -> dict[
         config = work.prepare(job.source, job.factory.engine.model, settings, data.select(chosen))
         work.try_verifier(job.factory.verifier)
         factory = SampledFactory(**vars(job.factory))
-        work.run(config["rows"], factory, job.pool, annotation_line)
+        run_job(work, config["rows"], factory, job.pool, annotation_line)
         rows = [(row[STATUS], json.loads(row[PAYLOAD])) for row in work.outcomes.rows([STATUS, PAYLOAD])]
         paid = has_gpu() or gpu_hour_cost is not None  # a cluster's head may be without a GPU
         found = estimate(rows, len(data), job.pool.gpus_per_engine if paid else 0, gpu_hour_cost)

@@ -14,11 +14,13 @@ from openrlhf_cft.annotate.annotator import Status
 from openrlhf_cft.annotate.row_worker import AnnotateWorkerFactory, settings_record
 from openrlhf_cft.annotate.writer import write_dataset
 from openrlhf_cft.data.location import Place
+from openrlhf_cft.data.provenance import versions, write_json
 from openrlhf_cft.data.source import SourceSettings
-from openrlhf_cft.jobs.engine_actor import PipelineError
+from openrlhf_cft.errors import JobError
 from openrlhf_cft.jobs.pipeline import PoolSettings
 from openrlhf_cft.jobs.progress import annotation_line
-from openrlhf_cft.jobs.workdir import Workdir, versions, write_json
+from openrlhf_cft.jobs.run_job import run_job
+from openrlhf_cft.jobs.workdir import Workdir
 
 STATE = ".annotate"
 LOW_CRITICAL_SHARE = 0.05  # the paper's hint: under this the criterion is too strict for the model
@@ -43,7 +45,7 @@ def annotate(job: AnnotateJob) -> dict[str, Any]:
 
     Raises:
         ValueError: bad input, before any engine starts; the message names the value.
-        PipelineError: the job cannot go on; what is finished stays.
+        JobError: the job cannot go on; what is finished stays.
     """
     work = Workdir(job.output_dir / STATE, "annotate")
     with work.claimed():
@@ -54,8 +56,8 @@ def annotate(job: AnnotateJob) -> dict[str, Any]:
             return dict(json.loads(finished.read_text()))
         work.try_verifier(job.factory.verifier)
         try:
-            work.run(config["rows"], job.factory, job.pool, annotation_line)
-        except PipelineError as error:
+            run_job(work, config["rows"], job.factory, job.pool, annotation_line)
+        except JobError as error:
             if error.failures:  # the rows that are left may be those that never will be done
                 write_dataset(job.output_dir, work, config)
             raise

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from openrlhf_cft.annotate.annotator import Status
 from openrlhf_cft.data.location import Place
+from openrlhf_cft.data.provenance import versions
 from openrlhf_cft.data.records import ID, MASK, METADATA_KEY, PROMPT_IDS, RESPONSE_IDS, annotation_fields
 from openrlhf_cft.data.source import GIVEN_IDS, GOLD, NUMBER
 from openrlhf_cft.jobs.engine_actor import PAYLOAD, STATUS
 from openrlhf_cft.jobs.finished_rows import Batch
-from openrlhf_cft.jobs.workdir import Workdir, versions
+from openrlhf_cft.jobs.workdir import Workdir
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from openrlhf_cft.data.location import Place, place
 from openrlhf_cft.data.source import SourceSettings
 from openrlhf_cft.engine.vllm_engine import EngineSettings, parse_engine_args
-from openrlhf_cft.jobs.engine_actor import PipelineError
+from openrlhf_cft.errors import JobError
 from openrlhf_cft.jobs.pipeline import PoolSettings
 from openrlhf_cft.verify import VERIFIERS, is_reward_file
 from openrlhf_cft.verify.sandbox import VerifierPool
@@ -154,7 +154,7 @@ def run_command(name: str, command: Callable[[], int], resumes: bool = True) -> 
     except ValueError as error:
         print(f"{name}: {error}", file=sys.stderr)
         code = 2
-    except (PipelineError, OSError) as error:
+    except (JobError, OSError) as error:
         kept = "what is finished is kept, the same command goes on from here" if resumes else "nothing was written"
         print(f"{name}: {error}; {kept}", file=sys.stderr)
         code = 1

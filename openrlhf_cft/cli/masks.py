@@ -15,9 +15,9 @@ from openrlhf_cft.cli.flags import DTYPES, run_command
 from openrlhf_cft.cli.transfer_flags import transfer_flags, transfer_settings
 from openrlhf_cft.data.annotated import open_data, output
 from openrlhf_cft.data.location import place
+from openrlhf_cft.data.provenance import versions, write_json
 from openrlhf_cft.data.records import MASK
 from openrlhf_cft.data.tokenizer import tokenizer_if_any
-from openrlhf_cft.jobs.workdir import versions, write_json
 from openrlhf_cft.masks.card import card
 from openrlhf_cft.masks.compare import compare
 from openrlhf_cft.masks.compare import describe as describe_comparison

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from openrlhf_cft.jobs.engine_actor import PipelineError
+from openrlhf_cft.errors import JobError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -55,7 +55,7 @@ def score(model: str, sequences: Many[Sequence], name: str) -> list[Scored]:
         name: for the progress lines.
 
     Raises:
-        PipelineError: the process failed, or was killed; says how.
+        JobError: the process failed, or was killed; says how.
     """
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
@@ -66,7 +66,7 @@ def score(model: str, sequences: Many[Sequence], name: str) -> list[Scored]:
         found = receiver.recv()
     except EOFError:
         process.join()
-        raise PipelineError(
+        raise JobError(
             f"measuring entropies of {model!r} ended with exit code {process.exitcode}"
             + (", killed, perhaps for lack of memory" if process.exitcode == -signal.SIGKILL else "")
             + "; --eval.entropy_positions 0 leaves them out"
@@ -75,7 +75,7 @@ def score(model: str, sequences: Many[Sequence], name: str) -> list[Scored]:
         process.kill()
         process.join()
     if isinstance(found, str):
-        raise PipelineError(f"measuring entropies of {model!r}: {found}; --eval.entropy_positions 0 leaves them out")
+        raise JobError(f"measuring entropies of {model!r}: {found}; --eval.entropy_positions 0 leaves them out")
     scored: list[Scored] = found
     return scored
 

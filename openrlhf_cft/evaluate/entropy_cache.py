@@ -115,7 +115,7 @@ def measure_units(model: str, units: Sequence[Unit], name: str) -> list[dict[Key
         name: for the progress lines.
 
     Raises:
-        PipelineError: the model could not be run.
+        JobError: the model could not be run.
     """
     pending = [unit for unit in units if unit.sequences and not _is_known(unit, model)]
     if pending:

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from openrlhf_cft.data.location import Place, hidden
+from openrlhf_cft.data.provenance import versions, write_json
 from openrlhf_cft.data.records import tokenizer_fingerprint
 from openrlhf_cft.data.source import SourceSettings
 from openrlhf_cft.engine.scoring import Scored
@@ -27,7 +28,8 @@ from openrlhf_cft.evaluate.sources import DataSet, load_data_sets
 from openrlhf_cft.evaluate.summary import Result, summarize, summarize_annotated
 from openrlhf_cft.jobs.pipeline import PoolSettings
 from openrlhf_cft.jobs.progress import line
-from openrlhf_cft.jobs.workdir import Workdir, load_tokenizer, versions, write_json
+from openrlhf_cft.jobs.run_job import run_job
+from openrlhf_cft.jobs.workdir import Workdir, load_tokenizer
 from openrlhf_cft.verify.settings import VerifierSettings
 
 STATE = ".evaluate"
@@ -72,7 +74,7 @@ def evaluate(job: EvaluateJob) -> dict[str, Any]:
 
     Raises:
         ValueError: bad input, before any engine starts.
-        PipelineError: the job cannot go on; what is finished stays.
+        JobError: the job cannot go on; what is finished stays.
     """
     sets = load_data_sets(job.source, job.verifier, job.own_verifier, job.benchmark_dir)
     annotated = _annotated(job)
@@ -165,7 +167,7 @@ def _sample(job: EvaluateJob, pair: Pair) -> dict[str, int]:
     """Sample and verify what is left to do; how many questions are evaluated, too long, and not finished."""
     factory = EvaluateWorkerFactory(job.engines[pair.checkpoint], job.settings, pair.data.verifier)
     with pair.work.claimed():
-        pair.work.run(pair.rows, factory, job.pool, _progress)
+        run_job(pair.work, pair.rows, factory, job.pool, _progress)
         counts = write_samples(pair.work, pair.data.name, pair.checkpoint, _samples_file(job, pair))
     return {**counts, "failed": pair.rows - counts[EVALUATED] - counts[TOO_LONG]}
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from openrlhf_cft.data.records import ID
 from openrlhf_cft.data.source import NUMBER
 from openrlhf_cft.engine.generate import GeneratorError
+from openrlhf_cft.errors import JobError
 from openrlhf_cft.jobs.guard import end_children_with_this_process
 from openrlhf_cft.verify.sandbox import VerifierError
 
@@ -55,14 +56,6 @@ class RowWorker(Protocol):
         ...
 
 
-class PipelineError(RuntimeError):
-    """The job had to end; what it finished stays, and the next run goes on from there. The message says why."""
-
-    def __init__(self, message: str, failures: list[tuple[str, str]] | None = None) -> None:
-        super().__init__(message)
-        self.failures = failures or []  # rows that could not be finished, as (id, why)
-
-
 class EngineActor:
     """The class that Ray Data maps rows over: one worker, many rows concurrently."""
 
@@ -77,7 +70,7 @@ class EngineActor:
         self.lonely = False  # whether a row has, or waits for, the engine for itself
         reason = ray.get(tally.start.remote(self.actor))
         if reason is not None:
-            raise PipelineError(reason)
+            raise JobError(reason)
         try:
             self.worker = factory()
         except Exception as error:
@@ -97,11 +90,11 @@ class EngineActor:
         """The finished row, or nothing: what is not written is done again by the next run.
 
         Raises:
-            PipelineError: the job has to end.
+            JobError: the job has to end.
         """
         leave = await self.tally.ask.remote(row[ID])
         if leave.stop is not None:
-            raise PipelineError(leave.stop)
+            raise JobError(leave.stop)
         if leave.aside:
             return []
         async with self._admitted(leave.alone):

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 from openrlhf_cft.data.location import Place
 from openrlhf_cft.data.records import ID, PROMPT, PROMPT_IDS
 from openrlhf_cft.data.source import GIVEN_IDS, GOLD, NUMBER
+from openrlhf_cft.errors import JobError
 from openrlhf_cft.jobs.cluster import connect
-from openrlhf_cft.jobs.engine_actor import TALLY_SECONDS, EngineActor, PipelineError, RowWorker
+from openrlhf_cft.jobs.engine_actor import TALLY_SECONDS, EngineActor, RowWorker
 from openrlhf_cft.jobs.finished_rows import Outcomes
 from openrlhf_cft.jobs.progress import Progress
 from openrlhf_cft.jobs.tally import Tally
@@ -66,7 +67,7 @@ def run(
         Rows that could not be finished, as (id, why); empty when all is done.
 
     Raises:
-        PipelineError: the job cannot go on.
+        JobError: the job cannot go on.
     """
     connect(pool.ray_address, pool.num_engines)
     import ray
@@ -159,7 +160,7 @@ def _keep_log(tally: ray.actor.ActorHandle, engine_log: Place) -> bool:
     return bool(text)
 
 
-def _ended(error: BaseException, tally: ray.actor.ActorHandle, engine_log: Place) -> PipelineError:
+def _ended(error: BaseException, tally: ray.actor.ActorHandle, engine_log: Place) -> JobError:
     """Why the job had to end: what the tally says, else what is behind an exception that Ray has wrapped."""
     import ray
 
@@ -178,7 +179,7 @@ def _ended(error: BaseException, tally: ray.actor.ActorHandle, engine_log: Place
         text = str(found) or text
         found = getattr(found, "cause", None) or found.__cause__
     log = f"; the engine's log is {engine_log}" if kept else ""
-    return PipelineError(f"{reason or text}{log}", failures)
+    return JobError(f"{reason or text}{log}", failures)
 
 
 def _await_closing(tally: ray.actor.ActorHandle) -> None:

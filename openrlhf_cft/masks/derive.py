@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from openrlhf_cft.data.annotated import AnnotatedData, Row, with_record, write
 from openrlhf_cft.data.location import Place
+from openrlhf_cft.data.provenance import versions
 from openrlhf_cft.data.records import ALTERNATIVES, ID, PROMPT_IDS, RESPONSE_IDS, check_weights
 from openrlhf_cft.data.token_text import Kind, pieces
 from openrlhf_cft.data.tokenizer import load_tokenizer, require_same, tokenizer_of
-from openrlhf_cft.jobs.workdir import versions
 from openrlhf_cft.masks import from_alternatives, scores
 from openrlhf_cft.masks.progress import Progress
 from openrlhf_cft.masks.select import Budget, highest

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from openrlhf_cft.data.annotated import AnnotatedData, Row, with_record, write
 from openrlhf_cft.data.location import Place
+from openrlhf_cft.data.provenance import versions
 from openrlhf_cft.data.records import ID, PROMPT_IDS, RESPONSE_IDS
 from openrlhf_cft.data.tokenizer import require_one_tokenizer
-from openrlhf_cft.jobs.workdir import versions
 from openrlhf_cft.masks.compare import digest
 from openrlhf_cft.masks.derive import DERIVED
 from openrlhf_cft.masks.progress import Progress

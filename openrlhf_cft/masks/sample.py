@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from openrlhf_cft.data.annotated import AnnotatedData, Row, with_record, write
 from openrlhf_cft.data.location import Place
+from openrlhf_cft.data.provenance import versions
 from openrlhf_cft.data.records import ID, MASK, check_weights
 from openrlhf_cft.data.records import RESPONSE_IDS as IDS
-from openrlhf_cft.jobs.workdir import versions
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from openrlhf_cft.data.annotated import AnnotatedData, Row, with_record, write
 from openrlhf_cft.data.location import Place
+from openrlhf_cft.data.provenance import versions
 from openrlhf_cft.data.records import (
     ALTERNATIVES,
     ID,
@@ -34,7 +35,6 @@ from openrlhf_cft.data.records import (
 )
 from openrlhf_cft.data.source import SourceSettings
 from openrlhf_cft.data.tokenizer import fingerprint_of, load_tokenizer, tokenizer_of
-from openrlhf_cft.jobs.workdir import versions
 from openrlhf_cft.masks import scores
 from openrlhf_cft.masks.agreement import agreement
 from openrlhf_cft.masks.carry import NotCarried, carry, per_token

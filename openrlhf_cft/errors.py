@@ -1,0 +1,11 @@
+"""What ends a command with a sentence."""
+
+from __future__ import annotations
+
+
+class JobError(RuntimeError):
+    """The job had to end; what it finished stays, and the next run goes on from there. The message says why."""
+
+    def __init__(self, message: str, failures: list[tuple[str, str]] | None = None) -> None:
+        super().__init__(message)
+        self.failures = failures or []  # rows that could not be finished, as (id, why)

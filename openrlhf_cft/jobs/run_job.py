@@ -1,0 +1,69 @@
+"""Runs a job over its work directory: what is not done yet, on a pool of engines, with progress."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+
+from openrlhf_cft.data.provenance import write_json
+from openrlhf_cft.data.source import NUMBER
+from openrlhf_cft.errors import JobError
+from openrlhf_cft.jobs.engine_actor import RowWorker
+from openrlhf_cft.jobs.pipeline import PoolSettings, run
+from openrlhf_cft.jobs.workdir import Workdir
+
+SHOWN_FAILURES = 10  # rows that could not be finished and are printed
+
+
+def run_job(
+    work: Workdir,
+    rows: int,
+    factory: Callable[[], RowWorker],
+    pool: PoolSettings,
+    report: Callable[[dict[str, float], float, int], str],
+) -> None:
+    """Do what is not done yet; print progress, and the rows that could not be finished.
+
+    Args:
+        work: the directory of the job.
+        rows: number of rows of the source.
+        factory: makes the worker inside each actor.
+        pool: engines and rows in flight.
+        report: counters, seconds and rows of this run to a progress line.
+
+    Raises:
+        JobError: the job cannot go on; what is finished stays.
+    """
+    finished, cut = work.outcomes.repair()
+    for name in cut:
+        print(f"{work.name}: {name} in {work.outcomes.data} is cut; its rows are done again", flush=True)
+    if finished >= rows:  # unless some are there twice
+        finished = len({row[NUMBER] for row in work.outcomes.rows([NUMBER])})
+    left = rows - finished
+    if left <= 0:
+        return
+    print(f"{work.name}: {rows} rows, {finished} done before, {left} to do", flush=True)
+    started, before = time.monotonic(), work.seconds
+
+    def tick(counts: dict[str, float], seconds: float) -> str:
+        write_json(work.root / "seconds.json", before + time.monotonic() - started)
+        return f"{work.name}: {report(counts, seconds, left)}"
+
+    try:
+        failures = run(work.prompts, work.outcomes, factory, pool, tick, left, work.root / "engine.log")
+    except JobError as error:
+        _report(work, error.failures)
+        raise
+    write_json(work.root / "seconds.json", before + time.monotonic() - started)
+    _report(work, failures)
+
+
+def _report(work: Workdir, failures: list[tuple[str, str]]) -> None:
+    """Print and keep what could not be finished."""
+    lines = [json.dumps({"id": row_id, "error": error}) + "\n" for row_id, error in failures]
+    (work.root / "failed.jsonl").write_text("".join(lines))
+    for row_id, error in failures[:SHOWN_FAILURES]:
+        print(f"{work.name}: not finished, left for the next run: row {row_id!r}: {error}")
+    if len(failures) > SHOWN_FAILURES:
+        print(f"{work.name}: all {len(failures)} such rows are in {work.root / 'failed.jsonl'}")
