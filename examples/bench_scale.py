@@ -33,7 +33,7 @@ from typing import Any
 from openrlhf_cft.annotate.annotator import AnnotateSettings
 from openrlhf_cft.annotate.job import STATE, AnnotateJob, annotate
 from openrlhf_cft.annotate.row_worker import AnnotateWorker, AnnotateWorkerFactory
-from openrlhf_cft.data.location import place
+from openrlhf_cft.data.location import location
 from openrlhf_cft.data.records import Verdict
 from openrlhf_cft.data.source import SourceSettings
 from openrlhf_cft.engine.generate import Generation, Sampling
@@ -150,7 +150,7 @@ def job(directory: Path, engines: int, rows: int, row_seconds: float) -> dict[st
     factory = SleepingFactory(model, settings, VerifierSettings("exact"), generation, engines, str(directory))
     source = SourceSettings(str(directory / "questions.jsonl"), input_key="question", label_key="answer")
     pool = PoolSettings(num_engines=engines, rows_in_flight=ROWS_IN_FLIGHT)
-    summary = annotate(AnnotateJob(source, factory, pool, place(directory / "annotated")))
+    summary = annotate(AnnotateJob(source, factory, pool, location(directory / "annotated")))
     assert summary["annotated"] == rows, summary
     mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     seconds = time.monotonic() - started
@@ -159,7 +159,7 @@ def job(directory: Path, engines: int, rows: int, row_seconds: float) -> dict[st
 
 def rate(directory: Path, engines: int) -> float:
     """Rows a second and engine, from when all are at work until the last row is begun; parts of rows count as such."""
-    outcomes = Workdir(place(directory / "annotated") / STATE, "bench").outcomes
+    outcomes = Workdir(location(directory / "annotated") / STATE, "bench").outcomes
     rows = [json.loads(row[PAYLOAD])["timing"] for row in outcomes.rows([PAYLOAD])]
     first: dict[int, float] = {}
     for engine, began, _ in rows:

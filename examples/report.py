@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from openrlhf_cft.data.location import place
+from openrlhf_cft.data.location import location
 from openrlhf_cft.data.provenance import versions, write_json
 from openrlhf_cft.data.records import ANNOTATION_COLUMNS, MASK, RESPONSE_IDS, read_rows
 from openrlhf_cft.data.token_text import pieces
@@ -48,7 +48,7 @@ def main() -> None:
     print(tables(evaluation))
     print("\n(one seed and few questions: no evidence, only a first look)")
     report = {"annotation": summary, "evaluation": evaluation, "seconds": args.seconds, "versions": versions()}
-    write_json(place(args.run_dir / "report.json"), report)
+    write_json(location(args.run_dir / "report.json"), report)
     print(f"\nall of it is in {args.run_dir}: annotated/ sft/ cft/ evaluation/ tensorboard/ report.json")
     print("to look at in a browser:")
     print(f"  every critical token and why it is one:  {args.run_dir}/view.html")

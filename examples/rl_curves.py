@@ -16,7 +16,7 @@ from statistics import fmean
 from typing import Any
 
 from openrlhf_cft.curves import ENTROPY, REWARD, Curve, read_curves
-from openrlhf_cft.data.location import place
+from openrlhf_cft.data.location import location
 from openrlhf_cft.data.provenance import versions, write_json
 from openrlhf_cft.evaluate.seeds import differences, mean_over_seeds
 
@@ -118,7 +118,7 @@ def main() -> None:
     }
     report = {"arms": result, "differences": compared(arms), "curves": curves}
     report |= {"seconds": args.seconds, "versions": versions()}
-    write_json(place(args.output_dir / "report.json"), report)
+    write_json(location(args.output_dir / "report.json"), report)
     print(f"entropy and accuracy of both: {args.output_dir}/rl_start.png, report.json beside it")
     print(json.dumps(result))
 

@@ -26,7 +26,7 @@ from openrlhf_cft.annotate.annotator import AnnotateSettings
 from openrlhf_cft.annotate.job import AnnotateJob, annotate, describe
 from openrlhf_cft.annotate.row_worker import AnnotateWorker, AnnotateWorkerFactory
 from openrlhf_cft.cli.flags import run_command
-from openrlhf_cft.data.location import place
+from openrlhf_cft.data.location import location
 from openrlhf_cft.data.source import SourceSettings
 from openrlhf_cft.engine.generate import Generation, GeneratorError, Sampling
 from openrlhf_cft.engine.vllm_engine import EngineSettings
@@ -136,7 +136,7 @@ def main() -> int:
     source = SourceSettings(str(directory / "questions.jsonl"), input_key="question", label_key="answer")
     factory = ChaosFactory(EngineSettings(str(directory / "model")), SETTINGS, VerifierSettings("math", workers=1))
     pool = PoolSettings(num_engines=engines, rows_in_flight=32)
-    summary = annotate(AnnotateJob(source, factory, pool, place(directory / "annotated")))
+    summary = annotate(AnnotateJob(source, factory, pool, location(directory / "annotated")))
     print(describe(summary), flush=True)
     return 1 if summary["failed"] else 0
 

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from openrlhf_cft.cli.flags import run_command
-from openrlhf_cft.data.location import place
+from openrlhf_cft.data.location import location
 from openrlhf_cft.engine.generate import GeneratorError
 from openrlhf_cft.jobs.engine_actor import Finished
 from openrlhf_cft.jobs.pipeline import PoolSettings
@@ -78,7 +78,7 @@ def main() -> int:
     directory, rows = Path(sys.argv[1]), int(sys.argv[2])
     faults = {name: set(ids.split(",")) for name, _, ids in (fault.partition("=") for fault in sys.argv[3:])}
     (root,) = faults.pop("at", {str(directory)})
-    work = Workdir(place(root), "script")
+    work = Workdir(location(root), "script")
     if not work.prompts.exists():
         table = pa.table({"id": [f"r{i}" for i in range(rows)], "_number": list(range(rows))})
         pq.write_table(table, work.prompts.path, filesystem=work.prompts.filesystem)

@@ -19,10 +19,10 @@ import pytest
 from train_helpers import make_model, make_rows, write_rows
 
 from openrlhf_cft.cli.evaluate import job_of
-from openrlhf_cft.data.location import Place, place
+from openrlhf_cft.data.location import Location, location
 from openrlhf_cft.data.records import ID, MASK, Verdict, read_metadata, read_rows, tokenizer_fingerprint
 from openrlhf_cft.data.source import NUMBER
-from openrlhf_cft.engine.scoring import Scored, Sequence
+from openrlhf_cft.engine.scoring import PromptResponse, Scored
 from openrlhf_cft.evaluate.job import evaluate
 from openrlhf_cft.evaluate.samples import EVALUATED, TOO_LONG, Response, read_questions, to_payload
 from openrlhf_cft.evaluate.text_report import tables
@@ -64,7 +64,14 @@ class ScriptedPipeline:
         self.short: set[str] = set()  # checkpoints for which every prompt is too long
 
     def __call__(
-        self, source: Place, outcomes: Outcomes, factory: Any, pool: Any, report: Any, total: int, engine_log: Place
+        self,
+        source: Location,
+        outcomes: Outcomes,
+        factory: Any,
+        pool: Any,
+        report: Any,
+        total: int,
+        engine_log: Location,
     ) -> list[tuple[str, str]]:
         if self.interrupt_after is not None and len(self.calls) >= self.interrupt_after:
             raise KeyboardInterrupt
@@ -139,7 +146,7 @@ def test_everything_that_is_reported(
     for checkpoint, result in found["results"]["test"].items():
         assert (result["questions"], result["too_long"], result["failed"]) == (5, 1, 0)
         figures = result["figures"]
-        asked = list(read_questions(place(out / "samples" / f"test--{checkpoint}.parquet")))
+        asked = list(read_questions(location(out / "samples" / f"test--{checkpoint}.parquet")))
         assert figures["accuracy"]["value"] == sum(q.greedy.correct for q in asked) / 5
         assert {"pass@1", "pass@4", "majority@2", "majority@4", "entropy", "entropy_estimate"} <= set(figures)
         assert "pass@8" not in figures and all(f["low"] <= f["value"] <= f["high"] for f in figures.values())
@@ -187,7 +194,7 @@ def test_what_is_done_is_not_done_again(
 ) -> None:
     scored: list[str] = []
 
-    def score(model: str, asked: list[Sequence], name: str) -> list[Scored]:
+    def score(model: str, asked: list[PromptResponse], name: str) -> list[Scored]:
         scored.append(Path(model).name)
         zeros = [np.zeros(len(sequence.response_ids), np.float32) for sequence in asked]
         return [Scored(zero, zero) for zero in zeros]

@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 from train_helpers import VOCAB, make_model, make_rows, write_rows
 
-from openrlhf_cft.data.location import place
+from openrlhf_cft.data.location import location
 from openrlhf_cft.data.records import MASK, PROMPT_IDS, RESPONSE_IDS
-from openrlhf_cft.engine.scoring import Scored, Sequence, load, score, score_sequence
+from openrlhf_cft.engine.scoring import PromptResponse, Scored, load, score, score_sequence
 from openrlhf_cft.errors import JobError
 from openrlhf_cft.evaluate import entropy_cache
 from openrlhf_cft.evaluate.entropy import Bin, bins, by_kind, by_position, choose, of_questions
@@ -26,11 +26,11 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_model(tmp_path_factory.mktemp("model"))
 
 
-def sequences(count: int) -> list[Sequence]:
-    return [Sequence(row[PROMPT_IDS], row[RESPONSE_IDS]) for row in make_rows(count)]
+def sequences(count: int) -> list[PromptResponse]:
+    return [PromptResponse(row[PROMPT_IDS], row[RESPONSE_IDS]) for row in make_rows(count)]
 
 
-def literal(model: Path, sequence: Sequence) -> tuple[np.ndarray, np.ndarray]:
+def literal(model: Path, sequence: PromptResponse) -> tuple[np.ndarray, np.ndarray]:
     """Entropy and nll of each response token by the definitions, from a plain forward."""
     import torch
     from transformers import AutoModelForCausalLM
@@ -73,7 +73,7 @@ def test_a_word_of_probability_0_adds_nothing(model: Path) -> None:
     head.bias.data.zero_()
     head.bias.data[100:] = -torch.inf
     loaded.lm_head = head
-    found = score_sequence(loaded, Sequence([5, 6], [7, 8]))
+    found = score_sequence(loaded, PromptResponse([5, 6], [7, 8]))
     assert np.isfinite(found.entropy).all() and found.entropy.max() < np.log(100)
 
 
@@ -136,14 +136,14 @@ def test_what_is_known_is_not_measured_again(tmp_path: Path, monkeypatch: pytest
     asked = sequences(3)
     calls: list[int] = []
 
-    def counting(model: str, found: list[Sequence], name: str) -> list[Scored]:
+    def counting(model: str, found: list[PromptResponse], name: str) -> list[Scored]:
         calls.append(len(found))
         return [scored(*range(len(sequence.response_ids))) for sequence in found]
 
     monkeypatch.setattr(entropy_cache, "score", counting)
     model, another = (str(make_model(tmp_path / f"model-{seed}", seed=seed)) for seed in range(2))
-    unit = Unit(place(tmp_path / "entropy.parquet"), [("a", 0), ("a", 1), ("b", 0)], asked)
-    other = Unit(place(tmp_path / "other.parquet"), [("c", 0)], asked[:1])
+    unit = Unit(location(tmp_path / "entropy.parquet"), [("a", 0), ("a", 1), ("b", 0)], asked)
+    other = Unit(location(tmp_path / "other.parquet"), [("c", 0)], asked[:1])
     (first,) = measure_units(model, [unit], "test")
     again, new = measure_units(model, [unit, other], "test")
     assert calls == [3, 1] and list(again) == list(first) == unit.keys and list(new) == other.keys
@@ -152,7 +152,7 @@ def test_what_is_known_is_not_measured_again(tmp_path: Path, monkeypatch: pytest
     measure_units(another, [unit], "test")
     measure_units(another, [Unit(unit.file, unit.keys[:2], asked[:2])], "test")
     assert calls == [3, 1, 3, 2]
-    assert measure_units(model, [Unit(place(tmp_path / "none.parquet"), [], [])], "test") == [{}]
+    assert measure_units(model, [Unit(location(tmp_path / "none.parquet"), [], [])], "test") == [{}]
 
 
 def test_the_chosen_samples_meet_their_prompts(tmp_path: Path) -> None:
@@ -164,13 +164,13 @@ def test_the_chosen_samples_meet_their_prompts(tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pylist(rows, schema=schema()), tmp_path / "samples.parquet")
     prompts = [{"id": "a", "prompt_token_ids": [1]}, {"id": "b", "prompt_token_ids": [2, 2]}]
     pq.write_table(pa.Table.from_pylist(prompts), tmp_path / "prompts.parquet")
-    places = [place(tmp_path / name) for name in ("samples.parquet", "prompts.parquet", "entropy.parquet")]
+    places = [location(tmp_path / name) for name in ("samples.parquet", "prompts.parquet", "entropy.parquet")]
     unit = sample_unit(*places, positions=100, seed=0)
     expected = {
-        ("a", 0): Sequence([1], [10, 10]),
-        ("a", 1): Sequence([1], [11]),
-        ("b", 0): Sequence([2, 2], [20, 20]),
-        ("b", 1): Sequence([2, 2], [21]),
+        ("a", 0): PromptResponse([1], [10, 10]),
+        ("a", 1): PromptResponse([1], [11]),
+        ("b", 0): PromptResponse([2, 2], [20, 20]),
+        ("b", 1): PromptResponse([2, 2], [21]),
     }
     assert dict(zip(unit.keys, unit.sequences, strict=True)) == expected
 

@@ -20,7 +20,7 @@ from openrlhf_cft.cli.flags import run_command
 from openrlhf_cft.cli.masks import main
 from openrlhf_cft.data import annotated
 from openrlhf_cft.data.annotated import open_data, output, unfinished, with_record, write
-from openrlhf_cft.data.location import place
+from openrlhf_cft.data.location import location
 from openrlhf_cft.data.records import MASK, METADATA_KEY, read_metadata, read_rows
 from openrlhf_cft.masks import progress
 from openrlhf_cft.masks.sample import SampleSettings, sample
@@ -68,7 +68,7 @@ def test_what_is_written_is_what_was_read(source: Path, tmp_path: Path, monkeypa
 def test_it_is_whole_or_absent(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(annotated, "ROWS_PER_FILE", 30)
     data, out = open_data(source), tmp_path / "out"
-    folder = Path(unfinished(place(out)).path)
+    folder = Path(unfinished(location(out)).path)
 
     def failing() -> Iterator[pa.RecordBatch]:
         yield from data.batches()
@@ -86,8 +86,8 @@ def test_it_is_whole_or_absent(source: Path, tmp_path: Path, monkeypatch: pytest
 
 def test_on_an_object_store_too(source: Path, bucket: str, tmp_path: Path) -> None:
     data, target = open_data(source), bucket.format(tmp_path.name)
-    place(target).make_dir()
-    (place(target) / ".part-00007.parquet").write_text("of a process that was killed")
+    location(target).make_dir()
+    (location(target) / ".part-00007.parquet").write_text("of a process that was killed")
 
     def failing() -> Iterator[pa.RecordBatch]:
         yield next(data.batches())
@@ -95,9 +95,9 @@ def test_on_an_object_store_too(source: Path, bucket: str, tmp_path: Path) -> No
 
     with pytest.raises(OSError, match="disk"):
         write(output(target, [data]), data.schema, failing())
-    assert place(target).files("") == []
+    assert location(target).files("") == []
     write(output(target, [data]), data.schema, data.batches())
-    assert [file.name for file in place(target).files("")] == ["part-00000.parquet"]
+    assert [file.name for file in location(target).files("")] == ["part-00000.parquet"]
     assert pa.Table.from_batches(open_data(target).batches()).equals(read(source))
     with pytest.raises(ValueError, match="is there already"):
         output(target, [data])
@@ -197,8 +197,8 @@ def test_a_sample_does_not_depend_on_the_order_and_every_row_has_its_chance(tmp_
     taken: dict[str, int] = {row["id"]: 0 for row in rows}
     for seed in range(40):
         settings = SampleSettings(15, seed)
-        sample(data, settings, place(tmp_path / f"a{seed}"))
-        sample(turned, settings, place(tmp_path / f"b{seed}"))
+        sample(data, settings, location(tmp_path / f"a{seed}"))
+        sample(turned, settings, location(tmp_path / f"b{seed}"))
         ids = [row["id"] for row in read_rows(tmp_path / f"a{seed}")]
         assert ids == [row["id"] for row in read_rows(tmp_path / f"b{seed}")][::-1]
         for row_id in ids:

@@ -10,14 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from openrlhf_cft.data.location import Place, place
+from openrlhf_cft.data.location import Location, location
 from openrlhf_cft.jobs.finished_rows import Outcomes
 
 
 def outcomes(directory: Path) -> Outcomes:
     (directory / "data").mkdir()
     (directory / "checkpoint").mkdir()
-    return Outcomes(place(directory / "data"), place(directory / "checkpoint"))
+    return Outcomes(location(directory / "data"), location(directory / "checkpoint"))
 
 
 def table(numbers: list[int]) -> pa.Table:
@@ -55,7 +55,7 @@ def test_a_whole_directory_stays_as_it_is(tmp_path: Path) -> None:
 
 
 def test_nothing_done_yet(tmp_path: Path) -> None:
-    assert Outcomes(place(tmp_path / "no"), place(tmp_path / "such")).repair() == (0, [])
+    assert Outcomes(location(tmp_path / "no"), location(tmp_path / "such")).repair() == (0, [])
 
 
 def test_a_cut_data_file_is_removed_with_its_checkpoint(tmp_path: Path) -> None:
@@ -107,17 +107,17 @@ def test_a_filesystem_that_fails_removes_nothing(tmp_path: Path) -> None:
     assert names(found) == ["a.parquet"]
 
 
-class Listed(Place):
+class Listed(Location):
     """A directory that lists what it cannot read, as object stores do."""
 
-    def files(self, ending: str) -> list[Place]:
-        return [Place(self.filesystem, f"{self.path}/a-0.parquet")]
+    def files(self, ending: str) -> list[Location]:
+        return [Location(self.filesystem, f"{self.path}/a-0.parquet")]
 
 
 def in_order(found: Outcomes, rows: int, directory: Path) -> list[Any]:
     pq.write_table(table(list(range(rows))), directory / "prompts.parquet")
     merged: list[Any] = []
-    for batch in found.in_order(place(directory / "prompts.parquet")):
+    for batch in found.in_order(location(directory / "prompts.parquet")):
         numbers = batch.source["_number"].to_pylist()
         merged += [(number, batch.done.get(at, {}).get("payload")) for at, number in enumerate(numbers)]
     return merged

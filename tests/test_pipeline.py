@@ -16,7 +16,7 @@ import psutil
 import pyarrow as pa
 import pytest
 
-from openrlhf_cft.data.location import place
+from openrlhf_cft.data.location import location
 from openrlhf_cft.jobs.pipeline import rows_per_block
 from openrlhf_cft.jobs.workdir import Workdir
 
@@ -65,7 +65,7 @@ def kill_driver(process: subprocess.Popen[str]) -> None:
 
 def done(directory: Path) -> Counter[str]:
     """How often each row is in the output; each with the right payload."""
-    rows = list(Workdir(place(directory), "test").outcomes.rows(["id", "payload"]))
+    rows = list(Workdir(location(directory), "test").outcomes.rows(["id", "payload"]))
     assert all(json.loads(row["payload"])["square"] == int(row["id"][1:]) ** 2 for row in rows)
     return Counter(row["id"] for row in rows)
 

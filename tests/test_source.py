@@ -12,7 +12,7 @@ from train_helpers import make_model
 from openrlhf_cft.annotate.job import annotate
 from openrlhf_cft.cli.annotate import job_of
 from openrlhf_cft.cli.evaluate import checkpoints
-from openrlhf_cft.data.location import place
+from openrlhf_cft.data.location import location
 from openrlhf_cft.data.records import read_rows
 from openrlhf_cft.data.source import (
     SourceSettings,
@@ -55,13 +55,15 @@ def test_prompts_keep_the_source_and_make_way_for_annotation(model: Path, tmp_pa
     rows = [{**row, "prompt": "mine", "level": 3} for row in QUESTIONS]
     settings = SourceSettings(str(jsonl(tmp_path / "q.jsonl", rows)), input_key="question", label_key="answer")
     tokenizer = AutoTokenizer.from_pretrained(model)
-    fingerprint = write_prompts(load_source(settings), tokenizer, settings, place(tmp_path / "p.parquet"))
+    fingerprint = write_prompts(load_source(settings), tokenizer, settings, location(tmp_path / "p.parquet"))
     written = list(read_rows(tmp_path / "p.parquet"))
     assert [row["id"] for row in written] == ["q0", "q1", "q2", "q3"]
     assert written[2]["prompt"] == "what is 2?" and written[2]["source_prompt"] == "mine" and written[2]["level"] == 3
     ids = tokenizer("what is 2?", add_special_tokens=False)["input_ids"]
     assert written[2]["prompt_token_ids"] == ids and written[2]["_gold"] == written[2]["answer"] == "2"
-    assert fingerprint == write_prompts(load_source(settings), tokenizer, settings, place(tmp_path / "again.parquet"))
+    assert fingerprint == write_prompts(
+        load_source(settings), tokenizer, settings, location(tmp_path / "again.parquet")
+    )
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "json", "csv", "parquet", "directory"])
@@ -110,7 +112,7 @@ def test_given_responses_become_the_ids_that_sft_would_train_but_for_its_space_b
         settings = SourceSettings(
             str(data), input_key="question", label_key="answer", output_key="solution", apply_chat_template=chat
         )
-        write_prompts(load_source(settings), tokenizer, settings, place(tmp_path / "p.parquet"))
+        write_prompts(load_source(settings), tokenizer, settings, location(tmp_path / "p.parquet"))
         (row,) = read_rows(tmp_path / "p.parquet")
         text = "it is 3\n" if chat else "it is 3"  # the template closes it behind the newline
         whole = tokenizer(prompt + text, add_special_tokens=False)["input_ids"]
@@ -142,7 +144,9 @@ def test_an_annotated_data_set_can_be_annotated_again(model: Path, tmp_path: Pat
     settings = SourceSettings(
         str(data), input_key="prompt_token_ids", label_key="answer", output_key="response_token_ids"
     )
-    write_prompts(load_source(settings), AutoTokenizer.from_pretrained(model), settings, place(tmp_path / "p.parquet"))
+    write_prompts(
+        load_source(settings), AutoTokenizer.from_pretrained(model), settings, location(tmp_path / "p.parquet")
+    )
     (written,) = read_rows(tmp_path / "p.parquet")
     assert (written["prompt_token_ids"], written["_given_token_ids"]) == ([5, 6], [7, 8, 1])
     assert written["source_critical_mask"] == row["critical_mask"]
@@ -225,7 +229,7 @@ def test_an_output_directory_of_another_run_is_refused(model: Path, tmp_path: Pa
     from openrlhf_cft.annotate.row_worker import settings_record
     from openrlhf_cft.jobs.workdir import Workdir
 
-    Workdir(place(str(state)), "annotate").prepare(job.source, str(model), settings_record(job.factory))
+    Workdir(location(str(state)), "annotate").prepare(job.source, str(model), settings_record(job.factory))
     message = refusal(model, good, out, "--annotate.top_k", "2")
     assert "holds another run" in message and "strict-3" in message and "strict-2" in message
     jsonl(good, [*QUESTIONS[:3], {**QUESTIONS[3], "answer": "4"}])

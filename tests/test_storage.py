@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from test_pipeline import ROWS, finish, kill_driver, start
 
-from openrlhf_cft.data.location import Place, hidden, lock, place
+from openrlhf_cft.data.location import Location, location, lock, without_credentials
 from openrlhf_cft.data.records import read_rows
 from openrlhf_cft.jobs.workdir import Workdir
 
@@ -35,12 +35,12 @@ def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(params=["path", "file", "s3"])
-def directory(request: pytest.FixtureRequest, tmp_path: Path, bucket: str) -> Place:
+def directory(request: pytest.FixtureRequest, tmp_path: Path, bucket: str) -> Location:
     found = {"path": tmp_path / "a b", "file": f"file://{tmp_path}/by-uri", "s3": bucket.format(tmp_path.name)}
-    return place(found[request.param])
+    return location(found[request.param])
 
 
-def test_files(directory: Place) -> None:
+def test_files(directory: Location) -> None:
     assert directory.files(".json") == [] and not directory.is_dir() and not (directory / "b.json").exists()
     directory.make_dir()
     for name in ("b.json", "a.json", "c.txt"):
@@ -58,7 +58,7 @@ def test_files(directory: Place) -> None:
     assert directory.files("") == []
 
 
-def test_rows(directory: Place) -> None:
+def test_rows(directory: Location) -> None:
     directory.make_dir()
     table = pa.table({"id": [str(i) for i in range(600)], "n": range(600)})
     pq.write_table(table, (directory / "x.parquet").path, filesystem=directory.filesystem)
@@ -66,7 +66,7 @@ def test_rows(directory: Place) -> None:
 
 
 def test_a_file_is_whole_or_absent(tmp_path: Path) -> None:
-    file = place(tmp_path) / "x.json"
+    file = location(tmp_path) / "x.json"
     file.write_text("before")
     process = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)])
     while file.read_text() == "before":
@@ -81,38 +81,38 @@ def test_a_file_is_whole_or_absent(tmp_path: Path) -> None:
 
 WRITER = """
 import itertools, sys
-from openrlhf_cft.data.location import place
+from openrlhf_cft.data.location import location
 for letter in itertools.cycle("ab"):
-    (place(sys.argv[1]) / "x.json").write_text(1_000_000 * letter)
+    (location(sys.argv[1]) / "x.json").write_text(1_000_000 * letter)
 """
 
 
 def test_one_at_a_time(tmp_path: Path) -> None:
-    held = lock(place(tmp_path))
+    held = lock(location(tmp_path))
     with pytest.raises(ValueError, match=f"process {os.getpid()} on .* is working on '{tmp_path}': wait for it"):
-        lock(place(tmp_path))
+        lock(location(tmp_path))
     assert held is not None
     held.close()
-    again = lock(place(tmp_path))
+    again = lock(location(tmp_path))
     assert again is not None
     again.close()
 
 
 def test_what_is_no_filesystem() -> None:
     with pytest.raises(ValueError, match="'nope://bucket/x' is on no filesystem that pyarrow can reach: "):
-        place("nope://name:secret@bucket/x?key=secret")
+        location("nope://name:secret@bucket/x?key=secret")
 
 
 def test_credentials_are_never_printed(bucket: str) -> None:
-    assert hidden(bucket) == "s3://bucket/{}"
-    assert str(place(bucket.format("x"))) == "s3://bucket/x"
+    assert without_credentials(bucket) == "s3://bucket/{}"
+    assert str(location(bucket.format("x"))) == "s3://bucket/x"
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_job_on_s3_is_killed_and_goes_on(bucket: str, tmp_path: Path) -> None:
     uri = bucket.format("job")
-    work = Workdir(place(uri), "test")
+    work = Workdir(location(uri), "test")
     first = start(tmp_path, f"at={uri}", f"waits=r{ROWS - 1}")
     while not work.outcomes.checkpoint.files(".parquet"):
         assert first.poll() is None, first.communicate()[0]

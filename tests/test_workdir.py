@@ -13,7 +13,7 @@ from test_storage import bucket
 from train_helpers import make_model
 
 from openrlhf_cft.annotate.writer import write_dataset
-from openrlhf_cft.data.location import place
+from openrlhf_cft.data.location import location
 from openrlhf_cft.data.source import SourceSettings
 from openrlhf_cft.errors import JobError
 from openrlhf_cft.jobs.pipeline import PoolSettings
@@ -30,7 +30,7 @@ def report(counts: dict[str, float], seconds: float, total: int) -> str:
 
 def prepared(tmp_path: Path, dataset: str) -> tuple[Workdir, dict[str, Any]]:
     model = make_model(tmp_path / "model")
-    work = Workdir(place(tmp_path / "out" / ".annotate"), "test")
+    work = Workdir(location(tmp_path / "out" / ".annotate"), "test")
     source = SourceSettings(dataset, input_key="question", label_key="answer")
     return work, work.prepare(source, str(model), {})
 
@@ -80,7 +80,7 @@ def test_rows_that_end_the_job_are_told_and_kept(
 def test_files_of_an_earlier_run_are_no_part_of_the_data_set(tmp_path: Path, source: str) -> None:
     work, config = prepared(tmp_path, source)
     finish(work, "file", [0, 1, 2, 3])
-    out = place(tmp_path / "out")
+    out = location(tmp_path / "out")
     for name in ("part-00000.parquet", "part-00007.parquet", "mine.parquet"):
         (out / name).write_text("old")
     assert write_dataset(out, work, config) == {"rows": 4}
@@ -89,8 +89,8 @@ def test_files_of_an_earlier_run_are_no_part_of_the_data_set(tmp_path: Path, sou
 
 
 def test_credentials_are_not_stored(tmp_path: Path, source: str, bucket: str) -> None:
-    copy = place(bucket.format("questions.jsonl"))
-    place(bucket.format("x")).make_dir()
+    copy = location(bucket.format("questions.jsonl"))
+    location(bucket.format("x")).make_dir()
     copy.write_text(QUESTIONS)
     work, config = prepared(tmp_path, bucket.format("questions.jsonl") + f",{source}")
     assert config["rows"] == 8 and config["source"]["dataset"] == f"s3://bucket/questions.jsonl,{source}"

@@ -14,7 +14,7 @@ import pytest
 import view_data
 
 from openrlhf_cft.cli import view
-from openrlhf_cft.data.location import place
+from openrlhf_cft.data.location import location
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 HANG = 300_000  # milliseconds; a guard, since a busy machine only takes longer
@@ -60,7 +60,7 @@ def ordinary_page(folder: Path, rows: int) -> Path:
     path = folder / f"made-{rows}"
     view_data.write(path, view_data.ordinary(made, rows), view_data.metadata(folder / "tokenizer", made))
     view.main([str(path), "--out", f"{path}.html"])
-    assert place(f"{path}.html").exists()
+    assert location(f"{path}.html").exists()
     return Path(f"{path}.html")
 
 

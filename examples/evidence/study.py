@@ -30,7 +30,7 @@ from common import Settings
 from data import annotate, base, held_out, kinds, masks, questions, rejection
 from training import RL_ARMS, evaluate_test, reinforce, sweep, train_seed
 
-from openrlhf_cft.data.location import place
+from openrlhf_cft.data.location import location
 from openrlhf_cft.data.provenance import write_json
 
 HERE = Path(__file__).parent
@@ -88,7 +88,7 @@ def run(study: Settings, minutes: float | None) -> bool:
         print(f"evidence: step {number + 1} of {len(todo)}: {step.name}{eta}", flush=True)
         began = time.monotonic()
         found = step.make()
-        write_json(place(study.result_file(step.name)), {**found, "seconds": round(time.monotonic() - began, 1)})
+        write_json(location(study.result_file(step.name)), {**found, "seconds": round(time.monotonic() - began, 1)})
     return True
 
 
@@ -104,7 +104,7 @@ def claim(study: Settings) -> None:
         if before.get(name) != value:
             where = f"{study.results} has the results of another study, with --{name} {before.get(name)}"
             raise SystemExit(f"evidence: {where} and not {value}; give another --results and --run_dir")
-    write_json(place(file), now)
+    write_json(location(file), now)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -13,7 +13,7 @@ from typing import Any
 from openrlhf_cft.annotate.annotator import Status
 from openrlhf_cft.annotate.row_worker import AnnotateWorkerFactory, settings_record
 from openrlhf_cft.annotate.writer import write_dataset
-from openrlhf_cft.data.location import Place
+from openrlhf_cft.data.location import Location
 from openrlhf_cft.data.provenance import versions, write_json
 from openrlhf_cft.data.source import SourceSettings
 from openrlhf_cft.errors import JobError
@@ -33,7 +33,7 @@ class AnnotateJob:
     source: SourceSettings
     factory: AnnotateWorkerFactory
     pool: PoolSettings
-    output_dir: Place
+    output_dir: Location
 
 
 def annotate(job: AnnotateJob) -> dict[str, Any]:

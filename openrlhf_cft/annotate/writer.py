@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from openrlhf_cft.annotate.annotator import Status
-from openrlhf_cft.data.location import Place
+from openrlhf_cft.data.location import Location
 from openrlhf_cft.data.provenance import versions
 from openrlhf_cft.data.records import ID, MASK, METADATA_KEY, PROMPT_IDS, RESPONSE_IDS, annotation_fields
 from openrlhf_cft.data.source import GIVEN_IDS, GOLD, NUMBER
@@ -23,7 +23,7 @@ ROWS_PER_FILE = 50_000
 OWN = (GOLD, NUMBER, GIVEN_IDS)  # columns of the prompts file that are not part of the data set
 
 
-def write_dataset(output_dir: Place, work: Workdir, config: dict[str, Any]) -> dict[str, float]:
+def write_dataset(output_dir: Location, work: Workdir, config: dict[str, Any]) -> dict[str, float]:
     """Write the annotated rows beside the state directory. Files appear whole, and writing again changes nothing.
 
     Returns:
@@ -48,7 +48,7 @@ def write_dataset(output_dir: Place, work: Workdir, config: dict[str, Any]) -> d
 class _Writer:
     """Parquet files of `ROWS_PER_FILE` rows, or one without a row."""
 
-    def __init__(self, output_dir: Place, partial: Place, schema: pa.Schema) -> None:
+    def __init__(self, output_dir: Location, partial: Location, schema: pa.Schema) -> None:
         self.schema = schema
         self._output_dir, self._partial = output_dir, partial
         self._writing = partial
@@ -85,7 +85,7 @@ class _Writer:
             if file.name.startswith("part-") and file.name not in written:
                 file.delete()
 
-    def _file(self, number: int) -> Place:
+    def _file(self, number: int) -> Location:
         return self._output_dir / f"part-{number:05d}.parquet"
 
 

@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from openrlhf_cft.data.location import Place, place
+from openrlhf_cft.data.location import Location, location
 from openrlhf_cft.data.source import SourceSettings
 from openrlhf_cft.engine.vllm_engine import EngineSettings, parse_engine_args
 from openrlhf_cft.errors import JobError
@@ -94,14 +94,14 @@ def verifier_settings(flags: dict[str, object], group: str) -> VerifierSettings:
     return settings
 
 
-def output_place(flags: dict[str, object]) -> Place:
+def output_place(flags: dict[str, object]) -> Location:
     """`--ckpt.output_dir`, absolute, because a cluster's workers have other current directories.
 
     Raises:
         ValueError: a URI that pyarrow cannot reach.
     """
     try:
-        return place(str(flags["ckpt.output_dir"]))
+        return location(str(flags["ckpt.output_dir"]))
     except ValueError as error:
         raise ValueError(f"--ckpt.output_dir: {error}") from None
 

@@ -14,7 +14,7 @@ from openrlhf_cft.cli.export_flags import card_flags, card_settings, export_flag
 from openrlhf_cft.cli.flags import DTYPES, run_command
 from openrlhf_cft.cli.transfer_flags import transfer_flags, transfer_settings
 from openrlhf_cft.data.annotated import open_data, output
-from openrlhf_cft.data.location import place
+from openrlhf_cft.data.location import location
 from openrlhf_cft.data.provenance import versions, write_json
 from openrlhf_cft.data.records import MASK
 from openrlhf_cft.data.tokenizer import tokenizer_if_any
@@ -94,7 +94,7 @@ def _report_flag(parser: argparse.ArgumentParser) -> None:
 def _report(path: str | None, figures: dict[str, Any]) -> None:
     """Write figures, where a file is named."""
     if path is not None:
-        write_json(place(path), figures)
+        write_json(location(path), figures)
 
 
 def _require_json(path: str | None, flag: str = "--out") -> None:
@@ -233,7 +233,7 @@ def _card_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _card_run(flags: Flags) -> None:
-    out = None if flags["out"] is None else place(flags["out"])
+    out = None if flags["out"] is None else location(flags["out"])
     if out is not None and out.exists():
         raise ValueError(f"--out: {str(out)!r} is there already: give another, or delete it")
     text = card(open_data(flags["data"]), flags["mask"], card_settings(flags))

@@ -12,7 +12,7 @@ from typing import Any
 
 from openrlhf_cft.cli.flags import run_command
 from openrlhf_cft.data.annotated import AnnotatedData, open_data
-from openrlhf_cft.data.location import Place, place
+from openrlhf_cft.data.location import Location, location
 from openrlhf_cft.data.records import MASK
 from openrlhf_cft.data.tokenizer import tokenizer_of
 from openrlhf_cft.display import marks_for_stdout, printable
@@ -32,7 +32,7 @@ class ViewJob:
     masks: list[str]
     models: list[str | None]  # whose tokenizers are used; None: the one that the metadata names
     max_samples: int
-    out: Place | None  # of the page
+    out: Location | None  # of the page
     terminal: bool
 
 
@@ -93,13 +93,13 @@ def job_of(arguments: list[str] | None = None) -> ViewJob:
     )
 
 
-def _page_place(out: str) -> Place:
+def _page_place(out: str) -> Location:
     """Where the page goes.
 
     Raises:
         ValueError: there is a directory, or none for it to be in.
     """
-    found = place(out)
+    found = location(out)
     if found.is_local and os.path.isdir(found.path):
         raise ValueError(f"--out: {out!r} is a directory; name the file")
     if found.is_local and not os.path.isdir(os.path.dirname(found.path)):

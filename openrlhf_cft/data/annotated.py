@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from openrlhf_cft.data.location import BATCH_ROWS, Place, hidden, place
+from openrlhf_cft.data.location import BATCH_ROWS, Location, location, without_credentials
 from openrlhf_cft.data.records import ID, METADATA_KEY, RESPONSE_IDS
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ class AnnotatedData:
     """An annotated data set that can be read."""
 
     name: str  # as it was given, without credentials
-    place: Place
-    files: tuple[Place, ...]  # at least one
+    place: Location
+    files: tuple[Location, ...]  # at least one
     schema: pa.Schema  # of each file, with the file metadata of the first
 
     @property
@@ -112,7 +112,7 @@ def open_data(path: str | Path) -> AnnotatedData:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    target, name = place(path), hidden(str(path))
+    target, name = location(path), without_credentials(str(path))
     found = target.files(".parquet") if target.is_dir() else [target] if target.exists() else []
     files = tuple(file for file in found if not file.name.startswith("."))
     if not files:
@@ -131,14 +131,14 @@ def open_data(path: str | Path) -> AnnotatedData:
     return data
 
 
-def output(path: str | Path, inputs: Sequence[AnnotatedData]) -> Place:
+def output(path: str | Path, inputs: Sequence[AnnotatedData]) -> Location:
     """Where a new data set is to be written, a directory that is not there yet.
 
     Raises:
         ValueError: it is an input, or in one, or around one; there is something already; or it is named like a file.
     """
     try:
-        out = place(path)
+        out = location(path)
     except ValueError as error:
         raise ValueError(f"--out: {error}") from None
     if out.name.endswith(".parquet"):
@@ -152,16 +152,16 @@ def output(path: str | Path, inputs: Sequence[AnnotatedData]) -> Place:
     return out
 
 
-def unfinished(out: Place) -> Place:
+def unfinished(out: Location) -> Location:
     """Where a data set is written before it has its name: hidden, and called as nothing else is, since what is found
     there is deleted. Where files are objects it is `out` itself, and the names of the files are hidden ones."""
     if not out.is_local:
         return out
     parent, name = os.path.split(out.path.rstrip("/"))
-    return Place(out.filesystem, os.path.join(parent, f".{name}.openrlhf_cft-unfinished"))
+    return Location(out.filesystem, os.path.join(parent, f".{name}.openrlhf_cft-unfinished"))
 
 
-def _real(target: Place) -> str:
+def _real(target: Location) -> str:
     return os.path.realpath(target.path) if target.is_local else target.path.rstrip("/")
 
 
@@ -169,7 +169,7 @@ def _nested(left: str, right: str) -> bool:
     return f"{left}/".startswith(f"{right}/") or f"{right}/".startswith(f"{left}/")
 
 
-def _is_empty(directory: Place) -> bool:
+def _is_empty(directory: Location) -> bool:
     """Whether it holds nothing but what an unfinished `write` left."""
     from pyarrow.fs import FileSelector
 
@@ -187,7 +187,7 @@ def with_record(schema: pa.Schema, key: str, value: Any) -> pa.Schema:
     return schema.with_metadata(metadata)
 
 
-def write(out: Place, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> int:
+def write(out: Location, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> int:
     """Write a data set of `ROWS_PER_FILE` rows a file, or one file without a row. Whatever fails leaves nothing.
 
     Args:
@@ -201,7 +201,7 @@ def write(out: Place, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> i
     folder = unfinished(out)
     _discard(out, folder)
     folder.make_dir()
-    parts: list[Place] = []
+    parts: list[Location] = []
     try:
         rows = _write_parts(folder, "" if out.is_local else ".", schema, batches, parts)
     except BaseException:
@@ -215,7 +215,7 @@ def write(out: Place, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> i
     return rows
 
 
-def _discard(out: Place, folder: Place) -> None:
+def _discard(out: Location, folder: Location) -> None:
     """Remove what an unfinished `write` has left."""
     if out.is_local:
         if folder.is_dir():
@@ -227,7 +227,7 @@ def _discard(out: Place, folder: Place) -> None:
 
 
 def _write_parts(
-    folder: Place, prefix: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch], parts: list[Place]
+    folder: Location, prefix: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch], parts: list[Location]
 ) -> int:
     """Write the files, whose places are added to `parts`; the number of rows."""
     import pyarrow.parquet as pq

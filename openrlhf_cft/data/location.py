@@ -1,13 +1,12 @@
 """A path on any filesystem that pyarrow knows: a local one, or `s3://`, `gs://`, `hdfs://`, `abfs://` and the like.
 
-out = place("s3://bucket/annotated")
+out = location("s3://bucket/annotated")
 (out / "summary.json").write_text("{}")     # whole or absent
 for file in (out / "outcomes").files(".parquet"): ...
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 from collections.abc import Iterator
@@ -23,14 +22,14 @@ BATCH_ROWS = 256
 
 
 @dataclass(frozen=True)
-class Place:
-    """A file or directory. Travels to other processes; credentials in its URI are never part of `str(place)`."""
+class Location:
+    """A file or directory. Travels to other processes; credentials in its URI are never part of `str(location)`."""
 
     filesystem: FileSystem
     path: str
 
-    def __truediv__(self, name: str) -> Place:
-        return Place(self.filesystem, f"{self.path.rstrip('/')}/{name}")
+    def __truediv__(self, name: str) -> Location:
+        return Location(self.filesystem, f"{self.path.rstrip('/')}/{name}")
 
     def __str__(self) -> str:
         return self.path if self.is_local else f"{self.filesystem.type_name}://{self.path}"
@@ -61,13 +60,13 @@ class Place:
         """Make the directory and those above it, where the filesystem has any."""
         self.filesystem.create_dir(self.path, recursive=True)
 
-    def files(self, ending: str) -> list[Place]:
+    def files(self, ending: str) -> list[Location]:
         """The files in this directory whose names end so, sorted; none where there is no such directory."""
         from pyarrow.fs import FileSelector, FileType
 
         found = self.filesystem.get_file_info(FileSelector(self.path, allow_not_found=True))
         paths = (info.path for info in found if info.type == FileType.File and info.base_name.endswith(ending))
-        return [Place(self.filesystem, path) for path in sorted(paths)]
+        return [Location(self.filesystem, path) for path in sorted(paths)]
 
     def open_input(self) -> NativeFile:
         """A file to read, which can seek."""
@@ -89,16 +88,16 @@ class Place:
             stream.write(content)
         partial.move(self)
 
-    def partial(self) -> Place:
+    def partial(self) -> Location:
         """Where to write a file that is to be moved here once it is whole.
 
         Where files are objects it is here: one appears only when it is closed, and S3 moves none over 5 GB.
         """
         if not self.is_local:
             return self
-        return Place(self.filesystem, f"{self.path}.partial")
+        return Location(self.filesystem, f"{self.path}.partial")
 
-    def move(self, target: Place) -> None:
+    def move(self, target: Location) -> None:
         """Move this file, replacing what is there; in one step on a local filesystem."""
         if self.path != target.path:
             self.filesystem.move(self.path, target.path)
@@ -121,7 +120,7 @@ class Place:
                 yield from batch.to_pylist()
 
 
-def place(value: str | Path) -> Place:
+def location(value: str | Path) -> Location:
     """A local path or a URI.
 
     Raises:
@@ -130,22 +129,24 @@ def place(value: str | Path) -> Place:
     from pyarrow.fs import FileSystem, LocalFileSystem
 
     if isinstance(value, Path) or "://" not in value:
-        return Place(LocalFileSystem(), os.path.abspath(value))
+        return Location(LocalFileSystem(), os.path.abspath(value))
     try:
         filesystem, path = FileSystem.from_uri(value)
     except (ValueError, OSError, NotImplementedError) as error:
-        told = str(error).replace(value, hidden(value))
-        raise ValueError(f"{hidden(value)!r} is on no filesystem that pyarrow can reach: {told}") from None
-    return Place(filesystem, path)
+        told = str(error).replace(value, without_credentials(value))
+        raise ValueError(
+            f"{without_credentials(value)!r} is on no filesystem that pyarrow can reach: {told}"
+        ) from None
+    return Location(filesystem, path)
 
 
-def hidden(uri: str) -> str:
+def without_credentials(uri: str) -> str:
     """A URI without the credentials that may be in it."""
     scheme, separator, rest = uri.partition("://")
     return f"{scheme}{separator}{rest.partition('?')[0].rpartition('@')[2]}"
 
 
-def lock(directory: Place) -> TextIO | None:
+def lock(directory: Location) -> TextIO | None:
     """Keep others from working on a directory until the returned file is closed or this process ends, however it does.
 
     Only local filesystems have locks; elsewhere nothing happens, and None is returned.
@@ -155,6 +156,8 @@ def lock(directory: Place) -> TextIO | None:
     """
     if not directory.is_local:
         return None
+    import fcntl  # where it is used: Windows has none
+
     file = open(os.path.join(directory.path, "lock"), "a+")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -7,7 +7,7 @@ from importlib import metadata
 from typing import Any
 
 import openrlhf_cft
-from openrlhf_cft.data.location import Place
+from openrlhf_cft.data.location import Location
 
 PACKAGES = (
     "openrlhf",
@@ -32,6 +32,6 @@ def versions() -> dict[str, str]:
     return found
 
 
-def write_json(path: Place, value: Any) -> None:
+def write_json(path: Location, value: Any) -> None:
     """Write JSON so that the file is whole or absent."""
     path.write_text(json.dumps(value, indent=2) + "\n")

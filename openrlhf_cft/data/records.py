@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from openrlhf_cft.data.location import Place, place
+from openrlhf_cft.data.location import Location, location
 
 METADATA_KEY = b"openrlhf_cft"
 
@@ -207,9 +207,9 @@ def read_rows(path: str | Path, columns: list[str] | None = None) -> Iterable[di
         yield from file.rows(columns)
 
 
-def _files(path: str | Path) -> list[Place]:
+def _files(path: str | Path) -> list[Location]:
     """As `parquet_files`, on any filesystem."""
-    target = place(path)
+    target = location(path)
     if not target.is_dir():
         return [target] if target.exists() else []
     return [file for file in target.files(".parquet") if not file.name.startswith(".")]

@@ -14,7 +14,7 @@ import tempfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from openrlhf_cft.data.location import Place, hidden, place
+from openrlhf_cft.data.location import Location, location, without_credentials
 from openrlhf_cft.data.records import ANNOTATION_COLUMNS, ID, PROMPT, PROMPT_IDS
 
 if TYPE_CHECKING:
@@ -102,12 +102,12 @@ def _fetch(uri: str, folder: str) -> str:
     from pyarrow.fs import copy_files
 
     try:
-        origin = place(uri)
+        origin = location(uri)
         copy = os.path.join(folder, "data", origin.name)
         os.makedirs(copy if origin.is_dir() else os.path.dirname(copy))
         copy_files(origin.path, copy, source_filesystem=origin.filesystem)
     except (ValueError, OSError) as error:
-        raise ValueError(f"--data.dataset: cannot read {hidden(uri)!r}: {error}") from error
+        raise ValueError(f"--data.dataset: cannot read {without_credentials(uri)!r}: {error}") from error
     return copy
 
 
@@ -249,7 +249,7 @@ def _rendered_row(
     return added
 
 
-def write_prompts(data: Dataset, tokenizer: PreTrainedTokenizerBase, settings: SourceSettings, path: Place) -> str:
+def write_prompts(data: Dataset, tokenizer: PreTrainedTokenizerBase, settings: SourceSettings, path: Location) -> str:
     """Render all rows into one Parquet file: whole or absent, a row group of `GROUP_ROWS` rows in memory at a time.
 
     The source's own columns come first, as they are; one whose name annotation needs becomes `source_NAME`.

@@ -1,6 +1,6 @@
 """What a checkpoint's own distribution is at each token of given responses: one transformers forward, in float32.
 
-    scored = score("runs/cft", [Sequence(prompt_ids, response_ids)], "evaluate cft")
+    scored = score("runs/cft", [PromptResponse(prompt_ids, response_ids)], "evaluate cft")
     scored[0].entropy           # (T,) nats
 
 It runs in a process of its own, which ends with its memory: vLLM's processes and the driver stay free of the model. On
@@ -14,7 +14,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Sequence as Many
+from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
@@ -31,7 +31,7 @@ PROGRESS_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
-class Sequence:
+class PromptResponse:
     """A prompt and a response to it."""
 
     prompt_ids: list[int]  # (P,), at least one
@@ -46,7 +46,7 @@ class Scored:
     nll: Any  # (T,) float32, -log probability of the token, nats
 
 
-def score(model: str, sequences: Many[Sequence], name: str) -> list[Scored]:
+def score(model: str, sequences: Sequence[PromptResponse], name: str) -> list[Scored]:
     """Score responses in a process of its own, which loads the model once.
 
     Args:
@@ -80,7 +80,7 @@ def score(model: str, sequences: Many[Sequence], name: str) -> list[Scored]:
     return scored
 
 
-def _child(sender: Connection, model: str, sequences: list[Sequence], name: str, parent: int) -> None:
+def _child(sender: Connection, model: str, sequences: list[PromptResponse], name: str, parent: int) -> None:
     """Send a list of `Scored`, or what went wrong."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     try:
@@ -111,7 +111,7 @@ def load(model: str) -> PreTrainedModel:
     return AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32, **place).eval()
 
 
-def score_sequence(model: PreTrainedModel, sequence: Sequence, window: int = WINDOW) -> Scored:
+def score_sequence(model: PreTrainedModel, sequence: PromptResponse, window: int = WINDOW) -> Scored:
     """Score one response. Long ones in windows over a key-value cache: the same numbers, less memory.
 
     Args:

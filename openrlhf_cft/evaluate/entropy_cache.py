@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from openrlhf_cft.data.location import Place
+from openrlhf_cft.data.location import Location
 from openrlhf_cft.data.records import ID, MASK, PROMPT_IDS, RESPONSE_IDS, check_weights, read_metadata, read_rows
-from openrlhf_cft.engine.scoring import Scored, score
-from openrlhf_cft.engine.scoring import Sequence as TokenSequence
+from openrlhf_cft.engine.scoring import PromptResponse, Scored, score
 from openrlhf_cft.evaluate.checkpoint import weights_fingerprint
 from openrlhf_cft.evaluate.entropy import Key, choose
 
@@ -31,9 +30,9 @@ METADATA_KEY = b"openrlhf_cft_entropy"
 class Unit:
     """Responses that are measured together, and the file that keeps what was found."""
 
-    file: Place
+    file: Location
     keys: list[Key]
-    sequences: list[TokenSequence]
+    sequences: list[PromptResponse]
 
     def fingerprint(self, model: str) -> bytes:
         """What the file has to be of."""
@@ -50,11 +49,11 @@ class Annotated:
     path: str
     fingerprint: str  # of the tokenizer
     keys: list[Key]
-    sequences: list[TokenSequence]
+    sequences: list[PromptResponse]
     weights: list[list[float]]  # (T,) of each
 
 
-def sample_unit(samples: Place, prompts: Place, file: Place, positions: int, seed: int) -> Unit:
+def sample_unit(samples: Location, prompts: Location, file: Location, positions: int, seed: int) -> Unit:
     """The samples of one checkpoint and data set whose entropies are measured.
 
     Args:
@@ -71,7 +70,7 @@ def sample_unit(samples: Place, prompts: Place, file: Place, positions: int, see
     prompt_ids = {row[ID]: row[PROMPT_IDS] for row in prompts.rows([ID, PROMPT_IDS]) if row[ID] in asked}
     rows = samples.rows([ID, "greedy", "number", RESPONSE_IDS])
     found = {(row[ID], row["number"]): row[RESPONSE_IDS] for row in rows if _is_chosen(row, chosen)}
-    return Unit(file, keys, [TokenSequence(prompt_ids[key[0]], found[key]) for key in keys])
+    return Unit(file, keys, [PromptResponse(prompt_ids[key[0]], found[key]) for key in keys])
 
 
 def _is_chosen(row: dict[str, object], chosen: set[Key]) -> bool:
@@ -102,7 +101,7 @@ def load_annotated(path: str, positions: int, seed: int) -> Annotated:
             check_weights(row.get(ID, number), row[MASK], row[RESPONSE_IDS], MASK)
         except ValueError as error:
             raise ValueError(f"--eval.annotated: {error}") from None
-    sequences = [TokenSequence(found[key][PROMPT_IDS], found[key][RESPONSE_IDS]) for key in keys]
+    sequences = [PromptResponse(found[key][PROMPT_IDS], found[key][RESPONSE_IDS]) for key in keys]
     return Annotated(path, metadata["tokenizer_fingerprint"], keys, sequences, [found[key][MASK] for key in keys])
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from openrlhf_cft.data.location import Place, hidden
+from openrlhf_cft.data.location import Location, without_credentials
 from openrlhf_cft.data.provenance import versions, write_json
 from openrlhf_cft.data.records import tokenizer_fingerprint
 from openrlhf_cft.data.source import SourceSettings
@@ -44,7 +44,7 @@ class EvaluateJob:
     settings: EvaluateSettings
     verifier: VerifierSettings
     pool: PoolSettings
-    output_dir: Place
+    output_dir: Location
     own_verifier: bool = True  # whether a benchmark's own verifier takes the place of `verifier`
     benchmark_dir: str | None = None  # of local copies
     entropy_positions: int = 0  # to measure, of each checkpoint on each data set and on the annotated responses
@@ -90,7 +90,7 @@ def evaluate(job: EvaluateJob) -> dict[str, Any]:
     found = summarize(results, job.settings.seed)
     if annotated is not None:
         about = summarize_annotated(annotated.weights, critical, job.settings.seed)
-        found["annotated"] = {"path": hidden(annotated.path), **about}
+        found["annotated"] = {"path": without_credentials(annotated.path), **about}
     found |= _about(job, sets)
     write_json(job.output_dir / "metrics.json", found)
     asked = {pair.data.name: Asked(pair.work.prompts, pair.data.source.input_key) for pair in pairs}
@@ -98,7 +98,7 @@ def evaluate(job: EvaluateJob) -> dict[str, Any]:
     return found
 
 
-def _rename(output_dir: Place, data: DataSet) -> None:
+def _rename(output_dir: Location, data: DataSet) -> None:
     """Give the files of a data set their names, which depend on what else is evaluated: `test`, later `a-test`."""
     told = output_dir / STATE / data.key / "name"
     before = told.read_text() if told.exists() else data.name
@@ -172,7 +172,7 @@ def _sample(job: EvaluateJob, pair: Pair) -> dict[str, int]:
     return {**counts, "failed": pair.rows - counts[EVALUATED] - counts[TOO_LONG]}
 
 
-def _samples_file(job: EvaluateJob, pair: Pair) -> Place:
+def _samples_file(job: EvaluateJob, pair: Pair) -> Location:
     return job.output_dir / "samples" / f"{pair.name}.parquet"
 
 

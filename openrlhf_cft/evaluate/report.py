@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from openrlhf_cft.data.location import Place
+from openrlhf_cft.data.location import Location
 from openrlhf_cft.data.records import ID, PROMPT
 from openrlhf_cft.evaluate import plots
 from openrlhf_cft.evaluate.page import Example, example, render
@@ -19,11 +19,11 @@ EXAMPLES = 10  # questions that the page shows, of each data set
 class Asked:
     """What was asked of a data set."""
 
-    prompts: Place  # as rendered for one of the checkpoints
+    prompts: Location  # as rendered for one of the checkpoints
     column: str  # of the source, with the questions
 
 
-def write_report(output_dir: Place, found: Mapping[str, Any], asked: Mapping[str, Asked]) -> None:
+def write_report(output_dir: Location, found: Mapping[str, Any], asked: Mapping[str, Asked]) -> None:
     """Write `plots/*.png` and `report.html`.
 
     Args:
@@ -48,7 +48,7 @@ def write_report(output_dir: Place, found: Mapping[str, Any], asked: Mapping[str
     (output_dir / "report.html").write_text(render(found, drawn, shown))
 
 
-def _drawn(images: Mapping[str, tuple[str, bytes | None]], output_dir: Place) -> dict[str, bytes]:
+def _drawn(images: Mapping[str, tuple[str, bytes | None]], output_dir: Location) -> dict[str, bytes]:
     """Write those that there are; the images by title."""
     for name, png in images.values():
         if png is not None:
@@ -56,7 +56,7 @@ def _drawn(images: Mapping[str, tuple[str, bytes | None]], output_dir: Place) ->
     return {title: png for title, (_, png) in images.items() if png is not None}
 
 
-def examples(files: Mapping[str, Place], asked: Asked, count: int = EXAMPLES) -> list[Example]:
+def examples(files: Mapping[str, Location], asked: Asked, count: int = EXAMPLES) -> list[Example]:
     """Some questions that all checkpoints were asked, those first on which their greedy responses do not agree.
 
     Args:
@@ -86,12 +86,12 @@ def _title(row: Mapping[str, Any], column: str) -> str:
     return question if isinstance(question, str) else str(row[PROMPT])
 
 
-def _greedy(file: Place) -> dict[str, bool]:
+def _greedy(file: Location) -> dict[str, bool]:
     """Whether the greedy response to each question is correct, by its id."""
     rows = file.rows([ID, "greedy", "verdict"])
     return {row[ID]: row["verdict"] == "correct" for row in rows if row["greedy"]}
 
 
-def _questions(file: Place, chosen: Sequence[str]) -> dict[str, Question]:
+def _questions(file: Location, chosen: Sequence[str]) -> dict[str, Question]:
     wanted = set(chosen)
     return {question.id: question for question in read_questions(file) if question.id in wanted}

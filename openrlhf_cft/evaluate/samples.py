@@ -1,6 +1,6 @@
 """The responses of an evaluation: one Parquet file a checkpoint and data set, a row a response, one schema.
 
-    for question in read_questions(place("evaluation/samples/test--cft.parquet")): ...
+    for question in read_questions(location("evaluation/samples/test--cft.parquet")): ...
 
 A question's rows stand together, its greedy response first. `datasets`, pandas and pyarrow read the directory as one
 table.
@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from openrlhf_cft.data.location import Place
+from openrlhf_cft.data.location import Location
 from openrlhf_cft.data.records import ID, RESPONSE, RESPONSE_IDS, VERDICT, Verdict
 from openrlhf_cft.data.source import GOLD
 from openrlhf_cft.jobs.engine_actor import PAYLOAD, STATUS
@@ -105,7 +105,7 @@ def schema() -> pa.Schema:
     )
 
 
-def write_samples(work: Workdir, dataset: str, checkpoint: str, file: Place) -> dict[str, int]:
+def write_samples(work: Workdir, dataset: str, checkpoint: str, file: Location) -> dict[str, int]:
     """Write the finished questions of a work directory, in the source's order. Writing again changes nothing.
 
     Returns:
@@ -147,7 +147,7 @@ def _rows(batch: Batch) -> Iterator[dict[str, Any]]:
             yield {**own, "length": len(response[RESPONSE_IDS]), **response}
 
 
-def read_questions(file: Place) -> Iterator[Question]:
+def read_questions(file: Location) -> Iterator[Question]:
     """The questions of a samples file, in its order, a few in memory at a time."""
     for row_id, group in itertools.groupby(file.rows(), key=lambda row: row[ID]):
         rows = list(group)

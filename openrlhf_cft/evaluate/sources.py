@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from openrlhf_cft.data.location import hidden
+from openrlhf_cft.data.location import without_credentials
 from openrlhf_cft.data.source import FILE_TYPES, SourceSettings, load_source
 from openrlhf_cft.evaluate.benchmarks import ANSWER, BENCHMARKS, QUESTION, load_benchmark
 from openrlhf_cft.verify import is_reward_file
@@ -42,7 +42,7 @@ class DataSet:
     def record(self) -> dict[str, Any]:
         """What the report says of it."""
         return {
-            "dataset": hidden(self.source.dataset),
+            "dataset": without_credentials(self.source.dataset),
             "rows": len(self.rows),
             **self.origin,
             **self.verifier.record(),
@@ -128,7 +128,7 @@ def short_names(names: Sequence[str]) -> list[str]:
 
 def _parts(name: str) -> list[str]:
     """The parts of a path, URI or hub name (`openai/gsm8k@main`), without what no file name has."""
-    path = hidden(name).partition("://")[2] if "://" in name else name.replace("@", "-")
+    path = without_credentials(name).partition("://")[2] if "://" in name else name.replace("@", "-")
     stem, extension = os.path.splitext(path)
     path = stem if extension.lower() in FILE_TYPES else path
     parts = [re.sub(r"[^A-Za-z0-9._-]+", "-", part).strip("-.") for part in path.split("/")]

@@ -1,6 +1,6 @@
 """The figures as text: a row a figure, a column a checkpoint, and the paired differences to the first checkpoint.
 
-print(tables(json.loads(place("evaluation/metrics.json").read_text())))
+print(tables(json.loads(location("evaluation/metrics.json").read_text())))
 """
 
 from __future__ import annotations

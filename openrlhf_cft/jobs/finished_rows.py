@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from openrlhf_cft.data.location import BATCH_ROWS, Place
+from openrlhf_cft.data.location import BATCH_ROWS, Location
 from openrlhf_cft.data.records import ID
 from openrlhf_cft.data.source import NUMBER
 
@@ -30,7 +30,7 @@ T = TypeVar("T")
 class Part:
     """One file of finished rows."""
 
-    file: Place
+    file: Location
     rows: int
     first: int  # smallest and largest number of a row in the source
     last: int
@@ -48,8 +48,8 @@ class Batch:
 class Outcomes:
     """The directories of data and of checkpoints."""
 
-    data: Place
-    checkpoint: Place
+    data: Location
+    checkpoint: Location
 
     def repair(self) -> tuple[int, list[str]]:
         """Make data and checkpoint agree, and remove what is cut. Not to be called while a job is running.
@@ -76,7 +76,7 @@ class Outcomes:
         cut = [data[base].name for base, part in parts.items() if part is None]
         return sum(part.rows for part in parts.values() if part), cut
 
-    def _commit(self, file: Place, target: Place) -> None:
+    def _commit(self, file: Location, target: Location) -> None:
         """Write the checkpoint of a data file."""
         import pyarrow.parquet as pq
 
@@ -91,7 +91,7 @@ class Outcomes:
         for file in self.data.files(PARQUET):
             yield from file.rows(columns)
 
-    def in_order(self, prompts: Place) -> Iterator[Batch]:
+    def in_order(self, prompts: Location) -> Iterator[Batch]:
         """Every row of the source once, in its order, with its outcome where there is one.
 
         Only a few files are in memory at a time. A row that two files have, because a driver that was believed dead
@@ -119,13 +119,13 @@ def _table(batch: pa.RecordBatch) -> pa.Table:
     return pa.Table.from_batches([batch])
 
 
-def _concurrently(function: Callable[[Place], T], files: Any) -> list[T]:
+def _concurrently(function: Callable[[Location], T], files: Any) -> list[T]:
     """`function` of each file, in their order."""
     with ThreadPoolExecutor(READERS) as pool:
         return list(pool.map(function, files))
 
 
-def _part(file: Place) -> Part | None:
+def _part(file: Location) -> Part | None:
     """What a data file holds, by its footer; None where it is cut."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -139,7 +139,7 @@ def _part(file: Place) -> Part | None:
     return Part(file, footer.num_rows, min(g.min for g in groups), max(g.max for g in groups))
 
 
-def _count(file: Place) -> int | None:
+def _count(file: Location) -> int | None:
     """The number of ids in a checkpoint file; None where it is cut."""
     import pyarrow as pa
     import pyarrow.parquet as pq

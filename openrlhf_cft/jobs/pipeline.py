@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from openrlhf_cft.data.location import Place
+from openrlhf_cft.data.location import Location
 from openrlhf_cft.data.records import ID, PROMPT, PROMPT_IDS
 from openrlhf_cft.data.source import GIVEN_IDS, GOLD, NUMBER
 from openrlhf_cft.errors import JobError
@@ -44,13 +44,13 @@ class PoolSettings:
 
 
 def run(
-    source: Place,
+    source: Location,
     outcomes: Outcomes,
     factory: Callable[[], RowWorker],
     pool: PoolSettings,
     report: Callable[[dict[str, float], float], str],
     total: int,
-    engine_log: Place,
+    engine_log: Location,
 ) -> list[tuple[str, str]]:
     """Map every row of `source` that is not checkpointed yet, and write it to `outcomes`.
 
@@ -94,7 +94,7 @@ def run(
 
 
 def _execute(
-    source: Place,
+    source: Location,
     outcomes: Outcomes,
     factory: Callable[[], RowWorker],
     pool: PoolSettings,
@@ -138,7 +138,7 @@ def rows_per_block(total: int) -> int:
     return min(max(SMALLEST_BLOCK, -(-total // BLOCKS)), LARGEST_BLOCK)
 
 
-def _needed(source: Place) -> list[str]:
+def _needed(source: Location) -> list[str]:
     """The columns that workers read; the source's own stay where they are, whatever their types."""
     import pyarrow.parquet as pq
 
@@ -147,7 +147,7 @@ def _needed(source: Place) -> list[str]:
     return [name for name in (ID, NUMBER, GOLD, PROMPT, PROMPT_IDS, GIVEN_IDS) if name in names]
 
 
-def _keep_log(tally: ray.actor.ActorHandle, engine_log: Place) -> bool:
+def _keep_log(tally: ray.actor.ActorHandle, engine_log: Location) -> bool:
     """Write the log of the last engine that failed, and say whether it is there. It informs only: it never raises."""
     import ray
 
@@ -160,7 +160,7 @@ def _keep_log(tally: ray.actor.ActorHandle, engine_log: Place) -> bool:
     return bool(text)
 
 
-def _ended(error: BaseException, tally: ray.actor.ActorHandle, engine_log: Place) -> JobError:
+def _ended(error: BaseException, tally: ray.actor.ActorHandle, engine_log: Location) -> JobError:
     """Why the job had to end: what the tally says, else what is behind an exception that Ray has wrapped."""
     import ray
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from openrlhf_cft.data.location import Place, hidden, lock
+from openrlhf_cft.data.location import Location, lock, without_credentials
 from openrlhf_cft.data.provenance import write_json
 from openrlhf_cft.data.records import PROMPT, tokenizer_fingerprint
 from openrlhf_cft.data.source import GOLD, SourceSettings, load_source, write_prompts
@@ -51,11 +51,11 @@ def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
 class Workdir:
     """Paths and steps of one job's state."""
 
-    root: Place
+    root: Location
     name: str  # of the command, for what it prints
 
     @property
-    def prompts(self) -> Place:
+    def prompts(self) -> Location:
         """The rendered rows, in the order of the source."""
         return self.root / "prompts.parquet"
 
@@ -112,7 +112,7 @@ class Workdir:
             "tokenizer_fingerprint": tokenizer_fingerprint(tokenizer),
             # A setting of later versions that is not used leaves no trace, so that earlier runs go on.
             "source": {k: v for k, v in asdict(source).items() if k != "output_key" or v is not None}
-            | {"dataset": ",".join(hidden(name) for name in source.dataset.split(","))},
+            | {"dataset": ",".join(without_credentials(name) for name in source.dataset.split(","))},
             "source_fingerprint": write_prompts(data, tokenizer, source, fresh),
             "rows": len(data),
         }

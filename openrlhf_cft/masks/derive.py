@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from openrlhf_cft.data.annotated import AnnotatedData, Row, with_record, write
-from openrlhf_cft.data.location import Place
+from openrlhf_cft.data.location import Location
 from openrlhf_cft.data.provenance import versions
 from openrlhf_cft.data.records import ALTERNATIVES, ID, PROMPT_IDS, RESPONSE_IDS, check_weights
 from openrlhf_cft.data.token_text import Kind, pieces
@@ -66,7 +66,7 @@ class Selection:
 Prepare = Callable[[AnnotatedData, str, DeriveSettings], Selection]
 
 
-def derive(data: AnnotatedData, wishes: Sequence[Wish], settings: DeriveSettings, out: Place) -> dict[str, float]:
+def derive(data: AnnotatedData, wishes: Sequence[Wish], settings: DeriveSettings, out: Location) -> dict[str, float]:
     """Write the data set to `out` with a new column for each wish, behind the others.
 
     Returns:

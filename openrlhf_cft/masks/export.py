@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from openrlhf_cft.data.annotated import AnnotatedData, Row, output, unfinished
-from openrlhf_cft.data.location import Place, hidden, place
+from openrlhf_cft.data.location import Location, location, without_credentials
 from openrlhf_cft.data.records import ID, MASK, PROMPT, PROMPT_IDS, RESPONSE_IDS, check_weights
 from openrlhf_cft.masks.card import CardSettings, render
 from openrlhf_cft.masks.conversation import question_column
@@ -48,7 +48,7 @@ class ExportSettings:
     input_key: str | None = None  # column of the question or its messages; None: the annotated one
 
 
-def export(data: AnnotatedData, settings: ExportSettings, card: CardSettings, out: Place) -> dict[str, Any]:
+def export(data: AnnotatedData, settings: ExportSettings, card: CardSettings, out: Location) -> dict[str, Any]:
     """Write the data set to the folder `out`, of `local_output`, in another format.
 
     Returns:
@@ -70,14 +70,14 @@ def export(data: AnnotatedData, settings: ExportSettings, card: CardSettings, ou
     return figures
 
 
-def local_output(path: str | Path, data: AnnotatedData) -> Place:
+def local_output(path: str | Path, data: AnnotatedData) -> Location:
     """`table.output` for an export, which is written to a local folder.
 
     Raises:
         ValueError: as there, or the path is a URI of another filesystem.
     """
-    if "://" in str(path) and not place(path).is_local:
-        raise ValueError(f"--out: {hidden(str(path))!r} is no local folder, which exports are written to")
+    if "://" in str(path) and not location(path).is_local:
+        raise ValueError(f"--out: {without_credentials(str(path))!r} is no local folder, which exports are written to")
     return output(path, [data])
 
 
@@ -145,7 +145,7 @@ class _Rows:
 
 
 @contextmanager
-def _whole(out: Place) -> Iterator[Path]:
+def _whole(out: Location) -> Iterator[Path]:
     """A folder to write into that gets its name when all went well, and is gone otherwise."""
     target, partial = Path(out.path), Path(unfinished(out).path)
     shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
@@ -158,7 +158,7 @@ def _whole(out: Place) -> Iterator[Path]:
         raise
 
 
-def describe(figures: dict[str, Any], settings: ExportSettings, out: Place) -> str:
+def describe(figures: dict[str, Any], settings: ExportSettings, out: Location) -> str:
     """What was done, in a line or two."""
     counts = f"{figures['rows']} rows, {figures['critical_tokens']} critical of {figures['tokens']} response tokens"
     lines = [f"masks export: {counts}, {settings.format}, in {out}; its README.md says how to load it"]

@@ -21,7 +21,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from openrlhf_cft.data.annotated import AnnotatedData, Row, write
-from openrlhf_cft.data.location import BATCH_ROWS, place
+from openrlhf_cft.data.location import BATCH_ROWS, location
 from openrlhf_cft.data.records import ID, PROMPT, PROMPT_IDS, RESPONSE_IDS, labels
 from openrlhf_cft.data.token_text import decode, pieces
 from openrlhf_cft.data.tokenizer import tokenizer_of
@@ -118,7 +118,7 @@ def _write_labels(folder: Path, source: Source, columns: Sequence[str]) -> None:
         while batch := list(islice(rows, BATCH_ROWS)):
             yield pa.RecordBatch.from_pylist(batch, schema)  # columns that the schema lacks are left out
 
-    write(place(folder), schema, batches())
+    write(location(folder), schema, batches())
 
 
 def _conversations(source: Source) -> Iterator[dict[str, Any]]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from openrlhf_cft.data.annotated import AnnotatedData, Row, with_record, write
-from openrlhf_cft.data.location import Place
+from openrlhf_cft.data.location import Location
 from openrlhf_cft.data.provenance import versions
 from openrlhf_cft.data.records import ID, PROMPT_IDS, RESPONSE_IDS
 from openrlhf_cft.data.tokenizer import require_one_tokenizer
@@ -30,7 +30,7 @@ ON_DUPLICATE = {
 }
 
 
-def merge(inputs: Sequence[AnnotatedData], on_duplicate: str, out: Place) -> dict[str, int]:
+def merge(inputs: Sequence[AnnotatedData], on_duplicate: str, out: Location) -> dict[str, int]:
     """Write all rows to `out`.
 
     Args:

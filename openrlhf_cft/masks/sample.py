@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from openrlhf_cft.data.annotated import AnnotatedData, Row, with_record, write
-from openrlhf_cft.data.location import Place
+from openrlhf_cft.data.location import Location
 from openrlhf_cft.data.provenance import versions
 from openrlhf_cft.data.records import ID, MASK, check_weights
 from openrlhf_cft.data.records import RESPONSE_IDS as IDS
@@ -33,7 +33,7 @@ class SampleSettings:
     column: str = MASK
 
 
-def sample(data: AnnotatedData, settings: SampleSettings, out: Place) -> int:
+def sample(data: AnnotatedData, settings: SampleSettings, out: Location) -> int:
     """Write the sample to `out`.
 
     Returns:

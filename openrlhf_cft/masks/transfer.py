@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from openrlhf_cft.data.annotated import AnnotatedData, Row, with_record, write
-from openrlhf_cft.data.location import Place
+from openrlhf_cft.data.location import Location
 from openrlhf_cft.data.provenance import versions
 from openrlhf_cft.data.records import (
     ALTERNATIVES,
@@ -81,7 +81,7 @@ class TransferSettings:
     batch_tokens: int = scores.BATCH_TOKENS
 
 
-def transfer(data: AnnotatedData, settings: TransferSettings, out: Place) -> dict[str, Any]:
+def transfer(data: AnnotatedData, settings: TransferSettings, out: Location) -> dict[str, Any]:
     """Write the rows of the target to `out`.
 
     Returns:

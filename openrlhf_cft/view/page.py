@@ -22,7 +22,7 @@ from importlib import resources
 from typing import Any
 
 from openrlhf_cft import display
-from openrlhf_cft.data.location import Place
+from openrlhf_cft.data.location import Location
 from openrlhf_cft.data.records import Verdict
 from openrlhf_cft.data.token_text import Kind
 from openrlhf_cft.view.facts import facts, metadata_text, selection
@@ -40,7 +40,7 @@ KINDS = [kind.value for kind in Kind]
 _ESCAPED = re.compile(r"[<>&\u2028\u2029\ud800-\udfff]")
 
 
-def write_page(out: Place, shown: Annotated | Pairing) -> int:
+def write_page(out: Location, shown: Annotated | Pairing) -> int:
     """Write the page, whole or not at all.
 
     Returns:
