@@ -23,7 +23,7 @@ from typing import Any
 from scripted import EOS, HashModel, decode, literal_greedy
 
 from openrlhf_cft.annotate.annotator import AnnotateSettings
-from openrlhf_cft.annotate.job import AnnotateJob, annotate, describe
+from openrlhf_cft.annotate.job import AnnotateJob, annotate, annotation_text
 from openrlhf_cft.annotate.row_worker import AnnotateWorker, AnnotateWorkerFactory
 from openrlhf_cft.cli.flags import run_command
 from openrlhf_cft.data.location import location
@@ -137,7 +137,7 @@ def main() -> int:
     factory = ChaosFactory(EngineSettings(str(directory / "model")), SETTINGS, VerifierSettings("math", workers=1))
     pool = PoolSettings(num_engines=engines, rows_in_flight=32)
     summary = annotate(AnnotateJob(source, factory, pool, location(directory / "annotated")))
-    print(describe(summary), flush=True)
+    print(annotation_text(summary), flush=True)
     return 1 if summary["failed"] else 0
 
 

@@ -17,7 +17,7 @@ from scripted import HashModel, SumJudge, decode
 from test_end_to_end import finish, model
 
 from openrlhf_cft.annotate.annotator import AnnotateSettings, Annotator, Question, Status
-from openrlhf_cft.annotate.estimate import POSITIONS, SampledAnnotator, describe_estimate, estimate
+from openrlhf_cft.annotate.estimate import POSITIONS, SampledAnnotator, estimate, estimate_text
 from openrlhf_cft.annotate.row_worker import to_payload
 
 __all__ = ["model"]
@@ -93,14 +93,14 @@ def test_hours_and_money() -> None:
     assert found["engine_hours"][0] == pytest.approx(4 * hours)
     assert found["gpu_hours"][0] == pytest.approx(8 * hours)
     assert found["cost"][0] == pytest.approx(20 * hours)
-    assert re.search(r"^cost +[\d.,]+ ± [\d.,]+ ", describe_estimate(found), re.MULTILINE)
+    assert re.search(r"^cost +[\d.,]+ ± [\d.,]+ ", estimate_text(found), re.MULTILINE)
 
 
 def test_a_sample_without_a_token_has_no_hours() -> None:
     empty = {"response_token_ids": [], "alternatives": [], "counts": dict.fromkeys(COUNTS, 0), "timing": [0.0, 1.0]}
     found = estimate([("bad_answer", {**empty, "engine": "e0"})] * 2, 10, gpus_per_engine=1, gpu_hour_cost=1.0)
     assert found["decoded_tokens"] == [0.0, 0.0] and "engine_hours" not in found
-    assert "decoded tokens      0 ± 0" in describe_estimate(found)
+    assert "decoded tokens      0 ± 0" in estimate_text(found)
 
 
 def test_nothing_to_estimate_from() -> None:

@@ -24,7 +24,7 @@ from openrlhf_cft.data.records import ID, MASK, Verdict, read_metadata, read_row
 from openrlhf_cft.data.source import NUMBER
 from openrlhf_cft.engine.scoring import PromptResponse, Scored
 from openrlhf_cft.evaluate.job import evaluate
-from openrlhf_cft.evaluate.samples import EVALUATED, TOO_LONG, Response, read_questions, to_payload
+from openrlhf_cft.evaluate.samples import EVALUATED, TOO_LONG, SampledResponse, read_questions, to_payload
 from openrlhf_cft.evaluate.text_report import tables
 from openrlhf_cft.jobs.engine_actor import PAYLOAD, STATUS
 from openrlhf_cft.jobs.finished_rows import Outcomes
@@ -46,12 +46,14 @@ def questions(path: Path, count: int = QUESTIONS) -> Path:
     return path
 
 
-def said(rng: random.Random, gold: str) -> Response:
+def said(rng: random.Random, gold: str) -> SampledResponse:
     """A response of a few tokens, right half of the time, without an answer sometimes."""
     tokens = [rng.randrange(2, 500) for _ in range(rng.randint(2, 9))] + [1]
     answer = rng.choice([gold, gold, "-7", None])
     verdict = Verdict.UNPARSABLE if answer is None else Verdict.CORRECT if answer == gold else Verdict.WRONG
-    return Response(f"{HOSTILE} so {answer}", tokens, answer, verdict, 0.0, rng.random() < 0.9, -2.5 * len(tokens))
+    return SampledResponse(
+        f"{HOSTILE} so {answer}", tokens, answer, verdict, 0.0, rng.random() < 0.9, -2.5 * len(tokens)
+    )
 
 
 class ScriptedPipeline:

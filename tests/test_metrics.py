@@ -15,7 +15,7 @@ from openrlhf_cft.data.records import Verdict
 from openrlhf_cft.evaluate.intervals import figures
 from openrlhf_cft.evaluate.metrics import measure, pass_at_k, powers_of_two
 from openrlhf_cft.evaluate.row_worker import EvaluateSettings, request_seed, samplings
-from openrlhf_cft.evaluate.samples import Question, Response, from_row, to_payload
+from openrlhf_cft.evaluate.samples import SampledQuestion, SampledResponse, from_row, to_payload
 
 
 @tries(100)
@@ -34,19 +34,19 @@ def test_k_are_powers_of_two_and_all_samples() -> None:
 
 def response(
     answer: str | None, correct: bool, tokens: list[int], logprob: float = 0.0, stopped: bool = True
-) -> Response:
+) -> SampledResponse:
     verdict = Verdict.UNPARSABLE if answer is None else Verdict.CORRECT if correct else Verdict.WRONG
-    return Response(f"it is {answer}", tokens, answer, verdict, float(correct), stopped, logprob)
+    return SampledResponse(f"it is {answer}", tokens, answer, verdict, float(correct), stopped, logprob)
 
 
-def two_questions() -> list[Question]:
+def two_questions() -> list[SampledQuestion]:
     """One with samples 7 7 8 -, of which 7 is right; one whose samples are all alike and wrong."""
     mixed = [response("7", True, [5, 1], -1.0), response("7.0", True, [5, 6, 1], -2.0)]
     mixed += [response("8", False, [8, 1], -3.0), response(None, False, [9, 9, 9, 9], -8.0, stopped=False)]
     alike = [response("3", False, [3, 1], -0.5)] * 4
     return [
-        Question("a", "7", response("7", True, [5, 1]), mixed),
-        Question("b", "4", response(None, False, [4, 4, 4], stopped=False), alike),
+        SampledQuestion("a", "7", response("7", True, [5, 1]), mixed),
+        SampledQuestion("b", "4", response(None, False, [4, 4, 4], stopped=False), alike),
     ]
 
 
@@ -77,13 +77,13 @@ def test_every_figure_of_two_questions() -> None:
 
 
 def test_what_was_not_measured_is_absent() -> None:
-    greedy = [Question(q.id, q.gold, q.greedy, []) for q in two_questions()]
+    greedy = [SampledQuestion(q.id, q.gold, q.greedy, []) for q in two_questions()]
     found = measure(greedy, 0, pure=True).ratios
     assert set(found) == {"accuracy", "greedy_length", "greedy_cut_off", "greedy_unparsable"}
     hot = measure(two_questions(), 4, pure=False).ratios
     assert "sampled_nll" in hot and "entropy_estimate" not in hot
     silent = [response(None, True, [5, 1])] * 4  # a reward file: a verdict, and no answer
-    asked = [Question("a", "7", silent[0], silent)]
+    asked = [SampledQuestion("a", "7", silent[0], silent)]
     found = measure(asked, 4, pure=True, answers=False).ratios
     assert "pass@4" in found and not [name for name in found if "majority" in name or "distinct_answers" in name]
     assert measure([], 4, pure=True).ratios == {}
@@ -91,7 +91,7 @@ def test_what_was_not_measured_is_absent() -> None:
 
 def test_a_model_without_an_answer_has_none_right() -> None:
     mute = [response(None, False, [5, 1])] * 4
-    found = measure([Question("a", "7", mute[0], mute)], 4, pure=True).ratios
+    found = measure([SampledQuestion("a", "7", mute[0], mute)], 4, pure=True).ratios
     assert found["majority@4"].tolist() == [[0, 1]] and found["distinct_answers"].tolist() == [[0, 1]]
 
 
@@ -99,7 +99,7 @@ def test_the_entropy_estimate_is_unbiased() -> None:
     rng, weights = random.Random(0), [0.5, 0.25, 0.125, 0.125]
     drawn = rng.choices(weights, weights, k=40_000)
     samples = [response("1", True, [1] * 4, sum(map(math.log, drawn[i : i + 4]))) for i in range(0, len(drawn), 4)]
-    questions = [Question(str(i), "1", samples[i], samples[i : i + 4]) for i in range(0, len(samples), 4)]
+    questions = [SampledQuestion(str(i), "1", samples[i], samples[i : i + 4]) for i in range(0, len(samples), 4)]
     figure = figures(measure(questions, 4, pure=True).ratios, seed=0)["entropy_estimate"]
     assert figure.value == pytest.approx(1.75 * math.log(2), rel=0.01)
     assert figure.low is not None and figure.high is not None and figure.low < 1.75 * math.log(2) < figure.high

@@ -6,19 +6,19 @@ import random
 
 import pytest
 
-from openrlhf_cft.evaluate.seeds import describe, differences, mean_over_seeds
+from openrlhf_cft.evaluate.seeds import mean_over_seeds, mean_text, paired_by_seed
 
 
 def test_the_interval_of_five_seeds() -> None:
     found = mean_over_seeds([1.0, 2.0, 3.0, 4.0, 5.0])
     assert found["mean"] == 3 and found["seeds"] == 5
     assert found["margin"] == pytest.approx(2.776 * (2.5 / 5) ** 0.5, abs=1e-9)
-    assert describe(found) == "3.000 ± 1.963"
+    assert mean_text(found) == "3.000 ± 1.963"
 
 
 def test_one_seed_has_no_interval() -> None:
     assert mean_over_seeds([0.5]) == {"mean": 0.5, "seeds": 1}
-    assert describe(mean_over_seeds([0.5])) == "0.500"
+    assert mean_text(mean_over_seeds([0.5])) == "0.500"
     with pytest.raises(ValueError, match="at least one value"):
         mean_over_seeds([])
 
@@ -34,4 +34,4 @@ def test_it_covers_the_truth_in_95_of_100_cases(seeds: int) -> None:
 
 
 def test_differences_are_paired_by_seed() -> None:
-    assert differences({1: 3.0, 2: 5.0, 9: 0.0}, {2: 1.0, 1: 1.0}) == [2.0, 4.0]
+    assert paired_by_seed({2: 1.0, 1: 1.0}, {1: 3.0, 2: 5.0, 9: 0.0}) == [2.0, 4.0]

@@ -27,7 +27,7 @@ from openrlhf_cft.data.token_text import Kind, pieces
 from openrlhf_cft.display import BRACKETS
 from openrlhf_cft.view import page, terminal
 from openrlhf_cft.view.model import read
-from openrlhf_cft.view.summary import summarize
+from openrlhf_cft.view.summary import responses_summary
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +171,7 @@ def test_the_page_holds_its_parts_once_and_its_policy_fits_them(folder: Path) ->
 
 def test_the_summary_counts_what_a_plain_loop_counts(folder: Path) -> None:
     responses = load(folder / "hostile").responses
-    found = summarize(responses)
+    found = responses_summary(responses)
     tokens = [
         (piece.kind, 10 * at // len(response.pieces), weight)
         for response in responses
@@ -203,7 +203,7 @@ def test_two_data_sets_are_matched_by_id_and_tokens(folder: Path) -> None:
     assert [pair.left.id for pair in found.pairs] == [name for name in view_data.HOSTILE if name in stored]
     assert (found.matched, found.only_left, found.only_right) == (9, 1, 1)
     part = load(folder / "hostile", folder / "changed", "--data.max_samples", 3)
-    assert len(part.pairs) == 3 and "the first 3 of 9 matched rows" in terminal.describe(part, BRACKETS)
+    assert len(part.pairs) == 3 and "the first 3 of 9 matched rows" in terminal.terminal_text(part, BRACKETS)
     assert [pair.left.id for pair in found.pairs if not pair.same] == ["slots"]
     bits = [
         (a > 0, b > 0)
@@ -237,10 +237,10 @@ def test_an_id_of_several_responses_takes_those_of_the_same_tokens_first(tmp_pat
 
 def test_the_terminal_shows_marks_and_obeys_nothing(folder: Path) -> None:
     shown = load(folder / "hostile")
-    text = terminal.describe(shown, BRACKETS)
+    text = terminal.terminal_text(shown, BRACKETS)
     assert "\x1b" not in text and "\u202e" not in text and "\x00" not in text
     assert "<script>" in text.replace("⟦", "").replace("⟧", "")
-    coloured = terminal.describe(shown, display.COLOUR)
+    coloured = terminal.terminal_text(shown, display.COLOUR)
     assert re.sub("\x1b\\[(1;31|0)m", "", coloured) == re.sub("[⟦⟧]", "", text)
     first = shown.responses[0]
     line = next(
@@ -253,7 +253,7 @@ def test_the_terminal_shows_marks_and_obeys_nothing(folder: Path) -> None:
 
 @pytest.mark.parametrize("side", [1, 2])
 def test_weights_are_said_in_the_terminal(folder: Path, side: int) -> None:
-    text = terminal.describe(load(*[folder / "hostile"] * side, "--mask", "weights"), BRACKETS)
+    text = terminal.terminal_text(load(*[folder / "hostile"] * side, "--mask", "weights"), BRACKETS)
     assert re.search(r"⟦[^⟧]+\|\d", text)
     if side == 2:
         assert "100.0% of" in text and "kappa 1.000" in text
@@ -289,8 +289,8 @@ def test_ids_may_be_numbers(folder: Path, tmp_path: Path) -> None:
     pq.write_table(table, tmp_path / "numbered.parquet")
     shown = load(tmp_path / "numbered.parquet")
     assert [response.id for response in shown.responses] == [str(number) for number in range(len(table))]
-    assert "\n1   " in terminal.describe(shown, BRACKETS)
-    assert "kappa 1.000" in terminal.describe(load(*[tmp_path / "numbered.parquet"] * 2), BRACKETS)
+    assert "\n1   " in terminal.terminal_text(shown, BRACKETS)
+    assert "kappa 1.000" in terminal.terminal_text(load(*[tmp_path / "numbered.parquet"] * 2), BRACKETS)
 
 
 def test_rows_without_a_mask_are_counted_and_the_rest_is_said(folder: Path, tmp_path: Path) -> None:
@@ -301,5 +301,5 @@ def test_rows_without_a_mask_are_counted_and_the_rest_is_said(folder: Path, tmp_
     data = open_data(path)
     found = read(data, made, max_samples=4)
     assert (len(found.responses), found.without_mask, found.total) == (3, 1, len(rows))
-    text = terminal.describe(found, BRACKETS)
+    text = terminal.terminal_text(found, BRACKETS)
     assert "left out: 1 rows without a mask" in text and f"the first 4 of {len(rows)} rows" in text

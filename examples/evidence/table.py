@@ -23,7 +23,7 @@ from arms import ARMS, Arm
 from openrlhf_cft.curves import ENTROPY, REWARD
 from openrlhf_cft.evaluate.intervals import differences as resampled
 from openrlhf_cft.evaluate.metrics import pass_at_k
-from openrlhf_cft.evaluate.seeds import describe, differences, mean_over_seeds
+from openrlhf_cft.evaluate.seeds import mean_over_seeds, mean_text, paired_by_seed
 
 HERE = Path(__file__).parent
 README = HERE.parents[1] / "README.md"
@@ -94,7 +94,7 @@ def arm_row(results: Path, arm: Arm, seeds: Seeds) -> str:
 
 
 def cell(values: list[float], digits: int = 3) -> str:
-    return describe(mean_over_seeds(values), digits) if values else "-"
+    return mean_text(mean_over_seeds(values), digits) if values else "-"
 
 
 def pairs_table(results: Path) -> list[str]:
@@ -128,12 +128,12 @@ def pair(left: dict[int, list[float]], right: dict[int, list[float]]) -> str:
     """Mean difference: over seeds, and in brackets from resampled questions. A dash where it was not measured."""
     if not all([*left.values(), *right.values()]):
         return "-"
-    means = [{seed: float(np.mean(values)) for seed, values in side.items()} for side in (left, right)]
-    over_seeds = mean_over_seeds(differences(*means))
+    means = [{seed: float(np.mean(values)) for seed, values in side.items()} for side in (right, left)]
+    over_seeds = mean_over_seeds(paired_by_seed(*means))
     averaged = [np.mean([side[seed] for seed in sorted(side)], axis=0) for side in (right, left)]
     ratios = [{"it": np.stack([values, np.ones_like(values)], axis=1)} for values in averaged]
     over_questions = resampled(*ratios, seed=0)["it"]
-    return f"{describe(over_seeds)} [{over_questions.low:+.3f}, {over_questions.high:+.3f}]"
+    return f"{mean_text(over_seeds)} [{over_questions.low:+.3f}, {over_questions.high:+.3f}]"
 
 
 def about(results: Path, total: int) -> list[str]:
@@ -188,8 +188,8 @@ def rl_table(results: Path) -> list[str]:
             lines.append(f"| {titles[arm]} | {len(figures)} | {' | '.join(cells)} |")
     common = found[CFT].keys() & found[SFT].keys()
     if common:
-        sides = [[{seed: found[arm][seed][at] for seed in common} for arm in (CFT, SFT)] for at in range(len(names))]
-        cells = [cell(differences(*side)) for side in sides]
+        sides = [[{seed: found[arm][seed][at] for seed in common} for arm in (SFT, CFT)] for at in range(len(names))]
+        cells = [cell(paired_by_seed(*side)) for side in sides]
         lines.append(f"| {titles[CFT]} less {titles[SFT]} | {len(common)} | {' | '.join(cells)} |")
     return lines
 

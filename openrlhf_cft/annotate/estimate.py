@@ -192,7 +192,7 @@ def _amount(costs: list[tuple[float, float]], total: int) -> Amount:
     return Amount(value, NORMAL_95 * (between + total / len(costs) * sum(variances)) ** 0.5)
 
 
-def describe_estimate(found: dict[str, Any]) -> str:
+def estimate_text(found: dict[str, Any]) -> str:
     """The estimate as the lines that end a dry run."""
     lines = [f"estimate for {found['rows']} rows, from {found['sampled_rows']} of them (value ± margin, 95 %)"]
     for name in ("annotated", "positions", "rollouts", "decoded_tokens"):

@@ -61,13 +61,13 @@ def annotate(job: AnnotateJob) -> dict[str, Any]:
             if error.failures:  # the rows that are left may be those that never will be done
                 write_dataset(job.output_dir, work, config)
             raise
-        summary = summarize(config, write_dataset(job.output_dir, work, config), work.seconds)
+        summary = annotation_summary(config, write_dataset(job.output_dir, work, config), work.seconds)
         if summary["failed"] == 0:
             write_json(finished, summary)
         return summary
 
 
-def summarize(config: dict[str, Any], totals: dict[str, float], seconds: float) -> dict[str, Any]:
+def annotation_summary(config: dict[str, Any], totals: dict[str, float], seconds: float) -> dict[str, Any]:
     """Totals over all runs into this directory: rows by status, positions, rollouts, rates."""
     positions, compared = totals.get("positions", 0), int(totals.get("mask_bits_compared", 0))
     found: dict[str, Any] = {
@@ -91,7 +91,7 @@ def summarize(config: dict[str, Any], totals: dict[str, float], seconds: float) 
     return found
 
 
-def describe(summary: dict[str, Any]) -> str:
+def annotation_text(summary: dict[str, Any]) -> str:
     """The summary as the lines that end a run."""
     lines = [
         f"rows read           {summary['rows_read']}",

@@ -6,8 +6,8 @@ import argparse
 from typing import Any
 
 from openrlhf_cft.annotate.annotator import AnnotateSettings
-from openrlhf_cft.annotate.estimate import describe_estimate, dry_run
-from openrlhf_cft.annotate.job import AnnotateJob, annotate, describe
+from openrlhf_cft.annotate.estimate import dry_run, estimate_text
+from openrlhf_cft.annotate.job import AnnotateJob, annotate, annotation_text
 from openrlhf_cft.annotate.row_worker import AnnotateWorkerFactory
 from openrlhf_cft.cli.flags import (
     data_flags,
@@ -88,10 +88,10 @@ def main() -> int:
     job = _job(flags)
     print(f"annotate: engine {job.factory.engine.resolved()}", flush=True)
     if flags["annotate.dry_run"] is not None:
-        print(describe_estimate(dry_run(job, flags["annotate.dry_run"], flags["annotate.gpu_hour_cost"])))
+        print(estimate_text(dry_run(job, flags["annotate.dry_run"], flags["annotate.gpu_hour_cost"])))
         return 0
     summary = annotate(job)
-    print(describe(summary))
+    print(annotation_text(summary))
     return 1 if summary["failed"] else 0
 
 

@@ -19,18 +19,15 @@ from openrlhf_cft.data.provenance import versions, write_json
 from openrlhf_cft.data.records import MASK
 from openrlhf_cft.data.tokenizer import tokenizer_if_any
 from openrlhf_cft.masks.card import card
-from openrlhf_cft.masks.compare import compare
-from openrlhf_cft.masks.compare import describe as describe_comparison
-from openrlhf_cft.masks.coverage import describe as describe_transfer
+from openrlhf_cft.masks.compare import compare, comparison_text
+from openrlhf_cft.masks.coverage import transfer_text
 from openrlhf_cft.masks.derive import SELECTIONS, DeriveSettings, Wish, derive
-from openrlhf_cft.masks.export import describe as describe_export
-from openrlhf_cft.masks.export import export, local_output
+from openrlhf_cft.masks.export import export, export_text, local_output
 from openrlhf_cft.masks.merge import ON_DUPLICATE, merge
 from openrlhf_cft.masks.sample import SampleSettings, sample
 from openrlhf_cft.masks.scores import BATCH_TOKENS
 from openrlhf_cft.masks.select import Budget
-from openrlhf_cft.masks.stats import describe as describe_stats
-from openrlhf_cft.masks.stats import stats
+from openrlhf_cft.masks.stats import stats, stats_text
 from openrlhf_cft.masks.transfer import transfer
 
 Flags = dict[str, Any]
@@ -114,7 +111,7 @@ def _stats_run(flags: Flags) -> None:
     data = open_data(flags["data"])
     tokenizer, why = tokenizer_if_any(data, flags["model.model_name_or_path"])
     figures = stats(data, flags["mask"], tokenizer)
-    print(describe_stats(figures))
+    print(stats_text(figures))
     if why:
         print(f"kinds of tokens     not counted: {why}")
     _report(flags["out"], {"data": data.name, **figures, "versions": versions()})
@@ -137,7 +134,7 @@ def _compare_run(flags: Flags) -> None:
     right = left if flags["b"] is None else open_data(flags["b"])
     tokenizer, why = tokenizer_if_any(left, flags["model.model_name_or_path"])
     found = compare(left, right, flags["mask_a"], flags["mask_b"], tokenizer)
-    print(describe_comparison(found))
+    print(comparison_text(found))
     if why:
         print(f"kinds of tokens     not counted: {why}")
     sides = {"a": [left.name, flags["mask_a"]], "b": [right.name, flags["mask_b"]]}
@@ -209,7 +206,7 @@ def _transfer_run(flags: Flags) -> None:
     data = open_data(flags["data"])
     out = output(flags["out"], [data])
     figures = transfer(data, transfer_settings(flags), out)
-    print(f"{describe_transfer(figures)}\nmasks transfer: {out}")
+    print(f"{transfer_text(figures)}\nmasks transfer: {out}")
     _report(flags["report"], {"data": data.name, "to": flags["to"], **figures, "versions": versions()})
 
 
@@ -222,7 +219,7 @@ def _export_flags(parser: argparse.ArgumentParser) -> None:
 def _export_run(flags: Flags) -> None:
     data, settings = open_data(flags["data"]), export_settings(flags)
     out = local_output(flags["out"], data)
-    print(describe_export(export(data, settings, card_settings(flags), out), settings, out))
+    print(export_text(export(data, settings, card_settings(flags), out), settings, out))
 
 
 def _card_flags(parser: argparse.ArgumentParser) -> None:

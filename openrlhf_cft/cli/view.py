@@ -16,10 +16,10 @@ from openrlhf_cft.data.location import Location, location
 from openrlhf_cft.data.records import MASK
 from openrlhf_cft.data.tokenizer import tokenizer_of
 from openrlhf_cft.display import marks_for_stdout, printable
-from openrlhf_cft.view.model import Annotated, read
+from openrlhf_cft.view.model import ShownData, read
 from openrlhf_cft.view.page import write_page
 from openrlhf_cft.view.pairing import Pairing, Side, read_pair
-from openrlhf_cft.view.terminal import describe
+from openrlhf_cft.view.terminal import terminal_text
 
 PAGE_ROWS, TERMINAL_ROWS = 1000, 20
 
@@ -107,7 +107,7 @@ def _page_place(out: str) -> Location:
     return found
 
 
-def load(job: ViewJob) -> Annotated | Pairing:
+def load(job: ViewJob) -> ShownData | Pairing:
     """Read what is to be shown.
 
     Raises:
@@ -131,10 +131,10 @@ def main(arguments: list[str] | None = None) -> int:
     job = job_of(arguments)
     shown = load(job)
     if job.terminal:
-        print(printable(describe(shown, marks_for_stdout())))
+        print(printable(terminal_text(shown, marks_for_stdout())))
     if job.out is not None:
         size = write_page(job.out, shown)
-        rows = len(shown.responses if isinstance(shown, Annotated) else shown.pairs)
+        rows = len(shown.responses if isinstance(shown, ShownData) else shown.pairs)
         print(f"view: {rows} responses, {size / 1e6:.1f} MB, in {job.out}")
     return 0
 

@@ -43,7 +43,7 @@ class Unit:
 
 
 @dataclass(frozen=True)
-class Annotated:
+class AnnotatedResponses:
     """Annotated responses, some of them, to ask checkpoints about."""
 
     path: str
@@ -77,7 +77,7 @@ def _is_chosen(row: dict[str, object], chosen: set[Key]) -> bool:
     return not row["greedy"] and (row[ID], row["number"]) in chosen
 
 
-def load_annotated(path: str, positions: int, seed: int) -> Annotated:
+def load_annotated(path: str, positions: int, seed: int) -> AnnotatedResponses:
     """Responses of an annotated data set, whole ones, chosen by a seed until they hold `positions` tokens.
 
     Raises:
@@ -102,7 +102,9 @@ def load_annotated(path: str, positions: int, seed: int) -> Annotated:
         except ValueError as error:
             raise ValueError(f"--eval.annotated: {error}") from None
     sequences = [PromptResponse(found[key][PROMPT_IDS], found[key][RESPONSE_IDS]) for key in keys]
-    return Annotated(path, metadata["tokenizer_fingerprint"], keys, sequences, [found[key][MASK] for key in keys])
+    return AnnotatedResponses(
+        path, metadata["tokenizer_fingerprint"], keys, sequences, [found[key][MASK] for key in keys]
+    )
 
 
 def measure_units(model: str, units: Sequence[Unit], name: str) -> list[dict[Key, Scored]]:

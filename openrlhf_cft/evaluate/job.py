@@ -18,14 +18,14 @@ from openrlhf_cft.data.source import SourceSettings
 from openrlhf_cft.engine.scoring import Scored
 from openrlhf_cft.engine.vllm_engine import EngineSettings
 from openrlhf_cft.evaluate.checkpoint import weights_fingerprint
-from openrlhf_cft.evaluate.entropy_cache import Annotated, Unit, load_annotated, measure_units, sample_unit
+from openrlhf_cft.evaluate.entropy_cache import AnnotatedResponses, Unit, load_annotated, measure_units, sample_unit
 from openrlhf_cft.evaluate.intervals import RESAMPLES
 from openrlhf_cft.evaluate.metrics import measure
 from openrlhf_cft.evaluate.report import Asked, write_report
 from openrlhf_cft.evaluate.row_worker import EvaluateSettings, EvaluateWorkerFactory
 from openrlhf_cft.evaluate.samples import EVALUATED, TOO_LONG, read_questions, write_samples
 from openrlhf_cft.evaluate.sources import DataSet, load_data_sets
-from openrlhf_cft.evaluate.summary import Result, summarize, summarize_annotated
+from openrlhf_cft.evaluate.summary import Result, annotated_summary, metrics_summary
 from openrlhf_cft.jobs.pipeline import PoolSettings
 from openrlhf_cft.jobs.progress import line
 from openrlhf_cft.jobs.run_job import run_job
@@ -52,7 +52,7 @@ class EvaluateJob:
 
 
 @dataclass(frozen=True)
-class Pair:
+class Evaluation:
     """One checkpoint on one data set."""
 
     checkpoint: str
@@ -87,9 +87,9 @@ def evaluate(job: EvaluateJob) -> dict[str, Any]:
         _rename(job.output_dir, data)
     counts = {pair.name: _sample(job, pair) for pair in pairs}
     results, critical = _measure(job, pairs, counts, annotated)
-    found = summarize(results, job.settings.seed)
+    found = metrics_summary(results, job.settings.seed)
     if annotated is not None:
-        about = summarize_annotated(annotated.weights, critical, job.settings.seed)
+        about = annotated_summary(annotated.weights, critical, job.settings.seed)
         found["annotated"] = {"path": without_credentials(annotated.path), **about}
     found |= _about(job, sets)
     write_json(job.output_dir / "metrics.json", found)
@@ -111,7 +111,7 @@ def _rename(output_dir: Location, data: DataSet) -> None:
 
 
 def _measure(
-    job: EvaluateJob, pairs: list[Pair], counts: dict[str, dict[str, int]], annotated: Annotated | None
+    job: EvaluateJob, pairs: list[Evaluation], counts: dict[str, dict[str, int]], annotated: AnnotatedResponses | None
 ) -> tuple[dict[str, dict[str, Result]], dict[str, list[Scored]]]:
     """What each checkpoint did, by data set, and what it says of the annotated responses."""
     results: dict[str, dict[str, Result]] = {pair.data.name: {} for pair in pairs}
@@ -132,7 +132,7 @@ def _measure(
     return results, critical
 
 
-def _prepare(job: EvaluateJob, data: DataSet, checkpoint: str) -> Pair:
+def _prepare(job: EvaluateJob, data: DataSet, checkpoint: str) -> Evaluation:
     """The work directory of one checkpoint and data set, claimed for this configuration."""
     engine = job.engines[checkpoint]
     work = Workdir(job.output_dir / STATE / data.key / checkpoint, f"evaluate {checkpoint} on {data.name}")
@@ -146,10 +146,10 @@ def _prepare(job: EvaluateJob, data: DataSet, checkpoint: str) -> Pair:
         **data.verifier.record(),
     }
     config = work.prepare(data.source, engine.model, record, data.rows)
-    return Pair(checkpoint, data, work, config["rows"])
+    return Evaluation(checkpoint, data, work, config["rows"])
 
 
-def _annotated(job: EvaluateJob) -> Annotated | None:
+def _annotated(job: EvaluateJob) -> AnnotatedResponses | None:
     """The annotated responses to ask about, whose tokens have to be those of every checkpoint."""
     if job.annotated is None or not job.entropy_positions:
         return None
@@ -163,7 +163,7 @@ def _annotated(job: EvaluateJob) -> Annotated | None:
     return annotated
 
 
-def _sample(job: EvaluateJob, pair: Pair) -> dict[str, int]:
+def _sample(job: EvaluateJob, pair: Evaluation) -> dict[str, int]:
     """Sample and verify what is left to do; how many questions are evaluated, too long, and not finished."""
     factory = EvaluateWorkerFactory(job.engines[pair.checkpoint], job.settings, pair.data.verifier)
     with pair.work.claimed():
@@ -172,11 +172,11 @@ def _sample(job: EvaluateJob, pair: Pair) -> dict[str, int]:
     return {**counts, "failed": pair.rows - counts[EVALUATED] - counts[TOO_LONG]}
 
 
-def _samples_file(job: EvaluateJob, pair: Pair) -> Location:
+def _samples_file(job: EvaluateJob, pair: Evaluation) -> Location:
     return job.output_dir / "samples" / f"{pair.name}.parquet"
 
 
-def _entropy_unit(job: EvaluateJob, pair: Pair) -> Unit:
+def _entropy_unit(job: EvaluateJob, pair: Evaluation) -> Unit:
     """The samples whose exact entropies are measured."""
     file = job.output_dir / "entropy" / f"{pair.name}.parquet"
     samples = _samples_file(job, pair)

@@ -27,7 +27,7 @@ import numpy as np
 from openrlhf_cft.data.records import Verdict
 from openrlhf_cft.evaluate.diversity import LARGEST_N, distinct_answers, distinct_n
 from openrlhf_cft.evaluate.majority import majority_at, votes
-from openrlhf_cft.evaluate.samples import Question, Response
+from openrlhf_cft.evaluate.samples import SampledQuestion, SampledResponse
 
 ENTROPY, ESTIMATE, NLL = "entropy", "entropy_estimate", "sampled_nll"
 NEEDS_ANSWERS = ("majority@", "distinct_answers")
@@ -65,7 +65,7 @@ def powers_of_two(samples: int) -> list[int]:
     return sorted({2**i for i in range(samples.bit_length()) if 2**i <= samples} | {samples}) if samples else []
 
 
-def measure(questions: Iterable[Question], samples: int, pure: bool, answers: bool = True) -> Measured:
+def measure(questions: Iterable[SampledQuestion], samples: int, pure: bool, answers: bool = True) -> Measured:
     """All figures of one checkpoint on one data set.
 
     Args:
@@ -83,7 +83,7 @@ def measure(questions: Iterable[Question], samples: int, pure: bool, answers: bo
     return Measured(ids, {name: np.array([ratios[name] for ratios in found], float) for name in names}, samples)
 
 
-def question_ratios(question: Question, samples: int, pure: bool) -> dict[str, Ratio]:
+def question_ratios(question: SampledQuestion, samples: int, pure: bool) -> dict[str, Ratio]:
     """What one question adds to each figure; see the table above."""
     drawn = question.samples
     found: dict[str, Ratio] = {"accuracy": (float(question.greedy.correct), 1)}
@@ -99,7 +99,7 @@ def question_ratios(question: Question, samples: int, pure: bool) -> dict[str, R
     return found | _ends("greedy", [question.greedy]) | (_ends("sampled", drawn) if samples else {})
 
 
-def _at_k(drawn: Sequence[Response], samples: int) -> dict[str, Ratio]:
+def _at_k(drawn: Sequence[SampledResponse], samples: int) -> dict[str, Ratio]:
     """Pass@k and majority@k."""
     correct = [sample.correct for sample in drawn]
     majority = majority_at(votes([sample.answer for sample in drawn], correct))
@@ -111,7 +111,7 @@ def _at_k(drawn: Sequence[Response], samples: int) -> dict[str, Ratio]:
     return passes | {f"majority@{k}": (majority[k], 1) for k in powers_of_two(samples) if 1 < k < len(majority)}
 
 
-def _ends(kind: str, responses: Sequence[Response]) -> dict[str, Ratio]:
+def _ends(kind: str, responses: Sequence[SampledResponse]) -> dict[str, Ratio]:
     """How long responses are, and how they end."""
     count = len(responses)
     return {

@@ -16,7 +16,7 @@ from typing import Any
 
 from openrlhf_cft.evaluate import text_report
 from openrlhf_cft.evaluate.majority import normalised
-from openrlhf_cft.evaluate.samples import Question, Response
+from openrlhf_cft.evaluate.samples import SampledQuestion, SampledResponse
 
 SHOWN_CHARS = 4_000  # of a text; all of it is in the samples
 # All but tab and line feed; marks of direction among them.
@@ -28,7 +28,7 @@ class Said:
     """What one checkpoint said to a question."""
 
     checkpoint: str
-    greedy: Response
+    greedy: SampledResponse
     correct: int  # of its samples
     samples: int
     answers: list[tuple[str, int, bool]]  # that the samples gave: text, how often, whether correct; often ones first
@@ -45,7 +45,7 @@ class Example:
     said: list[Said]
 
 
-def example(question: str, prompt: str, questions: Mapping[str, Question]) -> Example:
+def example(question: str, prompt: str, questions: Mapping[str, SampledQuestion]) -> Example:
     """The same question, answered by several checkpoints, by their names."""
     first = next(iter(questions.values()))
     said = [
@@ -55,7 +55,7 @@ def example(question: str, prompt: str, questions: Mapping[str, Question]) -> Ex
     return Example(first.id, question, prompt, first.gold, said)
 
 
-def _answers(samples: Sequence[Response]) -> list[tuple[str, int, bool]]:
+def _answers(samples: Sequence[SampledResponse]) -> list[tuple[str, int, bool]]:
     """The answers of samples, equal ones as one, in the words of the first of them."""
     counts: Counter[str] = Counter()
     words: dict[str, tuple[str, bool]] = {}

@@ -10,7 +10,7 @@ from openrlhf_cft.data.location import Location
 from openrlhf_cft.data.records import ID, PROMPT
 from openrlhf_cft.evaluate import plots
 from openrlhf_cft.evaluate.page import Example, example, render
-from openrlhf_cft.evaluate.samples import Question, read_questions
+from openrlhf_cft.evaluate.samples import SampledQuestion, read_questions
 
 EXAMPLES = 10  # questions that the page shows, of each data set
 
@@ -92,6 +92,6 @@ def _greedy(file: Location) -> dict[str, bool]:
     return {row[ID]: row["verdict"] == "correct" for row in rows if row["greedy"]}
 
 
-def _questions(file: Location, chosen: Sequence[str]) -> dict[str, Question]:
+def _questions(file: Location, chosen: Sequence[str]) -> dict[str, SampledQuestion]:
     wanted = set(chosen)
     return {question.id: question for question in read_questions(file) if question.id in wanted}

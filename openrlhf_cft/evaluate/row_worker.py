@@ -11,7 +11,7 @@ from openrlhf_cft.data.records import ID, PROMPT, PROMPT_IDS
 from openrlhf_cft.data.source import GOLD
 from openrlhf_cft.engine.generate import Sampling
 from openrlhf_cft.engine.vllm_engine import EngineSettings, VllmGenerator
-from openrlhf_cft.evaluate.samples import EVALUATED, TOO_LONG, Response, to_payload
+from openrlhf_cft.evaluate.samples import EVALUATED, TOO_LONG, SampledResponse, to_payload
 from openrlhf_cft.jobs.engine_actor import Finished
 from openrlhf_cft.verify.sandbox import VerifierPool
 from openrlhf_cft.verify.settings import VerifierSettings
@@ -74,13 +74,13 @@ class EvaluateWorker:
         payload = {"greedy": to_payload(greedy), "samples": [to_payload(sample) for sample in samples]}
         return Finished(EVALUATED, payload, {"rows": 1, "decoded_tokens": tokens})
 
-    async def _respond(self, row: dict[str, Any], sampling: Sampling) -> Response:
+    async def _respond(self, row: dict[str, Any], sampling: Sampling) -> SampledResponse:
         """One response, verified."""
         generation = await self.generator.generate([int(i) for i in row[PROMPT_IDS]], sampling)
         text = self.generator.decode(generation.token_ids)
         judged = await self.verifier.judge(text, row[GOLD], row[PROMPT])
         logprob = sum(generation.logprobs)
-        return Response(
+        return SampledResponse(
             text, generation.token_ids, judged.answer, judged.verdict, judged.score, generation.stopped, logprob
         )
 

@@ -28,7 +28,7 @@ EVALUATED, TOO_LONG = "evaluated", "too_long"  # what became of a question
 
 
 @dataclass(frozen=True)
-class Response:
+class SampledResponse:
     """One response of a checkpoint."""
 
     text: str
@@ -51,16 +51,16 @@ class Response:
 
 
 @dataclass(frozen=True)
-class Question:
+class SampledQuestion:
     """One question and what a checkpoint said to it."""
 
     id: str
     gold: str
-    greedy: Response
-    samples: list[Response]
+    greedy: SampledResponse
+    samples: list[SampledResponse]
 
 
-def to_payload(response: Response) -> dict[str, Any]:
+def to_payload(response: SampledResponse) -> dict[str, Any]:
     """A response as JSON, by the names of its columns."""
     return {
         RESPONSE: response.text,
@@ -73,10 +73,10 @@ def to_payload(response: Response) -> dict[str, Any]:
     }
 
 
-def from_row(row: Mapping[str, Any]) -> Response:
+def from_row(row: Mapping[str, Any]) -> SampledResponse:
     """The inverse of `to_payload`."""
     verdict = Verdict(row[VERDICT])
-    return Response(
+    return SampledResponse(
         row[RESPONSE], row[RESPONSE_IDS], row["answer"], verdict, row["score"], row["stopped"], row["logprob"]
     )
 
@@ -147,9 +147,9 @@ def _rows(batch: Batch) -> Iterator[dict[str, Any]]:
             yield {**own, "length": len(response[RESPONSE_IDS]), **response}
 
 
-def read_questions(file: Location) -> Iterator[Question]:
+def read_questions(file: Location) -> Iterator[SampledQuestion]:
     """The questions of a samples file, in its order, a few in memory at a time."""
     for row_id, group in itertools.groupby(file.rows(), key=lambda row: row[ID]):
         rows = list(group)
         (greedy,) = (from_row(row) for row in rows if row["greedy"])
-        yield Question(row_id, rows[0]["gold"], greedy, [from_row(row) for row in rows if not row["greedy"]])
+        yield SampledQuestion(row_id, rows[0]["gold"], greedy, [from_row(row) for row in rows if not row["greedy"]])

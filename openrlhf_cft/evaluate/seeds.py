@@ -1,7 +1,7 @@
 """What repeated runs say together: the mean over seeds with its interval, and the difference of two arms.
 
     mean_over_seeds([0.41, 0.44, 0.43])             # of one arm
-    mean_over_seeds(differences(cft, sft))          # two arms that share data and seeds
+    mean_over_seeds(paired_by_seed(sft, cft))       # cft - sft: two arms that share data and seeds
 
 Pure. One run has no interval: that is absent, not zero.
 """
@@ -37,12 +37,12 @@ def mean_over_seeds(values: Sequence[float]) -> dict[str, Any]:
     return found
 
 
-def differences(left: Mapping[int, float], right: Mapping[int, float]) -> list[float]:
-    """`left` minus `right` at the seeds that both have, in the order of the seeds."""
-    return [left[seed] - right[seed] for seed in sorted(left.keys() & right.keys())]
+def paired_by_seed(first: Mapping[int, float], second: Mapping[int, float]) -> list[float]:
+    """`second` minus `first`, as in `intervals.differences`, at the seeds that both have, in their order."""
+    return [second[seed] - first[seed] for seed in sorted(first.keys() & second.keys())]
 
 
-def describe(found: Mapping[str, Any], digits: int = 3) -> str:
+def mean_text(found: Mapping[str, Any], digits: int = 3) -> str:
     """A mean as it is printed: `0.427 ± 0.012`, or `0.427` of one seed."""
     text = f"{found['mean']:.{digits}f}"
     return f"{text} ± {found['margin']:.{digits}f}" if "margin" in found else text

@@ -41,7 +41,7 @@ def with_entropy(result: Result) -> Measured:
     return replace(result.measured, ratios={**result.measured.ratios, **entropy})
 
 
-def summarize(results: Mapping[str, Mapping[str, Result]], seed: int) -> dict[str, Any]:
+def metrics_summary(results: Mapping[str, Mapping[str, Result]], seed: int) -> dict[str, Any]:
     """`results` and `differences`.
 
     Args:
@@ -99,7 +99,7 @@ def _aligned(first: Measured, second: Measured) -> tuple[dict[str, Any], dict[st
     return {n: first.ratios[n][own] for n in names}, {n: second.ratios[n][others] for n in names}
 
 
-def summarize_annotated(
+def annotated_summary(
     weights: Sequence[Sequence[float]], scored: Mapping[str, Sequence[Scored]], seed: int
 ) -> dict[str, Any]:
     """Entropy and nll on critical and on other tokens, responses resampled.

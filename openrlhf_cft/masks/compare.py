@@ -117,7 +117,7 @@ def _by_kind(row: Row, mask: str, other: bytes, tokenizer: Any | None) -> Iterat
             yield piece.kind, a, b
 
 
-def describe(found: Comparison) -> str:
+def comparison_text(found: Comparison) -> str:
     """The figures as a table for a terminal."""
     lines = [f"rows compared       {found.rows}   ({found.identical} with equal masks)"]
     lines += [f"  not compared      {count}   ({reason})" for reason, count in found.unmatched.items()]

@@ -45,7 +45,7 @@ class Coverage:
         return found
 
 
-def describe(found: dict[str, Any]) -> str:
+def transfer_text(found: dict[str, Any]) -> str:
     """The figures as lines for a terminal."""
     lines = [f"method              {found['method']}"]
     if found["same_tokenizer"]:

@@ -158,7 +158,7 @@ def _whole(out: Location) -> Iterator[Path]:
         raise
 
 
-def describe(figures: dict[str, Any], settings: ExportSettings, out: Location) -> str:
+def export_text(figures: dict[str, Any], settings: ExportSettings, out: Location) -> str:
     """What was done, in a line or two."""
     counts = f"{figures['rows']} rows, {figures['critical_tokens']} critical of {figures['tokens']} response tokens"
     lines = [f"masks export: {counts}, {settings.format}, in {out}; its README.md says how to load it"]

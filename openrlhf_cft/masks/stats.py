@@ -124,7 +124,7 @@ def _distribution(shares: Sequence[float]) -> dict[str, Any]:
     return {**found, "rows_by_tenth": [bins[at] for at in range(BINS)]}
 
 
-def describe(found: dict[str, Any]) -> str:
+def stats_text(found: dict[str, Any]) -> str:
     """The figures as a table for a terminal."""
     without = f"{found['rows_without_critical_token']} without a critical token"
     if found["rows_without_weights"]:

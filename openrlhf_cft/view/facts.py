@@ -6,10 +6,10 @@ import json
 from typing import Any
 
 from openrlhf_cft.data import records
-from openrlhf_cft.view.model import Annotated
+from openrlhf_cft.view.model import ShownData
 
 
-def selection(data: Annotated) -> str:
+def selection(data: ShownData) -> str:
     """What it means that a token has a weight, in a sentence or two."""
     criterion = criterion_of(data)
     name, _, k = str(criterion).partition("-")
@@ -25,7 +25,7 @@ def selection(data: Annotated) -> str:
     )
 
 
-def criterion_of(data: Annotated) -> str | None:
+def criterion_of(data: ShownData) -> str | None:
     """How the tokens of the mask were selected: by the annotator, or later by `masks derive`; None: unsaid."""
     derived = data.metadata.get("derived")
     made = derived.get(data.mask) if isinstance(derived, dict) else None
@@ -35,7 +35,7 @@ def criterion_of(data: Annotated) -> str | None:
     return None if stated is None else str(stated)
 
 
-def facts(data: Annotated) -> list[tuple[str, str]]:
+def facts(data: ShownData) -> list[tuple[str, str]]:
     """Names and values of what is known, most wanted first."""
     known = data.metadata
     decoding = known.get("decoding") or {}
@@ -53,6 +53,6 @@ def facts(data: Annotated) -> list[tuple[str, str]]:
     return [(name, str(value)) for name, value in found if value is not None]
 
 
-def metadata_text(data: Annotated) -> str:
+def metadata_text(data: ShownData) -> str:
     """All of the file metadata, to read."""
     return json.dumps(data.metadata, indent=2, ensure_ascii=False) if data.metadata else ""

@@ -36,7 +36,7 @@ class Counterfactual:
 
 
 @dataclass(frozen=True)
-class Response:
+class ShownResponse:
     """One row. T response tokens."""
 
     id: str
@@ -62,7 +62,7 @@ class Response:
 
 
 @dataclass(frozen=True)
-class Annotated:
+class ShownData:
     """The responses of one data set, or the first of them."""
 
     name: str  # as it was given
@@ -70,7 +70,7 @@ class Annotated:
     fingerprint: str  # of the tokenizer that its tokens are shown with
     metadata: dict[str, Any]  # the annotator's; empty where there is none
     job: dict[str, Any]  # the summary of the whole annotation job; empty where it is not there
-    responses: list[Response] = field(repr=False)
+    responses: list[ShownResponse] = field(repr=False)
     total: int  # rows in the data set
     without_mask: int  # rows that were read and left out because their mask is null
 
@@ -86,7 +86,7 @@ def read(
     mask: str = records.MASK,
     max_samples: int = 1000,
     only: Collection[str] | None = None,
-) -> Annotated:
+) -> ShownData:
     """Read the first rows of a data set.
 
     Args:
@@ -114,10 +114,10 @@ def read(
     if not responses:
         raise ValueError(f"{data.name!r} has no row with weights in column {mask!r} to show")
     fingerprint = records.tokenizer_fingerprint(tokenizer)
-    return Annotated(data.name, mask, fingerprint, metadata, _job(data), responses, data.count(), without)
+    return ShownData(data.name, mask, fingerprint, metadata, _job(data), responses, data.count(), without)
 
 
-def _response(row: Row, tokenizer: Any, special: set[int], mask: str, metadata: Mapping[str, Any]) -> Response:
+def _response(row: Row, tokenizer: Any, special: set[int], mask: str, metadata: Mapping[str, Any]) -> ShownResponse:
     identity, ids, weights = row[ID], row[RESPONSE_IDS], row[mask]
     records.check_weights(identity, weights, ids, mask)
     shown = pieces(tokenizer, ids)
@@ -130,7 +130,7 @@ def _response(row: Row, tokenizer: Any, special: set[int], mask: str, metadata: 
         raise ValueError(f"row {identity!r}: alternatives at {len(stored)} positions for {len(ids)} response tokens")
     source = metadata.get("source") or {}
     question = _source_text(row, source.get("input_key"), "question") or _text(row.get(records.PROMPT)) or ""
-    return Response(
+    return ShownResponse(
         str(identity),
         question,
         _source_text(row, source.get("label_key"), "answer"),

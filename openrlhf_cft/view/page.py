@@ -26,9 +26,9 @@ from openrlhf_cft.data.location import Location
 from openrlhf_cft.data.records import Verdict
 from openrlhf_cft.data.token_text import Kind
 from openrlhf_cft.view.facts import facts, metadata_text, selection
-from openrlhf_cft.view.model import Annotated, Counterfactual, Response
+from openrlhf_cft.view.model import Counterfactual, ShownData, ShownResponse
 from openrlhf_cft.view.pairing import Pairing
-from openrlhf_cft.view.summary import Share, Summary, summarize
+from openrlhf_cft.view.summary import Share, Summary, responses_summary
 
 # In this order; they share one scope.
 SCRIPTS = ("data", "text", "summary", "tokens", "card", "responses", "filters", "keys", "main")
@@ -40,7 +40,7 @@ KINDS = [kind.value for kind in Kind]
 _ESCAPED = re.compile(r"[<>&\u2028\u2029\ud800-\udfff]")
 
 
-def write_page(out: Location, shown: Annotated | Pairing) -> int:
+def write_page(out: Location, shown: ShownData | Pairing) -> int:
     """Write the page, whole or not at all.
 
     Returns:
@@ -51,9 +51,9 @@ def write_page(out: Location, shown: Annotated | Pairing) -> int:
     return len(text.encode())
 
 
-def page(shown: Annotated | Pairing) -> str:
+def page(shown: ShownData | Pairing) -> str:
     """The HTML of one data set, or of two side by side."""
-    sides = [shown] if isinstance(shown, Annotated) else [shown.left, shown.right]
+    sides = [shown] if isinstance(shown, ShownData) else [shown.left, shown.right]
     style, script = _asset("style.css"), _script()
     values = {
         "POLICY": html.escape(_policy(style, script)),
@@ -79,7 +79,7 @@ def to_json(value: Any) -> str:
     return text.translate({ord(character): escaped(character) for character in unseen})
 
 
-def payload(shown: Annotated | Pairing) -> dict[str, Any]:
+def payload(shown: ShownData | Pairing) -> dict[str, Any]:
     """All that the scripts read, as JSON.
 
     Returns:
@@ -88,7 +88,7 @@ def payload(shown: Annotated | Pairing) -> dict[str, Any]:
         is None for one data set.
     """
     packer = _Packer()
-    if isinstance(shown, Annotated):
+    if isinstance(shown, ShownData):
         sides = [shown]
         rows = [packer.row([response], [shown], same=False) for response in shown.responses]
     else:
@@ -96,7 +96,7 @@ def payload(shown: Annotated | Pairing) -> dict[str, Any]:
         rows = [packer.row([pair.left, pair.right], sides, pair.same) for pair in shown.pairs]
     found = {
         "sets": [_set(side, responses) for side, responses in zip(sides, _shown(shown), strict=True)],
-        "agreement": None if isinstance(shown, Annotated) else _agreement(shown),
+        "agreement": None if isinstance(shown, ShownData) else _agreement(shown),
         "kinds": KINDS,
         "verdicts": VERDICTS,
         "vocabulary": packer.vocabulary.items,
@@ -129,7 +129,7 @@ class _Packer:
         self.vocabulary = _Interned()  # [token id, text, kind, flags, name]; the last two only where there are any
         self.texts = _Interned()  # of rollouts
 
-    def row(self, responses: Sequence[Response], sides: Sequence[Annotated], same: bool) -> list[Any]:
+    def row(self, responses: Sequence[ShownResponse], sides: Sequence[ShownData], same: bool) -> list[Any]:
         """[id, question, gold, [side ...], same]; the second side of the same tokens refers to the first one's."""
         first = responses[0]
         packed = [self._side(*pair) for pair in zip(responses, sides, strict=True)]
@@ -137,7 +137,7 @@ class _Packer:
             packed[1][2] = None
         return [first.id, first.question, first.gold, packed, int(same)]
 
-    def _side(self, response: Response, data: Annotated) -> list[Any]:
+    def _side(self, response: ShownResponse, data: ShownData) -> list[Any]:
         """[answer, verdict, tokens, weights, alternatives]: weights of 0 and 1 are a string of digits."""
         tokens = [
             self._token(token, piece.text, KINDS.index(piece.kind.value), piece.special, piece.partial, name)
@@ -183,14 +183,14 @@ def _rounded(value: float) -> float:
     return int(rounded) if rounded.is_integer() else rounded
 
 
-def _shown(shown: Annotated | Pairing) -> list[list[Response]]:
+def _shown(shown: ShownData | Pairing) -> list[list[ShownResponse]]:
     """The responses on the page, by data set: of two those that are in pairs."""
-    if isinstance(shown, Annotated):
+    if isinstance(shown, ShownData):
         return [shown.responses]
     return [[pair.left for pair in shown.pairs], [pair.right for pair in shown.pairs]]
 
 
-def _set(data: Annotated, responses: list[Response]) -> dict[str, Any]:
+def _set(data: ShownData, responses: list[ShownResponse]) -> dict[str, Any]:
     return {
         "name": data.name,
         "mask": data.mask,
@@ -199,7 +199,7 @@ def _set(data: Annotated, responses: list[Response]) -> dict[str, Any]:
         "selection": selection(data),
         "facts": facts(data),
         "metadata": metadata_text(data),
-        "summary": _summary(summarize(responses)),
+        "summary": _summary(responses_summary(responses)),
         "total": data.total,
         "without": data.without_mask,
         "job": {key: data.job[key] for key in ("rows_read", "decoded_tokens", "seconds") if key in data.job},

@@ -13,7 +13,7 @@ from typing import Any
 from openrlhf_cft.data.annotated import AnnotatedData
 from openrlhf_cft.data.records import ID
 from openrlhf_cft.masks.agreement import Agreement, agreement
-from openrlhf_cft.view.model import Annotated, Response, read
+from openrlhf_cft.view.model import ShownData, ShownResponse, read
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Pair:
+class ShownPair:
     """One row of both data sets."""
 
-    left: Response
-    right: Response
+    left: ShownResponse
+    right: ShownResponse
     same: bool  # both have the same tokens, so their masks can be compared
 
 
@@ -38,9 +38,9 @@ class Pair:
 class Pairing:
     """Two data sets, matched."""
 
-    left: Annotated
-    right: Annotated
-    pairs: list[Pair]
+    left: ShownData
+    right: ShownData
+    pairs: list[ShownPair]
     matched: int  # rows of the whole data sets that have a partner
     only_left: int  # rows of the whole data sets that the other has no partner for
     only_right: int
@@ -70,20 +70,20 @@ def read_pair(left: Side, right: Side, max_samples: int) -> Pairing:
     return Pairing(first, second, match(first, second), (ids[0] & ids[1]).total(), only_left, only_right)
 
 
-def match(left: Annotated, right: Annotated) -> list[Pair]:
+def match(left: ShownData, right: ShownData) -> list[ShownPair]:
     """The responses of both that belong together, in the order of the left ones."""
     comparable = left.fingerprint == right.fingerprint
-    waiting: dict[str, list[Response]] = defaultdict(list)
+    waiting: dict[str, list[ShownResponse]] = defaultdict(list)
     for response in right.responses:
         waiting[response.id].append(response)
-    partners: dict[int, Pair] = {}
+    partners: dict[int, ShownPair] = {}
     for same in (True, False):  # first all that have the same tokens, so that no other takes their partner
         for number, response in enumerate(left.responses):
             if number in partners:
                 continue
             for other in waiting[response.id]:
                 if not same or (comparable and other.token_ids == response.token_ids):
-                    partners[number] = Pair(response, other, same)
+                    partners[number] = ShownPair(response, other, same)
                     waiting[response.id].remove(other)
                     break
     return [partners[number] for number in sorted(partners)]

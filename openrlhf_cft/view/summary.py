@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from openrlhf_cft.data.token_text import Kind
-from openrlhf_cft.view.model import Response
+from openrlhf_cft.view.model import ShownResponse
 
 PARTS = 10  # of a response by position, and of the share of critical tokens
 
@@ -52,7 +52,7 @@ class Summary:
     cost: Cost | None
 
 
-def summarize(responses: Sequence[Response]) -> Summary:
+def responses_summary(responses: Sequence[ShownResponse]) -> Summary:
     """The summary of some responses; one without a token adds nothing."""
     kinds: dict[str, list[float]] = defaultdict(list)
     places: dict[int, list[float]] = {part: [] for part in range(PARTS)}
@@ -82,7 +82,7 @@ def _share(label: str, weights: Sequence[float]) -> Share:
     return Share(label, len(weights), sum(weight > 0 for weight in weights), sum(weights))
 
 
-def _cost(responses: Sequence[Response]) -> Cost | None:
+def _cost(responses: Sequence[ShownResponse]) -> Cost | None:
     positions = [found for response in responses for found in response.counterfactuals if found]
     if not positions:
         return None

@@ -15,26 +15,26 @@ from openrlhf_cft.data.records import Alternative
 from openrlhf_cft.data.token_text import Piece
 from openrlhf_cft.display import visible
 from openrlhf_cft.view.facts import facts, selection
-from openrlhf_cft.view.model import Annotated, Counterfactual, Response
+from openrlhf_cft.view.model import Counterfactual, ShownData, ShownResponse
 from openrlhf_cft.view.pairing import Pairing
-from openrlhf_cft.view.summary import Cost, Share, Summary, summarize
+from openrlhf_cft.view.summary import Cost, Share, Summary, responses_summary
 
 BAR = 30  # characters of the longest bar
 NOTHING = "�"  # in the place of marked tokens that complete no character
 Marks = tuple[str, str]
 
 
-def describe(shown: Annotated | Pairing, marks: Marks) -> str:
+def terminal_text(shown: ShownData | Pairing, marks: Marks) -> str:
     """All of it, one data set or two side by side.
 
     Args:
         shown: what was read.
         marks: what opens and what closes a run of marked tokens.
     """
-    return "\n".join(_one(shown, marks) if isinstance(shown, Annotated) else _two(shown, marks))
+    return "\n".join(_one(shown, marks) if isinstance(shown, ShownData) else _two(shown, marks))
 
 
-def _one(data: Annotated, marks: Marks) -> Iterator[str]:
+def _one(data: ShownData, marks: Marks) -> Iterator[str]:
     yield from _head(data, data.responses, marks)
     for response in data.responses:
         yield from ["", f"{visible(response.id)}   {_row_facts(response, data)}", *_question(response)]
@@ -66,9 +66,9 @@ def _two(pairing: Pairing, marks: Marks) -> Iterator[str]:
             yield from _body(response, data, marks)
 
 
-def _head(data: Annotated, responses: list[Response], marks: Marks) -> Iterator[str]:
+def _head(data: ShownData, responses: list[ShownResponse], marks: Marks) -> Iterator[str]:
     """The data set and its summary."""
-    summary = summarize(responses)
+    summary = responses_summary(responses)
     share = summary.all.critical / summary.all.tokens if summary.all.tokens else 0.0
     yield f"{visible(data.name)}: {summary.rows} responses, {summary.all.tokens} tokens, {share:.1%} marked"
     yield visible(", ".join(f"{name} {value}" for name, value in facts(data)))
@@ -78,7 +78,7 @@ def _head(data: Annotated, responses: list[Response], marks: Marks) -> Iterator[
     yield from _summary(summary, data)
 
 
-def _summary(summary: Summary, data: Annotated) -> Iterator[str]:
+def _summary(summary: Summary, data: ShownData) -> Iterator[str]:
     measure = "share of critical tokens" if data.binary else "mean weight"
     for title, shares in (("kind of token", summary.kinds), ("place in the response", summary.places)):
         yield f"\n{measure} by {title}"
@@ -113,11 +113,11 @@ def _cost(cost: Cost) -> str:
     )
 
 
-def _question(response: Response) -> list[str]:
+def _question(response: ShownResponse) -> list[str]:
     return [f"  {line}" for line in visible(response.question).splitlines()]
 
 
-def _row_facts(response: Response, data: Annotated) -> str:
+def _row_facts(response: ShownResponse, data: ShownData) -> str:
     length = len(response.weights)
     found = [f"{response.critical} of {length} tokens {'critical' if data.binary else 'weighted'}"]
     if response.answer is not None:
@@ -127,7 +127,7 @@ def _row_facts(response: Response, data: Annotated) -> str:
     return ", ".join(found)
 
 
-def _body(response: Response, data: Annotated, marks: Marks) -> Iterator[str]:
+def _body(response: ShownResponse, data: ShownData, marks: Marks) -> Iterator[str]:
     """The response, and a line for each marked token that has alternatives."""
     yield from (f"    {line}" for line in _marked(response, data, marks).splitlines())
     for piece, weight, found in zip(response.pieces, response.weights, response.counterfactuals, strict=True):
@@ -135,7 +135,7 @@ def _body(response: Response, data: Annotated, marks: Marks) -> Iterator[str]:
             yield f"      {_quoted(piece.text or NOTHING)} → {'; '.join(map(_alternative, found))}"
 
 
-def _marked(response: Response, data: Annotated, marks: Marks) -> str:
+def _marked(response: ShownResponse, data: ShownData, marks: Marks) -> str:
     """The text with marks around each run of tokens of one weight above 0."""
     parts = []
     for weight, run in groupby(zip(response.weights, response.pieces, strict=True), key=lambda pair: pair[0]):
