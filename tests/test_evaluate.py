@@ -18,11 +18,13 @@ import pyarrow.parquet as pq
 import pytest
 from train_helpers import make_model, make_rows, write_rows
 
+from openrlhf_cft import display
 from openrlhf_cft.cli.evaluate import job_of
 from openrlhf_cft.data.location import Location, location
 from openrlhf_cft.data.records import ID, MASK, Verdict, read_metadata, read_rows, tokenizer_fingerprint
 from openrlhf_cft.data.source import NUMBER
 from openrlhf_cft.engine.scoring import PromptResponse, Scored
+from openrlhf_cft.evaluate import page
 from openrlhf_cft.evaluate.job import evaluate
 from openrlhf_cft.evaluate.samples import EVALUATED, TOO_LONG, SampledResponse, read_questions, to_payload
 from openrlhf_cft.evaluate.text_report import tables
@@ -189,6 +191,11 @@ def test_everything_that_is_reported(
     shown = HOSTILE.replace("\u202e", "⟨U+202E⟩")
     assert any(shown in part for part in page.text), "a response is not shown as it is"
     assert "\u202e" not in text, "a mark turns the text behind it around"
+
+
+@pytest.mark.parametrize("character", "\u200b\ufeff\u2060\u3164\u2028\U000e0041\u202e\x07")
+def test_the_page_marks_what_cannot_be_seen(character: str) -> None:
+    assert page.visible(f"a{character}b\n\tc") == f"a{display.mark(character)}b\n\tc"
 
 
 def test_what_is_done_is_not_done_again(

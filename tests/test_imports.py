@@ -83,7 +83,7 @@ FLOORS: dict[str, set[str]] = {
     "engine": {"data", "errors"},
     "jobs": {"data", "engine", "errors", "verify"},
     "annotate": {"data", "engine", "errors", "jobs", "verify"},
-    "evaluate": {"data", "engine", "errors", "jobs", "verify"},
+    "evaluate": {"data", "display", "engine", "errors", "jobs", "verify"},
     "masks": {"data", "engine", "errors", "verify"},
     "train": {"data", "display", "errors"},
     "view": {"data", "display", "errors", "masks"},

@@ -1,26 +1,24 @@
 """An evaluation as one HTML page that opens from disk: tables, plots inside it, and what the checkpoints said.
 
-Template and style are `page.html` and `page.css`, beside this file. Whatever a model wrote is escaped text, and
-control characters, which could turn the text around them, are shown by their numbers.
+Template and style are `page.html` and `page.css`, beside this file. Whatever a model wrote is escaped text, in
+which `display` marks what cannot be seen, or turns the text around it.
 """
 
 from __future__ import annotations
 
 import base64
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from openrlhf_cft import display
 from openrlhf_cft.evaluate import text_report
 from openrlhf_cft.evaluate.majority import normalised
 from openrlhf_cft.evaluate.samples import SampledQuestion, SampledResponse
 
 SHOWN_CHARS = 4_000  # of a text; all of it is in the samples
-# All but tab and line feed; marks of direction among them.
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 @dataclass(frozen=True)
@@ -67,9 +65,9 @@ def _answers(samples: Sequence[SampledResponse]) -> list[tuple[str, int, bool]]:
 
 
 def visible(text: str) -> str:
-    """A text to be shown: its beginning, control characters as `⟨U+202E⟩`."""
+    """A text to be shown: its beginning, what cannot be seen as marks."""
     cut = "" if len(text) <= SHOWN_CHARS else f" … ({len(text) - SHOWN_CHARS} more characters)"
-    return _CONTROL.sub(lambda match: f"⟨U+{ord(match.group()):04X}⟩", text[:SHOWN_CHARS]) + cut
+    return display.visible(text[:SHOWN_CHARS]) + cut
 
 
 def render(
