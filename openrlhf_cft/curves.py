@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from openrlhf_cft.errors import InputError
+
 ENTROPY = "train/entropy_loss"  # OpenRLHF's name for the mean entropy, nats a token, of the policy before the step
 REWARD = "train/rollout/reward_mean"  # over the responses of the step; the accuracy where rewards are 0 and 1
 
@@ -31,17 +33,17 @@ def read_curves(folder: str | Path) -> dict[str, Curve]:
         folder: the run's own folder, `--logger.tensorboard_dir`/`--logger.wandb.run_name`.
 
     Raises:
-        ValueError: there are no event files, or no scalars in them.
+        InputError: there are no event files, or no scalars in them.
     """
     from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
 
     if not list(Path(folder).glob("events.out.tfevents.*")):
-        raise ValueError(f"no TensorBoard event files in {str(folder)!r}")
+        raise InputError(f"no TensorBoard event files in {str(folder)!r}")
     events = EventAccumulator(str(folder), size_guidance={SCALARS: 0})  # 0: all of them, not a sample
     events.Reload()
     tags = events.Tags()[SCALARS]
     if not tags:
-        raise ValueError(f"no scalars in the TensorBoard event files in {str(folder)!r}")
+        raise InputError(f"no scalars in the TensorBoard event files in {str(folder)!r}")
     return {tag: _curve(events.Scalars(tag)) for tag in tags}
 
 

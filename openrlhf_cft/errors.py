@@ -1,6 +1,10 @@
-"""What ends a command with a sentence."""
+"""What ends a command with a sentence. Everything else is a fault of ours, and keeps its traceback."""
 
 from __future__ import annotations
+
+
+class InputError(ValueError):
+    """What the user gave is wrong. The message names the flag or the row, and the value."""
 
 
 class JobError(RuntimeError):

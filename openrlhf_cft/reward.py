@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from openrlhf_cft.data.records import Verdict
+from openrlhf_cft.errors import InputError
 from openrlhf_cft.verify import VERIFIERS
 from openrlhf_cft.verify.sandbox import VerifierError, VerifierPool
 from openrlhf_cft.verify.special_tokens import special_tokens, without_special_tokens
@@ -71,8 +72,8 @@ def _outcome(query: str, prompt: str, label: Any) -> str:
     try:
         verifier, answer = verifier_and_answer(label)
         if not _accepts(verifier, answer):
-            raise ValueError(f"the verifier {verifier!r} refuses the gold answer itself")
-    except ValueError as error:
+            raise InputError(f"the verifier {verifier!r} refuses the gold answer itself")
+    except InputError as error:
         _say_once(BAD_LABEL, f"label {_shown(label)}: {error}")
         return BAD_LABEL
     except VerifierError as error:
@@ -80,7 +81,7 @@ def _outcome(query: str, prompt: str, label: Any) -> str:
         return FAILED
     try:
         return _pool(verifier).judge_all([(response_of(query, prompt), answer)])[0].verdict.value
-    except (VerifierError, ValueError) as error:
+    except (VerifierError, InputError) as error:
         _say_once(FAILED, str(error))
         return FAILED
 
@@ -89,14 +90,14 @@ def verifier_and_answer(label: Any) -> tuple[str, str]:
     """The verifier that judges by this label, and the gold answer in it.
 
     Raises:
-        ValueError: the label is empty, or its verifier unknown.
+        InputError: the label is empty, or its verifier unknown.
     """
     chosen = _mapping(label)
     name, answer = (str(chosen["verifier"]), chosen["answer"]) if chosen else (_default(), label)
     if name not in VERIFIERS:
-        raise ValueError(f"unknown verifier {name!r}; known: {', '.join(sorted(VERIFIERS))}")
+        raise InputError(f"unknown verifier {name!r}; known: {', '.join(sorted(VERIFIERS))}")
     if answer is None or not str(answer).strip():
-        raise ValueError("it is empty; --data.label_key names the column of the gold answers")
+        raise InputError("it is empty; --data.label_key names the column of the gold answers")
     return name, str(answer)
 
 
@@ -107,7 +108,7 @@ def response_of(query: str, prompt: str) -> str:
     that is too long.
 
     Raises:
-        ValueError: the query does not begin with the prompt, nor with the end of it.
+        InputError: the query does not begin with the prompt, nor with the end of it.
     """
     return without_special_tokens(query[_prompt_end(query, prompt) :], _special_tokens())
 
@@ -128,7 +129,7 @@ def _prompt_end(query: str, prompt: str) -> int:
         start += 1
     if len(wanted) <= MIN_OVERLAP and text.startswith(wanted):
         return _end_of_visible(query, len(wanted))
-    raise ValueError(f"the query {_shown(query)} does not begin with its prompt {_shown(prompt)}")
+    raise InputError(f"the query {_shown(query)} does not begin with its prompt {_shown(prompt)}")
 
 
 def _end_of_visible(text: str, count: int) -> int:
@@ -190,15 +191,15 @@ def _check_environment() -> None:
     """Refuse what the environment says now, in the constructor of OpenRLHF's actors, rather than in each reward.
 
     Raises:
-        ValueError: names the variable and its value.
+        InputError: names the variable and its value.
     """
     if _default() not in VERIFIERS:
-        raise ValueError(f"{VARIABLE} is {_default()!r}; known: {', '.join(sorted(VERIFIERS))}")
+        raise InputError(f"{VARIABLE} is {_default()!r}; known: {', '.join(sorted(VERIFIERS))}")
     workers = os.environ.get(WORKERS, "2")
     if not workers.isdecimal() or int(workers) < 1:
-        raise ValueError(f"{WORKERS} is {workers!r}, and has to be a whole number of at least 1")
+        raise InputError(f"{WORKERS} is {workers!r}, and has to be a whole number of at least 1")
     if os.environ.get(MODEL) and not _special_tokens():
-        raise ValueError(f"{MODEL} is {os.environ[MODEL]!r}, and has to be a folder with a tokenizer's files")
+        raise InputError(f"{MODEL} is {os.environ[MODEL]!r}, and has to be a folder with a tokenizer's files")
 
 
 _check_environment()

@@ -15,8 +15,8 @@ from train_helpers import Strategy, make_rows, make_tokenizer
 
 from openrlhf_cft import display
 from openrlhf_cft.data import records
+from openrlhf_cft.errors import InputError
 from openrlhf_cft.train import show, token_flags
-from openrlhf_cft.train.checks import InputError
 from openrlhf_cft.train.dataset import CriticalTokenDataset, encode_row
 
 PROMPT, RESPONSE, MASK = records.PROMPT_IDS, records.RESPONSE_IDS, records.MASK

@@ -13,9 +13,9 @@ import pytest
 from train_helpers import make_model, make_rows, write_rows
 
 from openrlhf_cft.data import records
+from openrlhf_cft.errors import InputError
 from openrlhf_cft.train import preflight
 from openrlhf_cft.train.arguments import Options
-from openrlhf_cft.train.checks import InputError
 
 
 @pytest.fixture(scope="module")

@@ -26,6 +26,7 @@ from openrlhf_cft.data.source import load_source
 from openrlhf_cft.engine.generate import Generation
 from openrlhf_cft.engine.platform import has_gpu
 from openrlhf_cft.engine.vllm_engine import VllmGenerator
+from openrlhf_cft.errors import InputError
 from openrlhf_cft.jobs.engine_actor import PAYLOAD, STATUS, Finished
 from openrlhf_cft.jobs.progress import annotation_line
 from openrlhf_cft.jobs.run_job import run_job
@@ -100,7 +101,7 @@ def dry_run(job: AnnotateJob, sample: int, gpu_hour_cost: float | None) -> dict[
         The estimate, which is also in `estimate.json` there.
 
     Raises:
-        ValueError: bad input, before any engine starts.
+        InputError: bad input, before any engine starts.
         JobError: the sample could not be done.
     """
     state = Workdir(job.output_dir / STATE, "dry run")
@@ -136,10 +137,10 @@ def estimate(
         Amounts as (value, margin) by name, and what they are based on.
 
     Raises:
-        ValueError: no row of the sample was finished.
+        InputError: no row of the sample was finished.
     """
     if not rows:
-        raise ValueError("--annotate.dry_run: no row of the sample was finished, so there is nothing to estimate from")
+        raise InputError("--annotate.dry_run: no row of the sample was finished, so there is nothing to estimate from")
     costs = [_cost(status, payload) for status, payload in rows]
     amounts = {name: _amount([cost[name] for cost in costs], total) for name in costs[0]}
     began, ended = (edge(payload[TIMING][i] for _, payload in rows) for i, edge in ((0, min), (1, max)))

@@ -44,7 +44,7 @@ def annotate(job: AnnotateJob) -> dict[str, Any]:
         stored only when there are none.
 
     Raises:
-        ValueError: bad input, before any engine starts; the message names the value.
+        InputError: bad input, before any engine starts; the message names the value.
         JobError: the job cannot go on; what is finished stays.
     """
     work = Workdir(job.output_dir / STATE, "annotate")

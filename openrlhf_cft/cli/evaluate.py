@@ -18,6 +18,7 @@ from openrlhf_cft.cli.flags import (
     verifier_flags,
     verifier_settings,
 )
+from openrlhf_cft.errors import InputError
 from openrlhf_cft.evaluate.benchmarks import BENCHMARKS
 from openrlhf_cft.evaluate.job import EvaluateJob, evaluate
 from openrlhf_cft.evaluate.majority import MAX_SAMPLES
@@ -54,15 +55,15 @@ def checkpoints(pairs: list[str]) -> dict[str, str]:
     """NAME=CHECKPOINT pairs, in order.
 
     Raises:
-        ValueError: a pair without `=`, a name that is no plain directory name, or one that occurs twice.
+        InputError: a pair without `=`, a name that is no plain directory name, or one that occurs twice.
     """
     found: dict[str, str] = {}
     for pair in pairs:
         name, separator, path = pair.partition("=")
         if not separator or not path or not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
-            raise ValueError(f"--compare: {pair!r} is not NAME=CHECKPOINT")
+            raise InputError(f"--compare: {pair!r} is not NAME=CHECKPOINT")
         if name in found:
-            raise ValueError(f"--compare: {name!r} is given twice")
+            raise InputError(f"--compare: {name!r} is given twice")
         found[name] = path
     return found
 
@@ -71,15 +72,15 @@ def job_of(arguments: list[str] | None = None) -> EvaluateJob:
     """The job that the flags describe.
 
     Raises:
-        ValueError: names a flag and its value.
+        InputError: names a flag and its value.
     """
     flags = vars(parser().parse_args(arguments))
     directory = flags["eval.benchmark_dir"]
     if directory is not None and not os.path.isdir(directory):
-        raise ValueError(f"--eval.benchmark_dir: no folder {directory!r}")
+        raise InputError(f"--eval.benchmark_dir: no folder {directory!r}")
     positions = _at_least(flags, "eval.entropy_positions", 0)
     if flags["eval.annotated"] is not None and not positions:
-        raise ValueError("--eval.annotated: nothing is measured on it with --eval.entropy_positions 0")
+        raise InputError("--eval.annotated: nothing is measured on it with --eval.entropy_positions 0")
     return EvaluateJob(
         {name: engine_settings(flags, path) for name, path in checkpoints(flags["compare"]).items()},
         source_settings(flags),
@@ -98,24 +99,24 @@ def evaluate_settings(flags: dict[str, Any]) -> EvaluateSettings:
     """How responses are drawn.
 
     Raises:
-        ValueError: names a flag and its value.
+        InputError: names a flag and its value.
     """
     samples = _at_least(flags, "eval.n_samples", 0)
     if samples > MAX_SAMPLES:
-        raise ValueError(f"--eval.n_samples: {samples} is more than {MAX_SAMPLES}")
+        raise InputError(f"--eval.n_samples: {samples} is more than {MAX_SAMPLES}")
     budget = _at_least(flags, "eval.max_new_tokens", 1)
     temperature, top_p = flags["eval.temperature"], flags["eval.top_p"]
     if not 0 < temperature < math.inf:
-        raise ValueError(f"--eval.temperature: {temperature:g} is not above 0; the greedy response is there anyway")
+        raise InputError(f"--eval.temperature: {temperature:g} is not above 0; the greedy response is there anyway")
     if not 0 < top_p <= 1:
-        raise ValueError(f"--eval.top_p: {top_p:g} is not above 0 and at most 1")
+        raise InputError(f"--eval.top_p: {top_p:g} is not above 0 and at most 1")
     return EvaluateSettings(samples, budget, flags["train.seed"], temperature, top_p)
 
 
 def _at_least(flags: dict[str, Any], name: str, least: int) -> int:
     value: int = flags[name]
     if value < least:
-        raise ValueError(f"--{name}: {value} is not at least {least}")
+        raise InputError(f"--{name}: {value} is not at least {least}")
     return value
 
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import traceback
 from collections.abc import Callable
 
 from openrlhf_cft.data.location import Location, location
 from openrlhf_cft.data.source import SourceSettings
 from openrlhf_cft.engine.vllm_engine import EngineSettings, parse_engine_args
-from openrlhf_cft.errors import JobError
+from openrlhf_cft.errors import InputError, JobError
 from openrlhf_cft.jobs.pipeline import PoolSettings
 from openrlhf_cft.verify import VERIFIERS, is_reward_file
 from openrlhf_cft.verify.sandbox import VerifierPool
@@ -77,7 +78,7 @@ def verifier_settings(flags: dict[str, object], group: str) -> VerifierSettings:
     """The `--GROUP.verifier…` flags.
 
     Raises:
-        ValueError: names what is wrong with one of them.
+        InputError: names what is wrong with one of them.
     """
     name, gib = str(flags[f"{group}.verifier"]), flags[f"{group}.verifier_memory"]
     settings = VerifierSettings(
@@ -90,7 +91,7 @@ def verifier_settings(flags: dict[str, object], group: str) -> VerifierSettings:
     try:
         VerifierPool(**vars(settings)).close()  # checks its arguments, starts nothing
     except ValueError as error:
-        raise ValueError(f"--{group}.verifier: {error}") from None
+        raise InputError(f"--{group}.verifier: {error}") from None
     return settings
 
 
@@ -98,12 +99,12 @@ def output_place(flags: dict[str, object]) -> Location:
     """`--ckpt.output_dir`, absolute, because a cluster's workers have other current directories.
 
     Raises:
-        ValueError: a URI that pyarrow cannot reach.
+        InputError: a URI that pyarrow cannot reach.
     """
     try:
         return location(str(flags["ckpt.output_dir"]))
-    except ValueError as error:
-        raise ValueError(f"--ckpt.output_dir: {error}") from None
+    except InputError as error:
+        raise InputError(f"--ckpt.output_dir: {error}") from None
 
 
 def source_settings(flags: dict[str, object]) -> SourceSettings:
@@ -112,9 +113,9 @@ def source_settings(flags: dict[str, object]) -> SourceSettings:
     given = {name: flags[f"data.{name}"] for name in names if f"data.{name}" in flags}
     settings = SourceSettings(**given)  # type: ignore[arg-type]
     if settings.input_template is not None and "{}" not in settings.input_template:
-        raise ValueError(f"--data.input_template: {settings.input_template!r} has no {{}} for the question")
+        raise InputError(f"--data.input_template: {settings.input_template!r} has no {{}} for the question")
     if settings.max_samples < 1:
-        raise ValueError(f"--data.max_samples: {settings.max_samples} is not at least 1")
+        raise InputError(f"--data.max_samples: {settings.max_samples} is not at least 1")
     return settings
 
 
@@ -135,14 +136,16 @@ def pool_settings(flags: dict[str, object]) -> PoolSettings:
     """The pool's `--vllm.*` and `--ray.*` flags."""
     engines, rows = flags["vllm.num_engines"], flags["vllm.rows_in_flight"]
     if not isinstance(engines, int) or engines < 1:
-        raise ValueError(f"--vllm.num_engines: {engines} is not at least 1")
+        raise InputError(f"--vllm.num_engines: {engines} is not at least 1")
     if not isinstance(rows, int) or rows < 1:
-        raise ValueError(f"--vllm.rows_in_flight: {rows} is not at least 1")
+        raise InputError(f"--vllm.rows_in_flight: {rows} is not at least 1")
     return PoolSettings(engines, flags["vllm.tensor_parallel_size"], rows, flags["ray.address"])  # type: ignore[arg-type]
 
 
 def run_command(name: str, command: Callable[[], int], resumes: bool = True) -> None:
     """Run a command: bad input ends in one sentence and exit code 2, a job that cannot go on in 1, Ctrl-C in 130.
+
+    Anything else is a fault of ours: it keeps its traceback, and ends with 1.
 
     Args:
         name: of the command, before what is said.
@@ -151,12 +154,16 @@ def run_command(name: str, command: Callable[[], int], resumes: bool = True) -> 
     """
     try:
         code = command()
-    except ValueError as error:
+    except InputError as error:
         print(f"{name}: {error}", file=sys.stderr)
         code = 2
     except (JobError, OSError) as error:
         kept = "what is finished is kept, the same command goes on from here" if resumes else "nothing was written"
         print(f"{name}: {error}; {kept}", file=sys.stderr)
+        code = 1
+    except Exception:
+        traceback.print_exc()
+        print(f"{name}: this is a fault of openrlhf_cft, please report it with the lines above", file=sys.stderr)
         code = 1
     except KeyboardInterrupt:
         left = "the same command goes on from here" if resumes else "nothing was written"

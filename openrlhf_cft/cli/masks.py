@@ -18,6 +18,7 @@ from openrlhf_cft.data.location import location
 from openrlhf_cft.data.provenance import versions, write_json
 from openrlhf_cft.data.records import MASK
 from openrlhf_cft.data.tokenizer import tokenizer_if_any
+from openrlhf_cft.errors import InputError
 from openrlhf_cft.masks.card import card
 from openrlhf_cft.masks.compare import compare, comparison_text
 from openrlhf_cft.masks.coverage import transfer_text
@@ -62,9 +63,9 @@ def _sample_flags(parser: argparse.ArgumentParser) -> None:
 
 def _sample_run(flags: Flags) -> None:
     if flags["rows"] < 1:
-        raise ValueError(f"--rows: {flags['rows']} is not at least 1")
+        raise InputError(f"--rows: {flags['rows']} is not at least 1")
     if not 0 <= flags["min_share"] <= flags["max_share"] <= 1:
-        raise ValueError(f"--min_share {flags['min_share']} to --max_share {flags['max_share']} is no part of 0 to 1")
+        raise InputError(f"--min_share {flags['min_share']} to --max_share {flags['max_share']} is no part of 0 to 1")
     data = open_data(flags["data"])
     out = output(flags["out"], [data])
     settings = SampleSettings(flags["rows"], flags["seed"], flags["min_share"], flags["max_share"], flags["mask"])
@@ -96,7 +97,7 @@ def _report(path: str | None, figures: dict[str, Any]) -> None:
 
 def _require_json(path: str | None, flag: str = "--out") -> None:
     if path is not None and not path.endswith(".json"):
-        raise ValueError(f"{flag}: {path!r} does not end with .json")
+        raise InputError(f"{flag}: {path!r} does not end with .json")
 
 
 def _stats_flags(parser: argparse.ArgumentParser) -> None:
@@ -129,7 +130,7 @@ def _compare_flags(parser: argparse.ArgumentParser) -> None:
 def _compare_run(flags: Flags) -> None:
     _require_json(flags["out"])
     if flags["b"] is None and flags["mask_a"] == flags["mask_b"]:
-        raise ValueError(f"--mask_b: {flags['mask_b']!r} is --mask_a too, and there is one data set")
+        raise InputError(f"--mask_b: {flags['mask_b']!r} is --mask_a too, and there is one data set")
     left = open_data(flags["a"])
     right = left if flags["b"] is None else open_data(flags["b"])
     tokenizer, why = tokenizer_if_any(left, flags["model.model_name_or_path"])
@@ -174,7 +175,7 @@ def _derive_flags(parser: argparse.ArgumentParser) -> None:
 def _derive_run(flags: Flags) -> None:
     names, hows = flags["column"], flags["how"]
     if len(names) != len(hows):
-        raise ValueError(f"--how: {len(hows)} given for {len(names)} columns")
+        raise InputError(f"--how: {len(hows)} given for {len(names)} columns")
     data = open_data(flags["data"])
     out = output(flags["out"], [data])
     budget = Budget(flags["reference"], flags["share"])
@@ -232,7 +233,7 @@ def _card_flags(parser: argparse.ArgumentParser) -> None:
 def _card_run(flags: Flags) -> None:
     out = None if flags["out"] is None else location(flags["out"])
     if out is not None and out.exists():
-        raise ValueError(f"--out: {str(out)!r} is there already: give another, or delete it")
+        raise InputError(f"--out: {str(out)!r} is there already: give another, or delete it")
     text = card(open_data(flags["data"]), flags["mask"], card_settings(flags))
     if out is None:
         print(text, end="")
@@ -266,7 +267,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one verb.
 
     Raises:
-        ValueError: names what is wrong with the input or a flag.
+        InputError: names what is wrong with the input or a flag.
     """
     flags = vars(parser().parse_args(arguments))
     VERBS[flags["verb"]].run(flags)

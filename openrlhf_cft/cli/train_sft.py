@@ -15,6 +15,7 @@ import sys
 import time
 from typing import Any, NoReturn
 
+from openrlhf_cft.errors import InputError
 from openrlhf_cft.train.arguments import Options, add_flags, from_flags
 
 STOCK_SCRIPT = "openrlhf.cli.train_sft"
@@ -28,14 +29,14 @@ def split_flags(argv: list[str]) -> tuple[Options | None, list[str]]:
         Our options, None where none of our flags was given, and the arguments for the stock script, in their order.
 
     Raises:
-        ValueError: a flag was given twice, or makes no sense as it is.
+        InputError: a flag was given twice, or makes no sense as it is.
     """
     parser = argparse.ArgumentParser("train_sft", add_help=False, allow_abbrev=False, exit_on_error=False)
     add_flags(parser)
     try:
         own, others = parser.parse_known_args(argv)
     except argparse.ArgumentError as error:
-        raise ValueError(str(error)) from None
+        raise InputError(str(error)) from None
     return from_flags(own), others
 
 
@@ -79,13 +80,12 @@ def main() -> None:
     """Take our flags off the command line and run the stock script, substituted or as it is."""
     try:
         options, sys.argv[1:] = split_flags(sys.argv[1:])
-    except ValueError as error:
+    except InputError as error:
         fail(str(error))
     if {"-h", "--help"} & set(sys.argv[1:]):
         own = argparse.ArgumentParser(add_help=False, usage=argparse.SUPPRESS)
         add_flags(own)
         print(f"{own.format_help()}\nEvery other flag is stock:\n")
-    from openrlhf_cft.train.checks import InputError
     from openrlhf_cft.train.preflight import check_openrlhf
 
     try:

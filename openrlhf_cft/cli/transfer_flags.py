@@ -8,6 +8,7 @@ from typing import Any
 from openrlhf_cft.cli.flags import DTYPES
 from openrlhf_cft.data.records import MASK
 from openrlhf_cft.data.source import SourceSettings
+from openrlhf_cft.errors import InputError
 from openrlhf_cft.masks.scores import BATCH_TOKENS
 from openrlhf_cft.masks.select import Budget
 from openrlhf_cft.masks.transfer import METHODS, Picking, TransferSettings
@@ -32,7 +33,7 @@ def transfer_settings(flags: dict[str, Any]) -> TransferSettings:
     """What the flags say.
 
     Raises:
-        ValueError: names a flag and its value.
+        InputError: names a flag and its value.
     """
     return TransferSettings(
         to=flags["to"],
@@ -49,10 +50,10 @@ def _rendering(flags: dict[str, Any]) -> SourceSettings | None:
     key, template = flags["data.input_key"], flags["data.input_template"]
     if key is None:
         if flags["data.apply_chat_template"] or template is not None:
-            raise ValueError("--data.input_key: name the question's column, which a template is to render")
+            raise InputError("--data.input_key: name the question's column, which a template is to render")
         return None
     if template is not None and "{}" not in template:
-        raise ValueError(f"--data.input_template: {template!r} has no {{}} for the question")
+        raise InputError(f"--data.input_template: {template!r} has no {{}} for the question")
     apply = flags["data.apply_chat_template"]
     return SourceSettings("", input_key=key, apply_chat_template=apply, input_template=template)
 
@@ -60,12 +61,12 @@ def _rendering(flags: dict[str, Any]) -> SourceSettings | None:
 def _picking(flags: dict[str, Any]) -> Picking:
     given = [f"--{name}" for name in ("threshold", "count", "share") if flags[name] is not None]
     if given and flags["method"] != "score":
-        raise ValueError(f"{given[0]}: add --method score, which picks tokens")
+        raise InputError(f"{given[0]}: add --method score, which picks tokens")
     if len(given) > 1:
-        raise ValueError(f"{' and '.join(given)}: one of them picks the tokens")
+        raise InputError(f"{' and '.join(given)}: one of them picks the tokens")
     threshold, count = flags["threshold"], flags["count"]
     if threshold is not None and not 0 < threshold <= 1:
-        raise ValueError(f"--threshold: {threshold} is no probability above 0")
+        raise InputError(f"--threshold: {threshold} is no probability above 0")
     if count not in (None, "same") and not (count.isdigit() and int(count)):
-        raise ValueError(f"--count: {count!r} is neither same nor a number of at least 1")
+        raise InputError(f"--count: {count!r} is neither same nor a number of at least 1")
     return Picking(threshold, None if count in (None, "same") else int(count), Budget(MASK, flags["share"]))

@@ -16,6 +16,7 @@ from openrlhf_cft.data.location import Location, location
 from openrlhf_cft.data.records import MASK
 from openrlhf_cft.data.tokenizer import tokenizer_of
 from openrlhf_cft.display import marks_for_stdout, printable
+from openrlhf_cft.errors import InputError
 from openrlhf_cft.view.model import ShownData, read
 from openrlhf_cft.view.page import write_page
 from openrlhf_cft.view.pairing import Pairing, Side, read_pair
@@ -68,19 +69,19 @@ def job_of(arguments: list[str] | None = None) -> ViewJob:
     """The job that the flags describe.
 
     Raises:
-        ValueError: names a flag and its value.
+        InputError: names a flag and its value.
     """
     flags = vars(parser().parse_args(arguments))
     names, masks, models = flags["data"], flags["mask"], flags["model.model_name_or_path"]
     sides = max(len(names), len(masks))
     for flag, values in (("data sets", names), ("--mask", masks), ("--model.model_name_or_path", models)):
         if len(values) not in (1, sides) or sides > 2:
-            raise ValueError(f"{flag}: {' '.join(map(str, values))!r} is too much; one or two can be side by side")
+            raise InputError(f"{flag}: {' '.join(map(str, values))!r} is too much; one or two can be side by side")
     out, terminal, rows = flags["out"], flags["terminal"], flags["data.max_samples"]
     if out is None and not terminal:
-        raise ValueError("--out FILE.html or --terminal: say where it is to be shown")
+        raise InputError("--out FILE.html or --terminal: say where it is to be shown")
     if rows is not None and rows < 1:
-        raise ValueError(f"--data.max_samples: {rows} is not at least 1")
+        raise InputError(f"--data.max_samples: {rows} is not at least 1")
     default = PAGE_ROWS if out else TERMINAL_ROWS
     data = [open_data(name) for name in names]
     return ViewJob(
@@ -97,13 +98,13 @@ def _page_place(out: str) -> Location:
     """Where the page goes.
 
     Raises:
-        ValueError: there is a directory, or none for it to be in.
+        InputError: there is a directory, or none for it to be in.
     """
     found = location(out)
     if found.is_local and os.path.isdir(found.path):
-        raise ValueError(f"--out: {out!r} is a directory; name the file")
+        raise InputError(f"--out: {out!r} is a directory; name the file")
     if found.is_local and not os.path.isdir(os.path.dirname(found.path)):
-        raise ValueError(f"--out: there is no directory {os.path.dirname(found.path)!r}")
+        raise InputError(f"--out: there is no directory {os.path.dirname(found.path)!r}")
     return found
 
 
@@ -111,7 +112,7 @@ def load(job: ViewJob) -> ShownData | Pairing:
     """Read what is to be shown.
 
     Raises:
-        ValueError: names what is wrong with a data set or its tokenizer.
+        InputError: names what is wrong with a data set or its tokenizer.
     """
     loaded: dict[tuple[str, str | None], Any] = {}
     for data, model in zip(job.data, job.models, strict=True):

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from openrlhf_cft.data.location import BATCH_ROWS, Location, location, without_credentials
 from openrlhf_cft.data.records import ID, METADATA_KEY, RESPONSE_IDS
+from openrlhf_cft.errors import InputError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -52,24 +53,24 @@ class AnnotatedData:
         """Refuse a data set that lacks a column.
 
         Raises:
-            ValueError: names the column, and those that there are.
+            InputError: names the column, and those that there are.
         """
         for name in columns:
             if name not in self.schema.names:
                 there = ", ".join(self.schema.names)
-                raise ValueError(f"{self.name!r} has no column {name!r}; its columns are {there}")
+                raise InputError(f"{self.name!r} has no column {name!r}; its columns are {there}")
 
     def require_weights(self, *columns: str) -> None:
         """Refuse a data set whose columns are not there, or hold something else than a list of numbers a row.
 
         Raises:
-            ValueError: names the column.
+            InputError: names the column.
         """
         self.require(*columns)
         for name in columns:
             kind = self.schema.field(name).type
             if not holds_numbers(kind):
-                raise ValueError(f"column {name!r} of {self.name!r} holds {kind}, and no list of numbers")
+                raise InputError(f"column {name!r} of {self.name!r} holds {kind}, and no list of numbers")
 
     def count(self) -> int:
         """The number of rows, from the files' footers."""
@@ -106,7 +107,7 @@ def open_data(path: str | Path) -> AnnotatedData:
     """A data set, a Parquet file or a directory of them, on any filesystem.
 
     Raises:
-        ValueError: there is no Parquet file, a file is not whole, its columns differ from those of the others, or they
+        InputError: there is no Parquet file, a file is not whole, its columns differ from those of the others, or they
             are not those of annotated rows.
     """
     import pyarrow as pa
@@ -116,16 +117,16 @@ def open_data(path: str | Path) -> AnnotatedData:
     found = target.files(".parquet") if target.is_dir() else [target] if target.exists() else []
     files = tuple(file for file in found if not file.name.startswith("."))
     if not files:
-        raise ValueError(f"no Parquet file at {name!r}")
+        raise InputError(f"no Parquet file at {name!r}")
     schemas = []
     for file in files:
         try:
             with file.open_input() as opened:
                 schemas.append(pq.read_schema(opened))
         except pa.ArrowInvalid as error:
-            raise ValueError(f"{str(file)!r} is no whole Parquet file: {str(error).splitlines()[0]}") from None
+            raise InputError(f"{str(file)!r} is no whole Parquet file: {str(error).splitlines()[0]}") from None
         if not schemas[-1].equals(schemas[0]):
-            raise ValueError(f"{str(file)!r} has other columns than {files[0].name!r}: masks merge puts them together")
+            raise InputError(f"{str(file)!r} has other columns than {files[0].name!r}: masks merge puts them together")
     data = AnnotatedData(name, target, files, schemas[0])
     data.require(ID, RESPONSE_IDS)
     return data
@@ -135,20 +136,20 @@ def output(path: str | Path, inputs: Sequence[AnnotatedData]) -> Location:
     """Where a new data set is to be written, a directory that is not there yet.
 
     Raises:
-        ValueError: it is an input, or in one, or around one; there is something already; or it is named like a file.
+        InputError: it is an input, or in one, or around one; there is something already; or it is named like a file.
     """
     try:
         out = location(path)
-    except ValueError as error:
-        raise ValueError(f"--out: {error}") from None
+    except InputError as error:
+        raise InputError(f"--out: {error}") from None
     if out.name.endswith(".parquet"):
-        raise ValueError(f"--out: {str(out)!r} is named like a file, and a data set is a directory of files")
+        raise InputError(f"--out: {str(out)!r} is named like a file, and a data set is a directory of files")
     for data in inputs:
         same = out.filesystem == data.place.filesystem
         if same and any(_nested(_real(folder), _real(data.place)) for folder in (out, unfinished(out))):
-            raise ValueError(f"--out: {str(out)!r} and the input {data.name!r} are, or hold, one another")
+            raise InputError(f"--out: {str(out)!r} and the input {data.name!r} are, or hold, one another")
     if out.exists() and not (out.is_dir() and _is_empty(out)):
-        raise ValueError(f"--out: {str(out)!r} is there already: give another, or delete it")
+        raise InputError(f"--out: {str(out)!r} is there already: give another, or delete it")
     return out
 
 

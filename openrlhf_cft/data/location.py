@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from openrlhf_cft.errors import InputError
+
 if TYPE_CHECKING:
     from pyarrow import NativeFile
     from pyarrow.fs import FileSystem
@@ -124,7 +126,7 @@ def location(value: str | Path) -> Location:
     """A local path or a URI.
 
     Raises:
-        ValueError: a URI that pyarrow cannot read, or of a filesystem that it does not know.
+        InputError: a URI that pyarrow cannot read, or of a filesystem that it does not know.
     """
     from pyarrow.fs import FileSystem, LocalFileSystem
 
@@ -134,7 +136,7 @@ def location(value: str | Path) -> Location:
         filesystem, path = FileSystem.from_uri(value)
     except (ValueError, OSError, NotImplementedError) as error:
         told = str(error).replace(value, without_credentials(value))
-        raise ValueError(
+        raise InputError(
             f"{without_credentials(value)!r} is on no filesystem that pyarrow can reach: {told}"
         ) from None
     return Location(filesystem, path)
@@ -152,7 +154,7 @@ def lock(directory: Location) -> TextIO | None:
     Only local filesystems have locks; elsewhere nothing happens, and None is returned.
 
     Raises:
-        ValueError: another process holds it; names that process.
+        InputError: another process holds it; names that process.
     """
     if not directory.is_local:
         return None
@@ -165,7 +167,7 @@ def lock(directory: Location) -> TextIO | None:
         file.seek(0)
         holder = file.read().strip() or "another process"
         file.close()
-        raise ValueError(f"{holder} is working on {str(directory)!r}: wait for it or end it") from None
+        raise InputError(f"{holder} is working on {str(directory)!r}: wait for it or end it") from None
     file.truncate(0)
     file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
     file.flush()

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from openrlhf_cft.data.location import Location, location
+from openrlhf_cft.errors import InputError
 
 METADATA_KEY = b"openrlhf_cft"
 
@@ -82,10 +83,10 @@ def loss_mask(prompt_length: int, weights: Sequence[float], max_length: int) -> 
         logits there predict nothing).
 
     Raises:
-        ValueError: the prompt is empty, so that nothing predicts the first response token.
+        InputError: the prompt is empty, so that nothing predicts the first response token.
     """
     if prompt_length < 1:
-        raise ValueError("prompt_length is 0: without a prompt token nothing predicts the first response token")
+        raise InputError("prompt_length is 0: without a prompt token nothing predicts the first response token")
     mask = [0.0] * (prompt_length - 1) + [float(w) for w in weights] + [0.0]
     length = min(prompt_length + len(weights), max_length)
     return [*mask[: length - 1], 0.0]
@@ -102,11 +103,11 @@ def labels(
         Two lists of length P + T.
 
     Raises:
-        ValueError: a weight is neither 0 nor 1.
+        InputError: a weight is neither 0 nor 1.
     """
     for position, weight in enumerate(weights):
         if weight not in (0, 1):
-            raise ValueError(f"weight {weight} at response position {position}: labels can only say 0 or 1")
+            raise InputError(f"weight {weight} at response position {position}: labels can only say 0 or 1")
     trained = [token if weight else -100 for token, weight in zip(response_ids, weights, strict=True)]
     return [*prompt_ids, *response_ids], [-100] * len(prompt_ids) + trained
 
@@ -115,17 +116,17 @@ def check_weights(row_id: object, weights: Sequence[float] | None, response_ids:
     """Refuse weights that do not fit their response.
 
     Raises:
-        ValueError: names the row, and the position where there is one.
+        InputError: names the row, and the position where there is one.
     """
     if weights is None:
-        raise ValueError(f"row {row_id!r} has no value in column {column!r}")
+        raise InputError(f"row {row_id!r} has no value in column {column!r}")
     if len(weights) != len(response_ids):
-        raise ValueError(
+        raise InputError(
             f"row {row_id!r}: column {column!r} has {len(weights)} weights for {len(response_ids)} response tokens"
         )
     for position, weight in enumerate(weights):
         if weight is None or not math.isfinite(weight) or weight < 0:
-            raise ValueError(f"row {row_id!r}: weight {weight} at response position {position} of column {column!r}")
+            raise InputError(f"row {row_id!r}: weight {weight} at response position {position} of column {column!r}")
 
 
 def tokenizer_fingerprint(tokenizer: Any) -> str:
@@ -176,7 +177,7 @@ def alternative_from_dict(value: Mapping[str, Any]) -> Alternative:
     """The inverse of `alternative_to_dict`.
 
     Raises:
-        ValueError: the verdict is none that is known.
+        InputError: the verdict is none that is known.
     """
     return Alternative(**{**value, "verdict": Verdict(value["verdict"]) if value["verdict"] else None})
 

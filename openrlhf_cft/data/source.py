@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from openrlhf_cft.data.location import Location, location, without_credentials
 from openrlhf_cft.data.records import ANNOTATION_COLUMNS, ID, PROMPT, PROMPT_IDS
+from openrlhf_cft.errors import InputError
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -48,7 +49,7 @@ def load_source(settings: SourceSettings) -> Dataset:
     """The source rows; those of several data sets, `a,b`, one after the other, a column that one lacks being null.
 
     Raises:
-        ValueError: nothing to load at `settings.dataset`, no row, a missing column, or data sets whose columns do not
+        InputError: nothing to load at `settings.dataset`, no row, a missing column, or data sets whose columns do not
             fit together; the message names it.
     """
     import datasets
@@ -58,7 +59,7 @@ def load_source(settings: SourceSettings) -> Dataset:
     try:
         data = sources[0] if len(sources) == 1 else datasets.concatenate_datasets(sources)
     except Exception as error:  # a column has another type in each; datasets raises several types for it
-        raise ValueError(f"--data.dataset: {settings.dataset!r} cannot be read as one: {error}") from error
+        raise InputError(f"--data.dataset: {settings.dataset!r} cannot be read as one: {error}") from error
     return data.select(range(min(settings.max_samples, len(data))))
 
 
@@ -74,7 +75,7 @@ def _load_one(dataset: str, settings: SourceSettings) -> Dataset:
     name, _, data_dir = dataset.partition("@")  # as in OpenRLHF: name@directory
     extension = os.path.splitext(name)[-1].lower()
     if extension in FILE_TYPES and not os.path.exists(name):
-        raise ValueError(f"--data.dataset: no file {name!r}")
+        raise InputError(f"--data.dataset: no file {name!r}")
     try:
         if extension in FILE_TYPES:
             data = datasets.load_dataset(FILE_TYPES[extension], data_files=name, cache_dir=cache and cache.name)
@@ -83,17 +84,17 @@ def _load_one(dataset: str, settings: SourceSettings) -> Dataset:
         else:
             data = datasets.load_dataset(name, data_dir=data_dir or None, cache_dir=cache and cache.name)
     except Exception as error:  # datasets raises many types for a bad path, a bad file, an unreachable hub
-        raise ValueError(f"--data.dataset: cannot load {name!r}: {error}") from error
+        raise InputError(f"--data.dataset: cannot load {name!r}: {error}") from error
     if isinstance(data, dict):
         if settings.dataset_split not in data:
-            raise ValueError(f"--data.dataset_split: {settings.dataset_split!r} is not in {sorted(data)} of {name!r}")
+            raise InputError(f"--data.dataset_split: {settings.dataset_split!r} is not in {sorted(data)} of {name!r}")
         data = data[settings.dataset_split]
     if len(data) == 0:
-        raise ValueError(f"--data.dataset: {name!r} has no rows")
+        raise InputError(f"--data.dataset: {name!r} has no rows")
     for flag in ("input_key", "label_key", "output_key"):
         column = getattr(settings, flag)
         if column is not None and column not in data.column_names:
-            raise ValueError(f"--data.{flag}: no column {column!r} in {name!r}, which has {data.column_names}")
+            raise InputError(f"--data.{flag}: no column {column!r} in {name!r}, which has {data.column_names}")
     return data
 
 
@@ -107,7 +108,7 @@ def _fetch(uri: str, folder: str) -> str:
         os.makedirs(copy if origin.is_dir() else os.path.dirname(copy))
         copy_files(origin.path, copy, source_filesystem=origin.filesystem)
     except (ValueError, OSError) as error:
-        raise ValueError(f"--data.dataset: cannot read {without_credentials(uri)!r}: {error}") from error
+        raise InputError(f"--data.dataset: cannot read {without_credentials(uri)!r}: {error}") from error
     return copy
 
 
@@ -120,18 +121,18 @@ def row_ids(data: Dataset, settings: SourceSettings) -> list[str]:
     """One id a row, as text.
 
     Raises:
-        ValueError: a duplicate id, or a missing id column; the message names it.
+        InputError: a duplicate id, or a missing id column; the message names it.
     """
     key = _id_key(data, settings)
     if key is None:
         return [str(number) for number in range(len(data))]
     if key not in data.column_names:
-        raise ValueError(f"--data.id_key: no column {key!r}, only {data.column_names}")
+        raise InputError(f"--data.id_key: no column {key!r}, only {data.column_names}")
     ids = [str(value) for value in data[key]]
     seen: set[str] = set()
     for value in ids:
         if value in seen:
-            raise ValueError(f"column {key!r}: id {value!r} occurs more than once; ids must be unique")
+            raise InputError(f"column {key!r}: id {value!r} occurs more than once; ids must be unique")
         seen.add(value)
     return ids
 
@@ -140,13 +141,13 @@ def render_prompt(value: Any, tokenizer: PreTrainedTokenizerBase, settings: Sour
     """One source value to the prompt text, as OpenRLHF's `preprocess_data` (openrlhf/datasets/prompts_dataset.py).
 
     Raises:
-        ValueError: a list of messages without `--data.apply_chat_template`.
+        InputError: a list of messages without `--data.apply_chat_template`.
     """
     if settings.apply_chat_template:
         messages = [{"role": "user", "content": value}] if isinstance(value, str) else value
         return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
     if not isinstance(value, str):
-        raise ValueError(f"{value!r:.80} is no text: a list of messages needs --data.apply_chat_template")
+        raise InputError(f"{value!r:.80} is no text: a list of messages needs --data.apply_chat_template")
     return settings.input_template.format(value) if settings.input_template else value
 
 
@@ -165,15 +166,15 @@ def response_ids(
     unless that changes the prompt's own tokens: then apart.
 
     Raises:
-        ValueError: the value is no text, no messages and no list of ids, or empty; an id that the tokenizer does not
+        InputError: the value is no text, no messages and no list of ids, or empty; an id that the tokenizer does not
             have; something behind the first EOS; a text to a prompt of token ids.
     """
     ids = value if is_token_ids(value) else _text_ids(value, question, prompt, tokenizer, settings)
     for position, token_id in enumerate(ids):
         if not 0 <= token_id < len(tokenizer):
-            raise ValueError(f"token id {token_id} at position {position}: the tokenizer has {len(tokenizer)}")
+            raise InputError(f"token id {token_id} at position {position}: the tokenizer has {len(tokenizer)}")
         if token_id == tokenizer.eos_token_id and position < len(ids) - 1:
-            raise ValueError(f"EOS is at position {position} of {len(ids)}, and a response ends with its first one")
+            raise InputError(f"EOS is at position {position} of {len(ids)}, and a response ends with its first one")
     return ids
 
 
@@ -182,18 +183,18 @@ def _text_ids(
 ) -> list[int]:
     """A response that is given as text or messages, as token ids that end with EOS."""
     if is_token_ids(question):
-        raise ValueError("the prompt is a list of token ids, so the response has to be one too")
+        raise InputError("the prompt is a list of token ids, so the response has to be one too")
     if tokenizer.eos_token is None:
-        raise ValueError("the tokenizer has no EOS token, which ends a response: give token ids")
+        raise InputError("the tokenizer has no EOS token, which ends a response: give token ids")
     if settings.apply_chat_template and value:
         before = [{"role": "user", "content": question}] if isinstance(question, str) else question
         after = [{"role": "assistant", "content": value}] if isinstance(value, str) else value
         whole = str(tokenizer.apply_chat_template(before + after, tokenize=False))
         if not whole.startswith(prompt):
-            raise ValueError("the chat template renders the prompt otherwise when a response follows: give token ids")
+            raise InputError("the chat template renders the prompt otherwise when a response follows: give token ids")
         value = whole[len(prompt) :]
     if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"{value!r:.80} is no response")
+        raise InputError(f"{value!r:.80} is no response")
     text = value.rstrip("\n").removesuffix(str(tokenizer.eos_token))
     alone, both = (tokenizer(part, add_special_tokens=False)["input_ids"] for part in (prompt, prompt + text))
     if both[: len(alone)] == alone:
@@ -236,16 +237,16 @@ def _rendered_row(
         prompt = render_prompt(question, tokenizer, settings)
         prompt_ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
     if not prompt_ids:
-        raise ValueError(f"row {row_id!r}: the prompt in column {settings.input_key!r} is empty")
+        raise InputError(f"row {row_id!r}: the prompt in column {settings.input_key!r} is empty")
     if row[settings.label_key] is None:
-        raise ValueError(f"row {row_id!r}: no gold answer in column {settings.label_key!r}")
+        raise InputError(f"row {row_id!r}: no gold answer in column {settings.label_key!r}")
     gold = str(row[settings.label_key])
     added = {ID: row_id, NUMBER: number, GOLD: gold, PROMPT: prompt, PROMPT_IDS: prompt_ids}
     if settings.output_key is not None:
         try:
             added[GIVEN_IDS] = response_ids(row[settings.output_key], question, prompt, tokenizer, settings)
-        except ValueError as error:
-            raise ValueError(f"row {row_id!r}: column {settings.output_key!r}: {error}") from None
+        except InputError as error:
+            raise InputError(f"row {row_id!r}: column {settings.output_key!r}: {error}") from None
     return added
 
 
@@ -258,7 +259,7 @@ def write_prompts(data: Dataset, tokenizer: PreTrainedTokenizerBase, settings: S
         A fingerprint of ids, prompts and gold answers: equal for equal work.
 
     Raises:
-        ValueError: names the row that cannot be rendered.
+        InputError: names the row that cannot be rendered.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -7,6 +7,7 @@ from typing import Any
 
 from openrlhf_cft.data.annotated import AnnotatedData
 from openrlhf_cft.data.records import tokenizer_fingerprint
+from openrlhf_cft.errors import InputError
 
 FLAG = "--model.model_name_or_path"
 
@@ -15,26 +16,26 @@ def load_tokenizer(model: str, flag: str = FLAG) -> Any:
     """A model's tokenizer; its weights need not be there.
 
     Raises:
-        ValueError: names the flag and the model.
+        InputError: names the flag and the model.
     """
     from transformers import AutoTokenizer
 
     try:
         return AutoTokenizer.from_pretrained(model)
     except (OSError, ValueError) as error:
-        raise ValueError(f"{flag}: no tokenizer at {model!r}: {str(error).splitlines()[0]}") from error
+        raise InputError(f"{flag}: no tokenizer at {model!r}: {str(error).splitlines()[0]}") from error
 
 
 def tokenizer_of(data: AnnotatedData, model: str | None = None) -> Any:
     """The tokenizer of a data set: of `model`, else of the model that its metadata names.
 
     Raises:
-        ValueError: neither is there, it cannot be loaded, or it is another one than that of the data set.
+        InputError: neither is there, it cannot be loaded, or it is another one than that of the data set.
     """
     metadata = data.metadata
     name = model or metadata.get("model")
     if name is None:
-        raise ValueError(f"{FLAG}: the metadata of {data.name!r} names no model, so give it")
+        raise InputError(f"{FLAG}: the metadata of {data.name!r} names no model, so give it")
     tokenizer = load_tokenizer(name)
     require_same(data, tokenizer, name)
     return tokenizer
@@ -44,11 +45,11 @@ def require_same(data: AnnotatedData, tokenizer: Any, name: str, flag: str = FLA
     """Refuse a tokenizer that gives the ids of a data set another meaning, where the data set says which it is of.
 
     Raises:
-        ValueError: names both.
+        InputError: names both.
     """
     expected, found = fingerprint_of(data), tokenizer_fingerprint(tokenizer)
     if expected not in (None, found):
-        raise ValueError(
+        raise InputError(
             f"{flag}: the tokenizer of {name!r} (fingerprint {found}) is not the one that {data.name!r} was annotated "
             f"with (fingerprint {expected})"
         )
@@ -58,12 +59,12 @@ def require_one_tokenizer(inputs: Sequence[AnnotatedData]) -> None:
     """Refuse data sets whose token ids have different meanings, as far as they say which tokenizer theirs is.
 
     Raises:
-        ValueError: names two of them.
+        InputError: names two of them.
     """
     named = [(data.name, fingerprint_of(data)) for data in inputs if fingerprint_of(data)]
     for name, fingerprint in named[1:]:
         if fingerprint != named[0][1]:
-            raise ValueError(
+            raise InputError(
                 f"{named[0][0]!r} (tokenizer fingerprint {named[0][1]}) and {name!r} ({fingerprint}) have different "
                 "tokenizers; masks transfer carries one to the other's"
             )
@@ -78,14 +79,14 @@ def tokenizer_if_any(data: AnnotatedData, model: str | None) -> tuple[Any | None
     """`tokenizer_of`, for figures that can do without: None, and why, where the model of the metadata is not here.
 
     Raises:
-        ValueError: `model` is given and does not load, or the tokenizer is another one.
+        InputError: `model` is given and does not load, or the tokenizer is another one.
     """
     name = model or data.metadata.get("model")
     if name is None:
         return None, f"{data.name!r} names no model"
     try:
         tokenizer = load_tokenizer(name)
-    except ValueError as error:
+    except InputError as error:
         if model is not None:
             raise
         return None, str(error)

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from openrlhf_cft.engine.engine_log import EngineLog
 from openrlhf_cft.engine.generate import Generation, GeneratorError, Sampling
 from openrlhf_cft.engine.platform import engine_defaults, environment, has_gpu
+from openrlhf_cft.errors import InputError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -63,20 +64,20 @@ def parse_engine_args(text: str | None) -> dict[str, Any]:
     """The JSON object given as `--vllm.engine_args`.
 
     Raises:
-        ValueError: it is no JSON object, or names an argument that vLLM does not have.
+        InputError: it is no JSON object, or names an argument that vLLM does not have.
     """
     if not text:
         return {}
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
-        raise ValueError(f"--vllm.engine_args is not JSON ({error}): {text!r}") from None
+        raise InputError(f"--vllm.engine_args is not JSON ({error}): {text!r}") from None
     if not isinstance(value, dict):
-        raise ValueError(f"--vllm.engine_args must be a JSON object such as '{{\"block_size\": 32}}', not {text!r}")
+        raise InputError(f"--vllm.engine_args must be a JSON object such as '{{\"block_size\": 32}}', not {text!r}")
     known = engine_argument_names()
     for name in value:
         if name not in known:
-            raise ValueError(f"--vllm.engine_args: vLLM has no engine argument {name!r}")
+            raise InputError(f"--vllm.engine_args: vLLM has no engine argument {name!r}")
     return value
 
 

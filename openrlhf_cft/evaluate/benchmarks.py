@@ -49,6 +49,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from openrlhf_cft.data.source import FILE_TYPES
+from openrlhf_cft.errors import InputError
 from openrlhf_cft.verify.gold import read_gold, write_gold
 
 if TYPE_CHECKING:
@@ -193,7 +194,7 @@ def load_benchmark(name: str, directory: str | None = None, max_samples: int | N
         max_samples: only so many of the first.
 
     Raises:
-        ValueError: it cannot be loaded, or has other columns than expected; says what to do.
+        InputError: it cannot be loaded, or has other columns than expected; says what to do.
     """
     import datasets
 
@@ -206,7 +207,7 @@ def load_benchmark(name: str, directory: str | None = None, max_samples: int | N
         try:
             problem = benchmark.problem(row)
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-            raise ValueError(
+            raise InputError(
                 f"--data.dataset: row {number} of {name!r} is not as that benchmark's rows are "
                 f"({type(error).__name__}: {error}); it has {sorted(row)}"
             ) from error
@@ -220,7 +221,7 @@ def load_benchmark(name: str, directory: str | None = None, max_samples: int | N
         question += SUFFIXES.get(word, "") if benchmark.verifier == "math" else ""
         problems.append({"id": str(number), QUESTION: f"{question}\n{benchmark.instruction}", ANSWER: answer})
     if not problems:
-        raise ValueError(f"--data.dataset: {name!r} has no rows")
+        raise InputError(f"--data.dataset: {name!r} has no rows")
     return Problems(datasets.Dataset.from_list(problems), without_answer)
 
 
@@ -239,7 +240,7 @@ def _rows(name: str, benchmark: Benchmark, directory: str | None) -> Dataset:
     except Exception as error:  # datasets raises many types for a bad file, an unreachable hub
         reason = " ".join(str(error).split())
         where = f"in {directory!r}" if directory is not None else f"at {benchmark.repository!r}"
-        raise ValueError(
+        raise InputError(
             f"--data.dataset: cannot load the benchmark {name!r} {where} ({type(error).__name__}: {reason}); "
             f"without a network, or in its place, give a folder with a copy, {name}.jsonl, as --eval.benchmark_dir"
         ) from error
@@ -290,7 +291,7 @@ def _split(benchmark: Benchmark, splits: DatasetDict) -> Dataset:
     """The benchmark's own split or splits; of a copy that names them otherwise `test`, or its only one.
 
     Raises:
-        ValueError: it has several, and none of these.
+        InputError: it has several, and none of these.
     """
     import datasets
 
@@ -299,4 +300,4 @@ def _split(benchmark: Benchmark, splits: DatasetDict) -> Dataset:
         return datasets.concatenate_datasets([splits[name] for name in own])
     if "test" in splits or len(splits) == 1:
         return splits["test"] if "test" in splits else next(iter(splits.values()))
-    raise ValueError(f"it has the splits {', '.join(splits)}, and not {benchmark.split}")
+    raise InputError(f"it has the splits {', '.join(splits)}, and not {benchmark.split}")

@@ -17,6 +17,7 @@ import numpy as np
 from openrlhf_cft.data.location import Location
 from openrlhf_cft.data.records import ID, MASK, PROMPT_IDS, RESPONSE_IDS, check_weights, read_metadata, read_rows
 from openrlhf_cft.engine.scoring import PromptResponse, Scored, score
+from openrlhf_cft.errors import InputError
 from openrlhf_cft.evaluate.checkpoint import weights_fingerprint
 from openrlhf_cft.evaluate.entropy import Key, choose
 
@@ -81,17 +82,17 @@ def load_annotated(path: str, positions: int, seed: int) -> AnnotatedResponses:
     """Responses of an annotated data set, whole ones, chosen by a seed until they hold `positions` tokens.
 
     Raises:
-        ValueError: it is no annotated data set, has no row with a mask, or a mask that does not fit its response.
+        InputError: it is no annotated data set, has no row with a mask, or a mask that does not fit its response.
     """
     metadata = read_metadata(path)
     if metadata is None or "tokenizer_fingerprint" not in metadata:
-        raise ValueError(f"--eval.annotated: {path!r} is no annotated data set")
+        raise InputError(f"--eval.annotated: {path!r} is no annotated data set")
     lengths = {
         (str(number), 0): len(row[MASK]) for number, row in enumerate(read_rows(path, [MASK])) if row[MASK] is not None
     }
     keys = choose(lengths, positions, seed)
     if not keys:
-        raise ValueError(f"--eval.annotated: {path!r} has no row with a {MASK}")
+        raise InputError(f"--eval.annotated: {path!r} has no row with a {MASK}")
     chosen = {number for number, _ in keys}
     rows = enumerate(read_rows(path, [ID, PROMPT_IDS, RESPONSE_IDS, MASK]))
     found = {(str(number), 0): row for number, row in rows if str(number) in chosen}
@@ -99,8 +100,8 @@ def load_annotated(path: str, positions: int, seed: int) -> AnnotatedResponses:
         row = found[number, 0]
         try:
             check_weights(row.get(ID, number), row[MASK], row[RESPONSE_IDS], MASK)
-        except ValueError as error:
-            raise ValueError(f"--eval.annotated: {error}") from None
+        except InputError as error:
+            raise InputError(f"--eval.annotated: {error}") from None
     sequences = [PromptResponse(found[key][PROMPT_IDS], found[key][RESPONSE_IDS]) for key in keys]
     return AnnotatedResponses(
         path, metadata["tokenizer_fingerprint"], keys, sequences, [found[key][MASK] for key in keys]

@@ -17,6 +17,7 @@ from openrlhf_cft.data.records import tokenizer_fingerprint
 from openrlhf_cft.data.source import SourceSettings
 from openrlhf_cft.engine.scoring import Scored
 from openrlhf_cft.engine.vllm_engine import EngineSettings
+from openrlhf_cft.errors import InputError
 from openrlhf_cft.evaluate.checkpoint import weights_fingerprint
 from openrlhf_cft.evaluate.entropy_cache import AnnotatedResponses, Unit, load_annotated, measure_units, sample_unit
 from openrlhf_cft.evaluate.intervals import RESAMPLES
@@ -73,7 +74,7 @@ def evaluate(job: EvaluateJob) -> dict[str, Any]:
         The content of `metrics.json`.
 
     Raises:
-        ValueError: bad input, before any engine starts.
+        InputError: bad input, before any engine starts.
         JobError: the job cannot go on; what is finished stays.
     """
     sets = load_data_sets(job.source, job.verifier, job.own_verifier, job.benchmark_dir)
@@ -156,7 +157,7 @@ def _annotated(job: EvaluateJob) -> AnnotatedResponses | None:
     annotated = load_annotated(job.annotated, job.entropy_positions, job.settings.seed)
     for name, engine in job.engines.items():
         if tokenizer_fingerprint(load_tokenizer(engine.model)) != annotated.fingerprint:
-            raise ValueError(
+            raise InputError(
                 f"--eval.annotated: {job.annotated!r} was annotated with another tokenizer than that of "
                 f"{name}={engine.model}, for which its token ids mean nothing"
             )

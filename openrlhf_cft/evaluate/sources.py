@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from openrlhf_cft.data.location import without_credentials
 from openrlhf_cft.data.source import FILE_TYPES, SourceSettings, load_source
+from openrlhf_cft.errors import InputError
 from openrlhf_cft.evaluate.benchmarks import ANSWER, BENCHMARKS, QUESTION, load_benchmark
 from openrlhf_cft.verify import is_reward_file
 from openrlhf_cft.verify.settings import VerifierSettings
@@ -61,7 +62,7 @@ def load_data_sets(
         directory: of local copies of benchmarks; None for the hub.
 
     Raises:
-        ValueError: a data set that cannot be loaded, or that is named twice.
+        InputError: a data set that cannot be loaded, or that is named twice.
     """
     names = [name.strip() for name in source.dataset.split(",")]
     found = []
@@ -113,17 +114,17 @@ def short_names(names: Sequence[str]) -> list[str]:
     """A name for each data set that a file can have: the last part of its path, as much more as tells them apart.
 
     Raises:
-        ValueError: a data set is named twice.
+        InputError: a data set is named twice.
     """
     for name in names:
         if names.count(name) > 1:
-            raise ValueError(f"--data.dataset: {name!r} is named twice")
+            raise InputError(f"--data.dataset: {name!r} is named twice")
     parts = [_parts(name) for name in names]
     for length in range(1, max(map(len, parts)) + 1):
         short = ["-".join(part[-length:]) for part in parts]
         if len(set(short)) == len(short):
             return short
-    raise ValueError(f"--data.dataset: {', '.join(names)} are too much alike to be told apart by name")
+    raise InputError(f"--data.dataset: {', '.join(names)} are too much alike to be told apart by name")
 
 
 def _parts(name: str) -> list[str]:

@@ -19,6 +19,7 @@ from openrlhf_cft.data.location import Location, lock, without_credentials
 from openrlhf_cft.data.provenance import write_json
 from openrlhf_cft.data.records import PROMPT, tokenizer_fingerprint
 from openrlhf_cft.data.source import GOLD, SourceSettings, load_source, write_prompts
+from openrlhf_cft.errors import InputError
 from openrlhf_cft.jobs.finished_rows import Outcomes
 from openrlhf_cft.verify.settings import VerifierSettings, try_reward_file
 
@@ -34,17 +35,17 @@ def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
     """The model's tokenizer, and proof that its configuration loads and that there are weights.
 
     Raises:
-        ValueError: the path names no model.
+        InputError: the path names no model.
     """
     from transformers import AutoConfig, AutoTokenizer
 
     if os.path.isdir(model) and not any(name.endswith(WEIGHTS) for name in os.listdir(model)):
-        raise ValueError(f"--model.model_name_or_path: {model!r} holds no weights ({', '.join(WEIGHTS)})")
+        raise InputError(f"--model.model_name_or_path: {model!r} holds no weights ({', '.join(WEIGHTS)})")
     try:
         AutoConfig.from_pretrained(model)
         return AutoTokenizer.from_pretrained(model)
     except (OSError, ValueError) as error:
-        raise ValueError(f"--model.model_name_or_path: cannot load {model!r}: {str(error).splitlines()[0]}") from error
+        raise InputError(f"--model.model_name_or_path: cannot load {model!r}: {str(error).splitlines()[0]}") from error
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class Workdir:
         """Only one process at a time works on a directory.
 
         Raises:
-            ValueError: another one does.
+            InputError: another one does.
         """
         self.root.make_dir()
         held = lock(self.root)
@@ -100,7 +101,7 @@ class Workdir:
             The configuration: `settings`, the source, fingerprints of tokenizer and prompts, the number of rows.
 
         Raises:
-            ValueError: names the value that is wrong, or what differs from the run that the directory holds.
+            InputError: names the value that is wrong, or what differs from the run that the directory holds.
         """
         tokenizer = load_tokenizer(model)
         data = load_source(source) if rows is None else rows
@@ -126,12 +127,12 @@ class Workdir:
         return config
 
     def _refuse_other(self, before: dict[str, Any], now: dict[str, Any]) -> None:
-        """Raise ValueError where the directory holds another run's configuration."""
+        """Raise InputError where the directory holds another run's configuration."""
         changed = [
             f"{key} was {before.get(key)!r} and is now {now[key]!r}" for key in now if before.get(key) != now[key]
         ]
         if changed:
-            raise ValueError(
+            raise InputError(
                 f"--ckpt.output_dir: {str(self.root)!r} holds another run ({'; '.join(changed)}); "
                 "give another directory, or delete this one"
             )
@@ -140,7 +141,7 @@ class Workdir:
         """Have a user's reward file judge an empty response to the first row, before an engine starts.
 
         Raises:
-            ValueError: it fails, or takes longer than its limit; with what it said.
+            InputError: it fails, or takes longer than its limit; with what it said.
         """
         first = next(self.prompts.rows([GOLD, PROMPT]))
         try_reward_file(settings, first[GOLD], first[PROMPT])

@@ -37,7 +37,7 @@ def card(data: AnnotatedData, mask: str, settings: CardSettings) -> str:
     """The card of an annotated data set, to lie beside its Parquet files.
 
     Raises:
-        ValueError: there is no such column, or weights do not fit their tokens.
+        InputError: there is no such column, or weights do not fit their tokens.
     """
     return render(data, mask, stats(data, mask), settings, "*.parquet", {"format": "annotated"})
 

@@ -50,7 +50,7 @@ def compare(
         tokenizer: of the response tokens, for the kinds of token; None: without them.
 
     Raises:
-        ValueError: a column is missing, weights do not fit their tokens, or the two have different tokenizers.
+        InputError: a column is missing, weights do not fit their tokens, or the two have different tokenizers.
     """
     left.require_weights(mask_a)
     right.require_weights(mask_b)

@@ -21,6 +21,7 @@ from typing import Any
 from openrlhf_cft.data.annotated import AnnotatedData, Row
 from openrlhf_cft.data.records import ANNOTATION_COLUMNS, ID, PROMPT
 from openrlhf_cft.data.token_text import Piece
+from openrlhf_cft.errors import InputError
 
 ROLES = {"system": "system", "user": "human", "assistant": "gpt", "tool": "observation"}
 
@@ -81,7 +82,7 @@ def turns(row: Row, column: str | None) -> list[dict[str, str]]:
         column: a text, or a list of `role` and `content`; None: the prompt as it was rendered, as one turn.
 
     Raises:
-        ValueError: names the row whose value is neither.
+        InputError: names the row whose value is neither.
     """
     value: Any = row[column or PROMPT]
     if isinstance(value, str):
@@ -92,4 +93,4 @@ def turns(row: Row, column: str | None) -> list[dict[str, str]]:
             return found
     except (KeyError, TypeError):
         pass
-    raise ValueError(f"row {row[ID]!r}: {value!r:.80} in column {column!r} is neither a text nor messages of text")
+    raise InputError(f"row {row[ID]!r}: {value!r:.80} in column {column!r} is neither a text nor messages of text")

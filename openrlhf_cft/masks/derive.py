@@ -21,6 +21,7 @@ from openrlhf_cft.data.provenance import versions
 from openrlhf_cft.data.records import ALTERNATIVES, ID, PROMPT_IDS, RESPONSE_IDS, check_weights
 from openrlhf_cft.data.token_text import Kind, pieces
 from openrlhf_cft.data.tokenizer import load_tokenizer, require_same, tokenizer_of
+from openrlhf_cft.errors import InputError
 from openrlhf_cft.masks import from_alternatives, scores
 from openrlhf_cft.masks.progress import Progress
 from openrlhf_cft.masks.select import Budget, highest
@@ -73,13 +74,13 @@ def derive(data: AnnotatedData, wishes: Sequence[Wish], settings: DeriveSettings
         By column, the share of response tokens whose weight is above 0; of those that have a token.
 
     Raises:
-        ValueError: a column is there already or twice, a name is no selection, what it needs is not stored, or a
+        InputError: a column is there already or twice, a name is no selection, what it needs is not stored, or a
             setting is given that none of them has a use for.
     """
     taken = set(data.schema.names)
     for wish in wishes:
         if wish.column in taken:
-            raise ValueError(f"--column: {wish.column!r} is there already")
+            raise InputError(f"--column: {wish.column!r} is there already")
         taken.add(wish.column)
     selections = {wish.column: _prepare(data, wish.how, settings) for wish in wishes}
     budget, flags = settings.budget, {"reference_model": REFERENCE_FLAG}
@@ -87,7 +88,7 @@ def derive(data: AnnotatedData, wishes: Sequence[Wish], settings: DeriveSettings
     for name, value in given.items():
         if value is not None and not any(name in selection.record for selection in selections.values()):
             flag = flags.get(name, f"--{name}")
-            raise ValueError(f"{flag}: {value} is of no use to {', '.join(wish.how for wish in wishes)}")
+            raise InputError(f"{flag}: {value} is of no use to {', '.join(wish.how for wish in wishes)}")
     schema, record = data.schema, dict(data.metadata.get(DERIVED, {}))
     for wish in wishes:
         schema = schema.append(_field(wish.column))
@@ -102,7 +103,7 @@ def _prepare(data: AnnotatedData, how: str, settings: DeriveSettings) -> Selecti
     name = "strict" if how.startswith("strict-") else how
     if name not in SELECTIONS or how == "strict":
         known = ", ".join(sorted({*SELECTIONS, "strict-2"} - {"strict"}))
-        raise ValueError(f"--how: {how!r} is none of {known}")
+        raise InputError(f"--how: {how!r} is none of {known}")
     selection = SELECTIONS[name](data, how, settings)
     data.require(*selection.columns)
     data.require_weights(*(name for name in settings.budget.columns if name in selection.columns))
@@ -155,9 +156,9 @@ def _stored_k(data: AnnotatedData) -> int | None:
 def _strict(data: AnnotatedData, how: str, settings: DeriveSettings) -> Selection:
     k, stored = how.removeprefix("strict-"), _stored_k(data)
     if not k.isdigit() or int(k) < 2:
-        raise ValueError(f"--how: {how!r} is no strict-k with a k of at least 2")
+        raise InputError(f"--how: {how!r} is no strict-k with a k of at least 2")
     if stored is not None and int(k) > stored:
-        raise ValueError(f"--how: {how!r} needs {int(k) - 1} alternatives, and {data.name!r} is strict-{stored}")
+        raise InputError(f"--how: {how!r} needs {int(k) - 1} alternatives, and {data.name!r} is strict-{stored}")
     return by_row((ALTERNATIVES,), lambda row: from_alternatives.strict(row, int(k)), {"from": [ALTERNATIVES]})
 
 
@@ -168,12 +169,12 @@ def _failing_share(data: AnnotatedData, how: str, settings: DeriveSettings) -> S
 def _threshold(data: AnnotatedData, how: str, settings: DeriveSettings) -> Selection:
     threshold, metadata, k = settings.threshold, data.metadata, _stored_k(data)
     if threshold is None or not 0 < threshold <= 1:
-        raise ValueError(f"--threshold: {threshold} is not above 0 and at most 1, which `--how threshold` needs")
+        raise InputError(f"--threshold: {threshold} is not above 0 and at most 1, which `--how threshold` needs")
     accepted = metadata.get("threshold", 1.0 if metadata.get("verifier") in VERIFIERS else None)
     if accepted is None or k is None:
-        raise ValueError(f"--how threshold: the metadata of {data.name!r} names no criterion or no threshold")
+        raise InputError(f"--how threshold: the metadata of {data.name!r} names no criterion or no threshold")
     if threshold > accepted:
-        raise ValueError(
+        raise InputError(
             f"--threshold: {threshold} is above {accepted}, at which the responses themselves were accepted; whether "
             "they reach more is not stored"
         )
@@ -218,7 +219,7 @@ def _excess_loss(data: AnnotatedData, how: str, settings: DeriveSettings) -> Sel
     Source: the excess loss of Rho-1, arXiv 2404.07965, whose reference model was trained on data of high quality.
     """
     if settings.reference_model is None:
-        raise ValueError("--how excess_loss needs --reference.model_name_or_path")
+        raise InputError("--how excess_loss needs --reference.model_name_or_path")
     name, reference_name = _checked_model(data, settings), _anywhere(settings.reference_model)
     require_same(data, load_tokenizer(reference_name, REFERENCE_FLAG), reference_name, REFERENCE_FLAG)
     model = scores.load_model(name, settings.dtype)

@@ -26,6 +26,7 @@ from typing import Any
 from openrlhf_cft.data.annotated import AnnotatedData, Row, output, unfinished
 from openrlhf_cft.data.location import Location, location, without_credentials
 from openrlhf_cft.data.records import ID, MASK, PROMPT, PROMPT_IDS, RESPONSE_IDS, check_weights
+from openrlhf_cft.errors import InputError
 from openrlhf_cft.masks.card import CardSettings, render
 from openrlhf_cft.masks.conversation import question_column
 from openrlhf_cft.masks.formats import FORMATS, SPOKEN, Source
@@ -55,7 +56,7 @@ def export(data: AnnotatedData, settings: ExportSettings, card: CardSettings, ou
         `Stats.figures` of the exported rows, `longest_sequence` in tokens, and `skipped`: rows by the reason.
 
     Raises:
-        ValueError: a column or a tokenizer is missing, weights do not fit their tokens or the format, no row is left.
+        InputError: a column or a tokenizer is missing, weights do not fit their tokens or the format, no row is left.
     """
     _check(data, settings)
     kind = FORMATS[settings.format]
@@ -74,25 +75,25 @@ def local_output(path: str | Path, data: AnnotatedData) -> Location:
     """`table.output` for an export, which is written to a local folder.
 
     Raises:
-        ValueError: as there, or the path is a URI of another filesystem.
+        InputError: as there, or the path is a URI of another filesystem.
     """
     if "://" in str(path) and not location(path).is_local:
-        raise ValueError(f"--out: {without_credentials(str(path))!r} is no local folder, which exports are written to")
+        raise InputError(f"--out: {without_credentials(str(path))!r} is no local folder, which exports are written to")
     return output(path, [data])
 
 
 def _check(data: AnnotatedData, settings: ExportSettings) -> None:
     """Refuse what could only fail later."""
     if settings.format not in FORMATS:
-        raise ValueError(f"--format: {settings.format!r} is none of {', '.join(FORMATS)}")
+        raise InputError(f"--format: {settings.format!r} is none of {', '.join(FORMATS)}")
     if settings.threshold is not None:
         if settings.threshold <= 0:
-            raise ValueError(f"--threshold: {settings.threshold} is not above 0, so every token would be critical")
+            raise InputError(f"--threshold: {settings.threshold} is not above 0, so every token would be critical")
         if settings.format == "jsonl":
-            raise ValueError("--threshold: jsonl carries all columns as they are; masks derive makes new ones")
+            raise InputError("--threshold: jsonl carries all columns as they are; masks derive makes new ones")
     spoken = settings.format in SPOKEN
     if settings.input_key is not None and not spoken:
-        raise ValueError(f"--data.input_key: {settings.format} has no conversations, only {' and '.join(SPOKEN)} have")
+        raise InputError(f"--data.input_key: {settings.format} has no conversations, only {' and '.join(SPOKEN)} have")
     data.require(ID, PROMPT_IDS, RESPONSE_IDS, *([settings.input_key or PROMPT] if spoken else []))
     data.require_weights(settings.mask)
 
@@ -122,7 +123,7 @@ class _Rows:
             self._longest = max(self._longest, len(row[PROMPT_IDS]) + len(row[RESPONSE_IDS]))
             yield {name: value for name, value in row.items() if name in wanted}
         if self._longest == 0:
-            raise ValueError(f"no row of {self._data.name!r} has a critical token in column {mask!r}")
+            raise InputError(f"no row of {self._data.name!r} has a critical token in column {mask!r}")
 
     def _weights(self, row: Row) -> list[float] | None:
         """The row's weights; None where it is left out, which is counted."""

@@ -25,6 +25,7 @@ from openrlhf_cft.data.location import BATCH_ROWS, location
 from openrlhf_cft.data.records import ID, PROMPT, PROMPT_IDS, RESPONSE_IDS, labels
 from openrlhf_cft.data.token_text import decode, pieces
 from openrlhf_cft.data.tokenizer import tokenizer_of
+from openrlhf_cft.errors import InputError
 from openrlhf_cft.masks.conversation import spans, turns
 
 if TYPE_CHECKING:
@@ -102,9 +103,9 @@ def _labelled(source: Source) -> Iterator[dict[str, list[int]]]:
     for row in source.rows([ID, PROMPT_IDS, RESPONSE_IDS, source.mask]):
         try:
             ids, wanted = labels(row[PROMPT_IDS], row[RESPONSE_IDS], row[source.mask])
-        except ValueError as error:
+        except InputError as error:
             more = "; --threshold X makes 0 and 1 of them, and --format sharegpt carries them as they are"
-            raise ValueError(f"row {row[ID]!r}: column {source.mask!r}: {error}{more}") from None
+            raise InputError(f"row {row[ID]!r}: column {source.mask!r}: {error}{more}") from None
         yield {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": wanted}
 
 

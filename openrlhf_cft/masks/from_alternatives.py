@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from openrlhf_cft.data.annotated import Row
 from openrlhf_cft.data.records import ALTERNATIVES, ID, RESPONSE_IDS, Alternative, Verdict, alternative_from_dict
+from openrlhf_cft.errors import InputError
 from openrlhf_cft.verify.reward_file import ROUNDING
 
 
@@ -22,7 +23,7 @@ def strict(row: Row, k: int) -> list[float]:
         (T,) weights.
 
     Raises:
-        ValueError: fewer alternatives are stored, or one that decides was not tried.
+        InputError: fewer alternatives are stored, or one that decides was not tried.
     """
     return [float(critical) for critical in _each(row, k - 1, _fails)]
 
@@ -36,14 +37,14 @@ def rescored(row: Row, k: int, threshold: float) -> list[float]:
         (T,) weights.
 
     Raises:
-        ValueError: as `strict`; or the verifier gives no scores.
+        InputError: as `strict`; or the verifier gives no scores.
     """
 
     def fails(alternative: Alternative) -> bool:
         if alternative.score is None:
             if alternative.verdict is Verdict.TIMEOUT:
                 return True
-            raise ValueError(f"alternative {alternative.rank} has no score")
+            raise InputError(f"alternative {alternative.rank} has no score")
         return alternative.score < threshold - ROUNDING
 
     return [float(critical) for critical in _each(row, k - 1, fails)]
@@ -56,16 +57,16 @@ def failing_share(row: Row) -> list[float]:
         (T,) weights.
 
     Raises:
-        ValueError: one was skipped, so its outcome is not known.
+        InputError: one was skipped, so its outcome is not known.
     """
     weights = []
     for position, alternatives in enumerate(_alternatives(row)):
         if not alternatives:
-            raise ValueError(_where(row, position, "no alternative is stored"))
+            raise InputError(_where(row, position, "no alternative is stored"))
         for alternative in alternatives:
             if alternative.skipped:
                 told = f"alternative {alternative.rank} was skipped, and the share of failing ones needs them all"
-                raise ValueError(_where(row, position, f"{told}: annotate with --annotate.exhaustive"))
+                raise InputError(_where(row, position, f"{told}: annotate with --annotate.exhaustive"))
         weights.append(sum(alternative.failed for alternative in alternatives) / len(alternatives))
     return weights
 
@@ -86,16 +87,16 @@ def _all_fail(
     row: Row, position: int, alternatives: list[Alternative], count: int, fails: Callable[[Alternative], bool]
 ) -> bool:
     if len(alternatives) < count:
-        raise ValueError(_where(row, position, f"{len(alternatives)} alternatives are stored, not {count}"))
+        raise InputError(_where(row, position, f"{len(alternatives)} alternatives are stored, not {count}"))
     for alternative in alternatives[:count]:
         if alternative.skipped:
             told = f"alternative {alternative.rank} was skipped and would decide"
-            raise ValueError(_where(row, position, f"{told}: annotate with --annotate.exhaustive"))
+            raise InputError(_where(row, position, f"{told}: annotate with --annotate.exhaustive"))
         try:
             if not fails(alternative):
                 return False
-        except ValueError as error:
-            raise ValueError(_where(row, position, str(error))) from None
+        except InputError as error:
+            raise InputError(_where(row, position, str(error))) from None
     return True
 
 
@@ -103,9 +104,9 @@ def _alternatives(row: Row) -> list[list[Alternative]]:
     """(T, A), checked against the response."""
     stored = row[ALTERNATIVES]
     if stored is None:
-        raise ValueError(f"row {row[ID]!r} has no alternatives")
+        raise InputError(f"row {row[ID]!r} has no alternatives")
     if len(stored) != len(row[RESPONSE_IDS]):
-        raise ValueError(
+        raise InputError(
             f"row {row[ID]!r} has alternatives of {len(stored)} positions and {len(row[RESPONSE_IDS])} response tokens"
         )
     return [[alternative_from_dict(alternative) for alternative in position or []] for position in stored]

@@ -15,6 +15,7 @@ from openrlhf_cft.data.location import Location
 from openrlhf_cft.data.provenance import versions
 from openrlhf_cft.data.records import ID, PROMPT_IDS, RESPONSE_IDS
 from openrlhf_cft.data.tokenizer import require_one_tokenizer
+from openrlhf_cft.errors import InputError
 from openrlhf_cft.masks.compare import digest
 from openrlhf_cft.masks.derive import DERIVED
 from openrlhf_cft.masks.progress import Progress
@@ -42,12 +43,12 @@ def merge(inputs: Sequence[AnnotatedData], on_duplicate: str, out: Location) -> 
         Counts of rows: `rows` written, `dropped`, `renamed`.
 
     Raises:
-        ValueError: tokenizers differ, a column has another type in each, or an id occurs again and may not.
+        InputError: tokenizers differ, a column has another type in each, or an id occurs again and may not.
     """
     require_one_tokenizer(inputs)
     columns = _union(inputs)
     if on_duplicate == "distinct" and not str(columns.field(ID).type).endswith("string"):
-        raise ValueError(f"--on_duplicate distinct: ids are {columns.field(ID).type}, and renamed ones are text")
+        raise InputError(f"--on_duplicate distinct: ids are {columns.field(ID).type}, and renamed ones are text")
     schema = with_record(columns, MERGED, [{"name": data.name, **data.metadata} for data in inputs])
     schema = with_record(schema, "merged_by", {"on_duplicate": on_duplicate, "versions": versions()})
     counts: Counter[str] = Counter(dropped=0, renamed=0)
@@ -63,7 +64,7 @@ def _union(inputs: Sequence[AnnotatedData]) -> pa.Schema:
         plain = [data.schema.remove_metadata() for data in inputs]
         schema = pa.unify_schemas(plain, promote_options="permissive")  # as int32 and int64, or a field more
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise ValueError(f"a column has types that do not fit together: {str(error).splitlines()[0]}") from None
+        raise InputError(f"a column has types that do not fit together: {str(error).splitlines()[0]}") from None
     metadata = dict(inputs[0].schema.metadata or {})
     for data in inputs[1:]:
         other = data.schema.metadata or {}
@@ -115,7 +116,7 @@ class _Names:
             self._seen[row_id] = {_tokens(row)}
             return row_id
         if self._on_duplicate == "error":
-            raise ValueError(f"id {row_id!r} of {source!r} occurs before: --on_duplicate first or distinct decides")
+            raise InputError(f"id {row_id!r} of {source!r} occurs before: --on_duplicate first or distinct decides")
         if self._on_duplicate == "first" or _tokens(row) in self._seen[row_id]:
             self._counts["dropped"] += 1
             return None
@@ -144,7 +145,7 @@ def _as(batch: pa.RecordBatch, ids: pa.Array, schema: pa.Schema) -> pa.RecordBat
             try:
                 columns.append(batch.column(field.name).cast(field.type))
             except pa.ArrowInvalid as error:
-                raise ValueError(f"column {field.name!r} does not fit {field.type}: {error}") from None
+                raise InputError(f"column {field.name!r} does not fit {field.type}: {error}") from None
         else:
             columns.append(pa.nulls(batch.num_rows, field.type))
     return pa.RecordBatch.from_arrays(columns, schema=schema)

@@ -15,6 +15,7 @@ from openrlhf_cft.data.annotated import Row
 from openrlhf_cft.data.records import ID, PROMPT, PROMPT_IDS, RESPONSE, RESPONSE_IDS
 from openrlhf_cft.data.source import SourceSettings, is_token_ids, render_prompt
 from openrlhf_cft.data.token_text import decode, special_ids
+from openrlhf_cft.errors import InputError
 from openrlhf_cft.masks.carry import OTHER_TEXT, Layout, NotCarried, layout, one_by_one
 
 NO_PROMPT = "the prompt is empty"
@@ -47,20 +48,20 @@ class Retokenizer:
 
     def __init__(self, source: Any, target: Any, rendering: SourceSettings | None, same: bool) -> None:
         if target.eos_token_id is None:
-            raise ValueError("--to: the tokenizer has no EOS token, which ends a response")
+            raise InputError("--to: the tokenizer has no EOS token, which ends a response")
         self._source, self._target = source, target
         self._rendering, self._same = rendering, same
         self._special = special_ids(source)
         self._known = set(target.convert_ids_to_tokens(sorted(special_ids(target))))
         if rendering is not None and rendering.apply_chat_template and not target.chat_template:
-            raise ValueError("--data.apply_chat_template: the tokenizer of --to has no chat template")
+            raise InputError("--data.apply_chat_template: the tokenizer of --to has no chat template")
 
     def __call__(self, row: Row) -> Carried:
         """One row.
 
         Raises:
             NotCarried: this row cannot be carried, for a reason that others may share.
-            ValueError: no row can: the prompt holds special tokens that the target does not know.
+            InputError: no row can: the prompt holds special tokens that the target does not know.
         """
         prompt = self._prompt(row)
         if self._rendering is None and self._same:
@@ -93,12 +94,12 @@ class Retokenizer:
             if not value:
                 raise NotCarried(NO_QUESTION)
             if is_token_ids(value):
-                raise ValueError(f"--data.input_key: {self._rendering.input_key!r} holds token ids, not a question")
+                raise InputError(f"--data.input_key: {self._rendering.input_key!r} holds token ids, not a question")
             return render_prompt(value, self._target, self._rendering)
         for token in self._special.intersection(row[PROMPT_IDS]):
             name = str(self._source.convert_ids_to_tokens(token))
             if not self._same and name not in self._known:
-                raise ValueError(
+                raise InputError(
                     f"row {row[ID]!r}: the prompt holds {name!r}, a special token that the tokenizer of --to does not "
                     "know: name the question's column, --data.input_key question --data.apply_chat_template, to "
                     "render it anew"

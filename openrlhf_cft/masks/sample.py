@@ -17,6 +17,7 @@ from openrlhf_cft.data.location import Location
 from openrlhf_cft.data.provenance import versions
 from openrlhf_cft.data.records import ID, MASK, check_weights
 from openrlhf_cft.data.records import RESPONSE_IDS as IDS
+from openrlhf_cft.errors import InputError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -40,7 +41,7 @@ def sample(data: AnnotatedData, settings: SampleSettings, out: Location) -> int:
         How many rows it was chosen from.
 
     Raises:
-        ValueError: fewer rows qualify than are asked for, or a row's weights do not fit its tokens.
+        InputError: fewer rows qualify than are asked for, or a row's weights do not fit its tokens.
     """
     data.require_weights(settings.column)
     chosen, qualified = _choose(data, settings)
@@ -68,7 +69,7 @@ def _choose(data: AnnotatedData, settings: SampleSettings) -> tuple[set[int], in
 
     chosen = {number for _, number in heapq.nsmallest(settings.rows, ranked())}
     if len(chosen) < settings.rows:
-        raise ValueError(f"--rows: {settings.rows} is more than the {qualified} rows that qualify")
+        raise InputError(f"--rows: {settings.rows} is more than the {qualified} rows that qualify")
     return chosen, qualified
 
 

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from openrlhf_cft.data.records import ID, PROMPT_IDS, RESPONSE_IDS
+from openrlhf_cft.errors import InputError
 from openrlhf_cft.masks.progress import Progress
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def load_model(
         flag: that names the model on the command line, for messages.
 
     Raises:
-        ValueError: nothing to load at `path`.
+        InputError: nothing to load at `path`.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -67,7 +68,7 @@ def load_model(
             path, dtype=dtype if dtype == "auto" else getattr(torch, dtype), **options
         )
     except (OSError, ValueError) as error:
-        raise ValueError(f"{flag}: cannot load {path!r}: {str(error).splitlines()[0]}") from error
+        raise InputError(f"{flag}: cannot load {path!r}: {str(error).splitlines()[0]}") from error
     _loaded[key] = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
     return model
 
@@ -99,13 +100,13 @@ def token_scores(
         For each row, in order, its (T,) scores.
 
     Raises:
-        ValueError: a row without a prompt token, with a token that the model does not have or longer than the model
+        InputError: a row without a prompt token, with a token that the model does not have or longer than the model
             takes; a score that is no number; a model whose logits or attention cannot be reached.
     """
     if measure not in MEASURES:
-        raise ValueError(f"{measure!r} is none of {', '.join(MEASURES)}")
+        raise InputError(f"{measure!r} is none of {', '.join(MEASURES)}")
     if batch_tokens < 1:
-        raise ValueError(f"--batch_tokens: {batch_tokens} is not at least 1")
+        raise InputError(f"--batch_tokens: {batch_tokens} is not at least 1")
     limits = _Limits(model)
     if _depends_on_length(model.config):
         batch_tokens = 1
@@ -118,7 +119,7 @@ def token_scores(
             scores = score(model, [window[index][:2] for index in batch], measure)
             for index, scores_T in zip(batch, scores, strict=True):
                 if any(value != value for value in scores_T):
-                    raise ValueError(f"row {window[index][2]!r}: {measure} is not a number in {model.dtype}")
+                    raise InputError(f"row {window[index][2]!r}: {measure} is not a number in {model.dtype}")
                 found[index] = scores_T
             if progress is not None:
                 progress.add(len(batch))
@@ -164,12 +165,12 @@ class _Limits:
         """Prompt ids, response ids, name of the row."""
         prompt, response, name = row[PROMPT_IDS], row[RESPONSE_IDS], row.get(ID)
         if not prompt:
-            raise ValueError(f"row {name!r} has no prompt token: nothing predicts its first response token")
+            raise InputError(f"row {name!r} has no prompt token: nothing predicts its first response token")
         for token in (min([*prompt, *response]), max([*prompt, *response])):
             if not 0 <= token < self._vocabulary:
-                raise ValueError(f"row {name!r} has token id {token}, and the model {self._vocabulary} tokens")
+                raise InputError(f"row {name!r} has token id {token}, and the model {self._vocabulary} tokens")
         if self._length and len(prompt) + len(response) > self._length:
-            raise ValueError(f"row {name!r} has {len(prompt) + len(response)} tokens; the model takes {self._length}")
+            raise InputError(f"row {name!r} has {len(prompt) + len(response)} tokens; the model takes {self._length}")
         return prompt, response, name
 
 
@@ -238,7 +239,7 @@ def _attention(model: Any, rows: Sequence[tuple[list[int], list[int]]], measure:
         for hook in hooks:
             hook.remove()
     if not layers:
-        raise ValueError(f"{type(model).__name__} shows no attention weights: it needs attn_implementation='eager'")
+        raise InputError(f"{type(model).__name__} shows no attention weights: it needs attn_implementation='eager'")
     return [(sum_T / layers).tolist() for sum_T in sums]
 
 
@@ -250,7 +251,7 @@ def _selected(model: Any, positions_N: torch.Tensor) -> Iterator[None]:
     """
     head = model.get_output_embeddings()
     if head is None:
-        raise ValueError(f"{type(model).__name__} has no output embeddings to compute log-probabilities with")
+        raise InputError(f"{type(model).__name__} has no output embeddings to compute log-probabilities with")
 
     def select(module: Any, args: Any) -> Any:
         hidden = args[0]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from openrlhf_cft.data.annotated import Row
 from openrlhf_cft.data.records import ID, MASK, RESPONSE_IDS, check_weights
+from openrlhf_cft.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Budget:
 
     def __post_init__(self) -> None:
         if self.share is not None and not 0 <= self.share <= 1:
-            raise ValueError(f"--share: {self.share} is not between 0 and 1")
+            raise InputError(f"--share: {self.share} is not between 0 and 1")
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -33,7 +34,7 @@ class Budget:
         """The number of tokens to select.
 
         Raises:
-            ValueError: the row has no weights in the reference column, or they do not fit.
+            InputError: the row has no weights in the reference column, or they do not fit.
         """
         if self.share is not None:
             return int(self.share * len(row[RESPONSE_IDS]) + 0.5)

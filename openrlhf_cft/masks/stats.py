@@ -42,7 +42,7 @@ class Stats:
         """Count one row.
 
         Raises:
-            ValueError: its weights do not fit its tokens.
+            InputError: its weights do not fit its tokens.
         """
         self._rows["rows"] += 1
         if row[self._mask] is None:
@@ -99,7 +99,7 @@ def stats(data: AnnotatedData, mask: str, tokenizer: Any | None = None) -> dict[
     """`Stats.figures` of a data set.
 
     Raises:
-        ValueError: there is no such column, or weights do not fit their tokens.
+        InputError: there is no such column, or weights do not fit their tokens.
     """
     data.require_weights(mask)
     counts = Stats(mask, tokenizer)

@@ -35,6 +35,7 @@ from openrlhf_cft.data.records import (
 )
 from openrlhf_cft.data.source import SourceSettings
 from openrlhf_cft.data.tokenizer import fingerprint_of, load_tokenizer, tokenizer_of
+from openrlhf_cft.errors import InputError
 from openrlhf_cft.masks import scores
 from openrlhf_cft.masks.agreement import agreement
 from openrlhf_cft.masks.carry import NotCarried, carry, per_token
@@ -88,7 +89,7 @@ def transfer(data: AnnotatedData, settings: TransferSettings, out: Location) -> 
         `same_tokenizer`, and `Coverage.figures`.
 
     Raises:
-        ValueError: a column or a model is missing, a prompt holds special tokens that the target does not know, or
+        InputError: a column or a model is missing, a prompt holds special tokens that the target does not know, or
             none of the rows can be carried.
     """
     job = _Transfer(data, settings)
@@ -174,7 +175,7 @@ class _Transfer:
             yield pa.RecordBatch.from_arrays(columns, schema=self.schema)
         if self.counts.dropped and not self.counts.rows:
             told = ", ".join(f"{count} because {reason}" for reason, count in self.counts.dropped.items())
-            raise ValueError(f"no row of {self._data.name!r} can be carried to {self._settings.to!r}: {told}")
+            raise InputError(f"no row of {self._data.name!r} can be carried to {self._settings.to!r}: {told}")
 
     def _carried(self, row: Row) -> Carried | None:
         """The row in the target's tokens; None, counted, where it cannot be carried."""

@@ -21,6 +21,7 @@ import torch
 from openrlhf.models import Actor
 from torch import nn
 
+from openrlhf_cft.errors import InputError
 from openrlhf_cft.train import token_flags
 
 
@@ -33,7 +34,7 @@ class CriticalTokenActor(Actor):
     The constructor is the stock one, and `dense_logits` (logits everywhere).
 
     Raises:
-        ValueError: the model has no output embeddings to select in front of.
+        InputError: the model has no output embeddings to select in front of.
     """
 
     def __init__(self, *args: Any, dense_logits: bool = False, **kwargs: Any) -> None:
@@ -47,7 +48,7 @@ class CriticalTokenActor(Actor):
         self._trims = later_tokens_change_nothing(self.model.config) and not runs_on
         head = self.model.get_output_embeddings()  # reached through PeftModel too
         if head is None:
-            raise ValueError(f"{type(self.model).__name__} has no output embeddings, which --critical_mask needs")
+            raise InputError(f"{type(self.model).__name__} has no output embeddings, which --critical_mask needs")
         head.register_forward_pre_hook(self._select_hidden, with_kwargs=True)
 
     def _select_hidden(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -62,7 +63,7 @@ class CriticalTokenActor(Actor):
     def _gather(self, hidden: torch.Tensor) -> torch.Tensor:
         assert self._selected is not None
         if tuple(hidden.shape[:-1]) != self._shape:
-            raise ValueError(
+            raise InputError(
                 f"the output embeddings of {type(self.model).__name__} get hidden states of shape "
                 f"{tuple(hidden.shape)} for a batch of {self._shape}: use --cft.dense_logits with this model"
             )

@@ -6,6 +6,7 @@ import argparse
 from dataclasses import dataclass
 
 from openrlhf_cft.data.records import MASK
+from openrlhf_cft.errors import InputError
 
 MASK_FLAG = "--critical_mask"
 MISSING = ("error", "train", "drop")
@@ -79,17 +80,17 @@ def from_flags(flags: argparse.Namespace) -> Options | None:
     """Parsed flags to options; None where none of them asks for anything but the stock script.
 
     Raises:
-        ValueError: flags that have no meaning without each other, or an empty column name.
+        InputError: flags that have no meaning without each other, or an empty column name.
     """
     values = vars(flags)
     column, missing, loss = values["critical_mask"], values["cft.missing"], values["cft.loss"]
     dense = values["cft.dense_logits"]
     if column == "":
-        raise ValueError(f"{MASK_FLAG}= names no column: write {MASK_FLAG} for {MASK!r}, or {MASK_FLAG} COLUMN")
+        raise InputError(f"{MASK_FLAG}= names no column: write {MASK_FLAG} for {MASK!r}, or {MASK_FLAG} COLUMN")
     if column is None:
         for flag, given in (("--cft.missing", missing != "error"), ("--cft.dense_logits", dense)):
             if given:
-                raise ValueError(f"{flag} has no meaning without {MASK_FLAG}")
+                raise InputError(f"{flag} has no meaning without {MASK_FLAG}")
         if loss == "nll":
             return None
     return Options(column, missing, loss, dense)

@@ -15,12 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from openrlhf_cft.data import records
+from openrlhf_cft.errors import InputError
 
 ROWS_AT_ONCE = 1024  # large enough for column arithmetic, small in memory
-
-
-class InputError(ValueError):
-    """What the user gave cannot be trained on. One sentence that names the value; shown without a traceback."""
 
 
 @dataclass(frozen=True)
@@ -134,10 +131,7 @@ def _raise_for_first(table: pa.Table, column: str) -> None:
             )
         if any(token is None or token < 0 for token in [*prompt, *response]):
             raise InputError(f"row {row_id!r} has a token id that is missing or negative")
-        try:
-            records.check_weights(row_id, _float32(weights), response, column)
-        except ValueError as error:
-            raise InputError(str(error)) from None
+        records.check_weights(row_id, _float32(weights), response, column)
     raise AssertionError("the fast path saw a fault that the row by row check does not")
 
 

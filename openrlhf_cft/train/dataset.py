@@ -24,8 +24,8 @@ from openrlhf.datasets import SFTDataset
 from torch.utils.data import Dataset
 
 from openrlhf_cft.data import records
+from openrlhf_cft.errors import InputError
 from openrlhf_cft.train import checks, rows, token_flags
-from openrlhf_cft.train.checks import InputError
 
 
 def encode_row(

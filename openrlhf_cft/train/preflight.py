@@ -21,9 +21,9 @@ import pyarrow.parquet as pq
 from packaging.specifiers import SpecifierSet
 
 from openrlhf_cft.data import records
+from openrlhf_cft.errors import InputError
 from openrlhf_cft.train import checks, rows
 from openrlhf_cft.train.arguments import Options
-from openrlhf_cft.train.checks import InputError
 
 SUPPORTED_OPENRLHF = ">=0.11.2,<0.12"
 DATA_SUFFIXES = (".json", ".jsonl", ".csv", ".parquet", ".arrow", ".py")  # as `openrlhf/datasets/utils.py` tells them

@@ -19,10 +19,10 @@ import openrlhf.trainer.sft_trainer
 import openrlhf.utils
 import openrlhf.utils.deepspeed  # before the substitution: its isinstance checks keep the stock Actor
 
+from openrlhf_cft.errors import InputError
 from openrlhf_cft.train import preflight
 from openrlhf_cft.train.actor import CriticalTokenActor
 from openrlhf_cft.train.arguments import Options
-from openrlhf_cft.train.checks import InputError
 from openrlhf_cft.train.dataset import CriticalTokenDataset
 from openrlhf_cft.train.trainer import CriticalTokenTrainer
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 
+from openrlhf_cft.errors import InputError
 from openrlhf_cft.verify.choice import gold_choice, judge_choice
 from openrlhf_cft.verify.exact import judge_exact
 from openrlhf_cft.verify.gold import gold_response
@@ -35,14 +36,14 @@ def check_verifier(name: str) -> None:
     """Refuse a verifier that does not exist, without running a user's file.
 
     Raises:
-        ValueError: names it; the message lists those that there are.
+        InputError: names it; the message lists those that there are.
     """
     if is_reward_file(name):
         if not os.path.isfile(name):
-            raise ValueError(f"no verifier file {name!r}")
+            raise InputError(f"no verifier file {name!r}")
     elif name not in VERIFIERS:
         known = ", ".join(sorted(VERIFIERS))
-        raise ValueError(f"unknown verifier {name!r}; known: {known}, or a Python file with a reward_func")
+        raise InputError(f"unknown verifier {name!r}; known: {known}, or a Python file with a reward_func")
 
 
 def load_verifier(name: str, threshold: float = 0.5) -> Verifier:
@@ -53,7 +54,7 @@ def load_verifier(name: str, threshold: float = 0.5) -> Verifier:
         threshold: the smallest score of such a file that counts as correct; the others score 0 or 1.
 
     Raises:
-        ValueError: there is none.
+        InputError: there is none.
         Exception: whatever the file raises.
     """
     check_verifier(name)

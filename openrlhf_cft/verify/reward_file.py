@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from openrlhf_cft.data.records import Verdict
+from openrlhf_cft.errors import InputError
 from openrlhf_cft.verify.judgement import Judgement, Verifier
 
 ROUNDING = 1e-6  # a score of 0.7 is 0.69999999 when it comes as a tensor, and meant to reach a threshold of 0.7
@@ -33,7 +34,7 @@ def load_reward_file(path: str, threshold: float) -> Verifier:
         threshold: the smallest score that counts as correct.
 
     Raises:
-        ValueError: it has no function `reward_func`.
+        InputError: it has no function `reward_func`.
         Exception: whatever the file raises.
     """
     spec = importlib.util.spec_from_file_location(f"openrlhf_cft_{Path(path).stem}", path)
@@ -42,7 +43,7 @@ def load_reward_file(path: str, threshold: float) -> Verifier:
     spec.loader.exec_module(module)
     reward_func = getattr(module, "reward_func", None)
     if not callable(reward_func):
-        raise ValueError(f"{path} defines no reward_func(queries, prompts, labels)")
+        raise InputError(f"{path} defines no reward_func(queries, prompts, labels)")
 
     def judge(response: str, answer: str, prompt: str) -> Judgement:
         score = score_of(reward_func([prompt + response], [prompt], [answer]), path)
@@ -60,7 +61,7 @@ def score_of(returned: Any, path: str) -> float:
         path: of the file, for the message.
 
     Raises:
-        ValueError: it is none of these, or not in [0, 1].
+        InputError: it is none of these, or not in [0, 1].
     """
     value = returned
     if isinstance(value, dict):
@@ -70,10 +71,10 @@ def score_of(returned: Any, path: str) -> float:
     if isinstance(value, (list, tuple)) and len(value) == 1:
         value = value[0]
     if not isinstance(value, (int, float)):
-        raise ValueError(f"reward_func of {path} returned {returned!r:.200}, where one score per query is expected")
+        raise InputError(f"reward_func of {path} returned {returned!r:.200}, where one score per query is expected")
     score = float(value)
     if not (math.isfinite(score) and 0.0 <= score <= 1.0):
-        raise ValueError(
+        raise InputError(
             f"reward_func of {path} returned the score {score}: return one in [0, 1], "
             'as "scores" beside other "rewards" if need be'
         )

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from openrlhf_cft.data.records import Verdict
+from openrlhf_cft.errors import InputError
 from openrlhf_cft.verify import is_reward_file
 from openrlhf_cft.verify.sandbox import VerifierError, VerifierPool
 
@@ -31,7 +32,7 @@ class VerifierSettings:
         """What of them decides a verdict, as JSON; of a user's file also its content's hash.
 
         Raises:
-            ValueError: the file is gone.
+            InputError: the file is gone.
         """
         given = {k: v for k, v in asdict(self).items() if k in ("time_limit", "memory_limit") and v is not None}
         record = {"verifier": self.verifier, **{f"verifier_{name}": value for name, value in given.items()}}
@@ -40,7 +41,7 @@ class VerifierSettings:
         try:
             content = Path(self.verifier).read_bytes()
         except OSError as error:
-            raise ValueError(f"cannot read the verifier's file {self.verifier!r}: {error}") from error
+            raise InputError(f"cannot read the verifier's file {self.verifier!r}: {error}") from error
         digest = hashlib.sha256(content).hexdigest()[:16]
         return {**record, "verifier_sha256": digest, "threshold": self.threshold}
 
@@ -49,7 +50,7 @@ def try_reward_file(settings: VerifierSettings, answer: str, prompt: str) -> Non
     """Have a user's reward file judge an empty response, to learn of its mistakes now. Other verifiers are not tried.
 
     Raises:
-        ValueError: it fails, or takes longer than its limit; with what it said.
+        InputError: it fails, or takes longer than its limit; with what it said.
     """
     if not is_reward_file(settings.verifier):
         return
@@ -57,6 +58,6 @@ def try_reward_file(settings: VerifierSettings, answer: str, prompt: str) -> Non
         try:
             judgement = asyncio.run(pool.judge("", answer, prompt))
         except VerifierError as error:
-            raise ValueError(f"{settings.verifier}, asked to judge an empty response: {error}") from error
+            raise InputError(f"{settings.verifier}, asked to judge an empty response: {error}") from error
     if judgement.verdict is Verdict.TIMEOUT:
-        raise ValueError(f"{settings.verifier} exceeded its limit of time or memory on an empty response")
+        raise InputError(f"{settings.verifier} exceeded its limit of time or memory on an empty response")

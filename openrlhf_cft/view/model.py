@@ -19,6 +19,7 @@ from openrlhf_cft.data import records
 from openrlhf_cft.data.annotated import AnnotatedData, Row
 from openrlhf_cft.data.records import ID, RESPONSE_IDS, Alternative
 from openrlhf_cft.data.token_text import CONTEXT, Piece, pieces, special_ids, token_text
+from openrlhf_cft.errors import InputError
 from openrlhf_cft.masks.progress import Progress
 
 ROLLOUT_TEXTS = ("text", "rollout")  # fields of an alternative that may hold the text of its rollout; the first counts
@@ -97,12 +98,12 @@ def read(
         only: of the rows with these ids; None for all.
 
     Raises:
-        ValueError: the column is missing or holds no weights, or there is no row with any.
+        InputError: the column is missing or holds no weights, or there is no row with any.
     """
     try:
         data.require_weights(mask)
-    except ValueError as error:
-        raise ValueError(f"--mask: {error}") from None
+    except InputError as error:
+        raise InputError(f"--mask: {error}") from None
     metadata, special = data.metadata, special_ids(tokenizer)
     responses, without = [], 0
     wanted = (row for row in data.rows(data.schema.names) if only is None or str(row[ID]) in only)
@@ -112,7 +113,7 @@ def read(
         else:
             responses.append(_response(row, tokenizer, special, mask, metadata))
     if not responses:
-        raise ValueError(f"{data.name!r} has no row with weights in column {mask!r} to show")
+        raise InputError(f"{data.name!r} has no row with weights in column {mask!r} to show")
     fingerprint = records.tokenizer_fingerprint(tokenizer)
     return ShownData(data.name, mask, fingerprint, metadata, _job(data), responses, data.count(), without)
 
@@ -127,7 +128,7 @@ def _response(row: Row, tokenizer: Any, special: set[int], mask: str, metadata: 
     ]
     stored = row.get(records.ALTERNATIVES) or [[] for _ in ids]
     if len(stored) != len(ids):
-        raise ValueError(f"row {identity!r}: alternatives at {len(stored)} positions for {len(ids)} response tokens")
+        raise InputError(f"row {identity!r}: alternatives at {len(stored)} positions for {len(ids)} response tokens")
     source = metadata.get("source") or {}
     question = _source_text(row, source.get("input_key"), "question") or _text(row.get(records.PROMPT)) or ""
     return ShownResponse(

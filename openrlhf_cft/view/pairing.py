@@ -12,6 +12,7 @@ from typing import Any
 
 from openrlhf_cft.data.annotated import AnnotatedData
 from openrlhf_cft.data.records import ID
+from openrlhf_cft.errors import InputError
 from openrlhf_cft.masks.agreement import Agreement, agreement
 from openrlhf_cft.view.model import ShownData, ShownResponse, read
 
@@ -56,13 +57,13 @@ def read_pair(left: Side, right: Side, max_samples: int) -> Pairing:
     """Read the first rows that both data sets have.
 
     Raises:
-        ValueError: as `dataset.read`, and where the two have no id in common.
+        InputError: as `dataset.read`, and where the two have no id in common.
     """
     ids = [Counter(str(row[ID]) for row in side.data.rows([ID])) for side in (left, right)]
     common = set(ids[0]) & set(ids[1])
     if not common:
         names = f"{left.data.name!r} and {right.data.name!r}"
-        raise ValueError(f"{names} have no row id in common, so there is nothing to show side by side")
+        raise InputError(f"{names} have no row id in common, so there is nothing to show side by side")
     first = read(left.data, left.tokenizer, left.mask, max_samples, common)
     shown = {response.id for response in first.responses}
     second = read(right.data, right.tokenizer, right.mask, sum(ids[1][identity] for identity in shown), shown)
