@@ -24,6 +24,7 @@ from openrlhf_cft.data.location import Location, location
 from openrlhf_cft.data.records import ID, MASK, Verdict, read_metadata, read_rows, tokenizer_fingerprint
 from openrlhf_cft.data.source import NUMBER
 from openrlhf_cft.engine.scoring import PromptResponse, Scored
+from openrlhf_cft.errors import Failure
 from openrlhf_cft.evaluate import page
 from openrlhf_cft.evaluate.job import evaluate
 from openrlhf_cft.evaluate.samples import EVALUATED, TOO_LONG, SampledResponse, read_questions, to_payload
@@ -76,7 +77,7 @@ class ScriptedPipeline:
         report: Any,
         total: int,
         engine_log: Location,
-    ) -> list[tuple[str, str]]:
+    ) -> list[Failure]:
         if self.interrupt_after is not None and len(self.calls) >= self.interrupt_after:
             raise KeyboardInterrupt
         data, checkpoint = source.path.split("/")[-3:-1]

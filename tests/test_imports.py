@@ -77,7 +77,7 @@ def imports(path: Path) -> set[str]:
 FLOORS: dict[str, set[str]] = {
     "errors": set(),
     "display": set(),
-    "curves": set(),
+    "curves": {"errors"},
     "data": {"errors"},
     "verify": {"data", "errors"},
     "engine": {"data", "errors"},
@@ -87,7 +87,7 @@ FLOORS: dict[str, set[str]] = {
     "masks": {"data", "engine", "errors", "verify"},
     "train": {"data", "display", "errors"},
     "view": {"data", "display", "errors", "masks"},
-    "reward": {"data", "verify"},
+    "reward": {"data", "errors", "verify"},
 }
 FLOORS["cli"] = set(FLOORS)
 # Annotation must not reach DeepSpeed, training not vLLM.

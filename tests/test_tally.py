@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from openrlhf_cft.errors import Failure
 from openrlhf_cft.jobs.tally import (
     ALONE_AFTER,
     ASIDE_AFTER,
@@ -36,7 +37,9 @@ def test_a_row_that_kills_runs_alone_and_is_then_set_aside() -> None:
     tally.finish("a", "innocent", {"rows": 1})
     counts, _, failures = tally.read()
     assert counts["rows"] == 1
-    assert failures == [("poison", f"set aside, the engine died 4 times with it; the last time: death {ASIDE_AFTER}")]
+    assert [failure[:2] for failure in failures] == [
+        ("poison", f"set aside, the engine died 4 times with it; the last time: death {ASIDE_AFTER}")
+    ]
 
 
 def test_a_row_is_set_aside_for_its_own_deaths() -> None:
@@ -48,7 +51,9 @@ def test_a_row_is_set_aside_for_its_own_deaths() -> None:
         die(tally, "first", actor="a")
     die(tally, "second", actor="b", cause="broken by the second")
     assert tally.ask("first") == Leave(aside=True)
-    assert tally.read()[2] == [("first", f"set aside, the engine died 4 times with it; the last time: {KILLED}")]
+    assert tally.read()[2] == [
+        Failure("first", f"set aside, the engine died 4 times with it; the last time: {KILLED}")
+    ]
 
 
 def test_two_rows_of_a_block_that_kill_are_both_set_aside() -> None:
@@ -64,7 +69,7 @@ def test_two_rows_of_a_block_that_kill_are_both_set_aside() -> None:
         tally.finish("a", "innocent", {"rows": 1})
         die(tally, left[0])
         deaths += 1
-    assert {row for row, _ in tally.read()[2]} == {"first", "second"}
+    assert {failure.id for failure in tally.read()[2]} == {"first", "second"}
 
 
 def test_an_engine_that_does_not_start_again_is_tried_again() -> None:

@@ -15,7 +15,7 @@ from train_helpers import make_model
 from openrlhf_cft.annotate.writer import write_dataset
 from openrlhf_cft.data.location import location
 from openrlhf_cft.data.source import SourceSettings
-from openrlhf_cft.errors import JobError
+from openrlhf_cft.errors import Failure, JobError
 from openrlhf_cft.jobs.pipeline import PoolSettings
 from openrlhf_cft.jobs.run_job import run_job
 from openrlhf_cft.jobs.workdir import Workdir
@@ -67,14 +67,20 @@ def test_rows_that_end_the_job_are_told_and_kept(
     tmp_path: Path, source: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def end(*_: object) -> None:
-        raise JobError("3 rows in a row killed the engine", [("2", "set aside")])
+        raise JobError(
+            "3 rows in a row killed the engine",
+            [Failure("2", "set aside"), Failure("3", "KeyError: 'x'", "Traceback")],
+        )
 
     work, config = prepared(tmp_path, source)
     monkeypatch.setattr("openrlhf_cft.jobs.run_job.run", end)
     with pytest.raises(JobError, match="3 rows in a row"):
         run_job(work, config["rows"], None, PoolSettings(), report)  # type: ignore[arg-type]
     assert "not finished, left for the next run: row '2': set aside" in capsys.readouterr().out
-    assert json.loads((work.root / "failed.jsonl").read_text()) == {"id": "2", "error": "set aside"}
+    assert list(map(json.loads, (work.root / "failed.jsonl").read_text().splitlines())) == [
+        {"id": "2", "error": "set aside"},
+        {"id": "3", "error": "KeyError: 'x'", "traceback": "Traceback"},
+    ]
 
 
 def test_files_of_an_earlier_run_are_no_part_of_the_data_set(tmp_path: Path, source: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import traceback
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -105,7 +106,8 @@ class EngineActor:
                 self.tally.fail.remote(self.actor, row[ID], str(error))
                 return []
             except Exception as error:  # whatever is wrong with one row, a week of others goes on
-                self.tally.fail.remote(self.actor, row[ID], f"{type(error).__name__}: {error}")
+                sentence = f"{type(error).__name__}: {error}"
+                self.tally.fail.remote(self.actor, row[ID], sentence, traceback.format_exc())
                 return []
         payload = json.dumps(finished.payload)
         self.tally.finish.remote(self.actor, row[ID], finished.counts)

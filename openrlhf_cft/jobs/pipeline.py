@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from openrlhf_cft.data.location import Location
 from openrlhf_cft.data.records import ID, PROMPT, PROMPT_IDS
 from openrlhf_cft.data.source import GIVEN_IDS, GOLD, NUMBER
-from openrlhf_cft.errors import JobError
+from openrlhf_cft.errors import Failure, JobError
 from openrlhf_cft.jobs.cluster import connect
 from openrlhf_cft.jobs.engine_actor import TALLY_SECONDS, EngineActor, RowWorker
 from openrlhf_cft.jobs.finished_rows import Outcomes
@@ -51,7 +51,7 @@ def run(
     report: Callable[[dict[str, float], float], str],
     total: int,
     engine_log: Location,
-) -> list[tuple[str, str]]:
+) -> list[Failure]:
     """Map every row of `source` that is not checkpointed yet, and write it to `outcomes`.
 
     Args:
@@ -87,7 +87,7 @@ def run(
         except (ray.exceptions.RayError, OSError) as error:
             raise _ended(error, tally, engine_log) from error
         _keep_log(tally, engine_log)
-        failures: list[tuple[str, str]] = ray.get(tally.read.remote())[2]
+        failures: list[Failure] = ray.get(tally.read.remote())[2]
         return failures
     finally:
         ray.shutdown()
@@ -165,7 +165,7 @@ def _ended(error: BaseException, tally: ray.actor.ActorHandle, engine_log: Locat
     import ray
 
     reason: str | None = None
-    failures: list[tuple[str, str]] = []
+    failures: list[Failure] = []
     kept = False
     try:
         told = ray.get([tally.reason.remote(), tally.read.remote()], timeout=TALLY_SECONDS)

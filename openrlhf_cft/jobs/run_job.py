@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from openrlhf_cft.data.provenance import write_json
 from openrlhf_cft.data.source import NUMBER
-from openrlhf_cft.errors import JobError
+from openrlhf_cft.errors import Failure, JobError
 from openrlhf_cft.jobs.engine_actor import RowWorker
 from openrlhf_cft.jobs.pipeline import PoolSettings, run
 from openrlhf_cft.jobs.workdir import Workdir
@@ -59,11 +59,11 @@ def run_job(
     _report(work, failures)
 
 
-def _report(work: Workdir, failures: list[tuple[str, str]]) -> None:
+def _report(work: Workdir, failures: list[Failure]) -> None:
     """Print and keep what could not be finished."""
-    lines = [json.dumps({"id": row_id, "error": error}) + "\n" for row_id, error in failures]
-    (work.root / "failed.jsonl").write_text("".join(lines))
-    for row_id, error in failures[:SHOWN_FAILURES]:
-        print(f"{work.name}: not finished, left for the next run: row {row_id!r}: {error}")
+    records = [{name: value for name, value in failure._asdict().items() if value} for failure in failures]
+    (work.root / "failed.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    for failure in failures[:SHOWN_FAILURES]:
+        print(f"{work.name}: not finished, left for the next run: row {failure.id!r}: {failure.error}")
     if len(failures) > SHOWN_FAILURES:
         print(f"{work.name}: all {len(failures)} such rows are in {work.root / 'failed.jsonl'}")

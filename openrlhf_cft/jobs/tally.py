@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from openrlhf_cft.errors import Failure
+
 ALONE_AFTER = 2
 ASIDE_AFTER = 4
 DEATHS_PER_ENGINE = 6  # more than ASIDE_AFTER: one row that kills ends no job
@@ -35,7 +37,7 @@ class Tally:
 
     def __init__(self, engines: int) -> None:
         self.counts: dict[str, float] = {}
-        self.failures: dict[str, str] = {}  # by row id
+        self.failures: dict[str, Failure] = {}  # by row id
         self.open: set[str] = set()  # actors with an engine
         self._limit = DEATHS_PER_ENGINE * engines
         self._in_flight: dict[str, set[str]] = {}  # row ids by actor
@@ -103,7 +105,7 @@ class Tally:
             self._asides += 1
             self._aside.add(row_id)
             times = f"the engine died {len(strikes)} times with it"
-            self.failures[row_id] = f"set aside, {times}; the last time: {strikes[-1]}"
+            self.failures[row_id] = Failure(row_id, f"set aside, {times}; the last time: {strikes[-1]}")
             return Leave(aside=True)
         return Leave(alone=len(strikes) >= ALONE_AFTER)
 
@@ -120,15 +122,16 @@ class Tally:
         for name, value in counts.items():
             self.counts[name] = self.counts.get(name, 0) + value
 
-    def fail(self, actor: str, row_id: str, error: str) -> None:
+    def fail(self, actor: str, row_id: str, error: str, traceback: str = "") -> None:
         """A row could not be finished, though the engine lives."""
         self._in_flight.get(actor, set()).discard(row_id)
-        self.failures[row_id] = self._last = error
+        self.failures[row_id] = Failure(row_id, error, traceback)
+        self._last = error
         self._failed += 1
 
-    def read(self) -> tuple[dict[str, float], int, list[tuple[str, str]]]:
+    def read(self) -> tuple[dict[str, float], int, list[Failure]]:
         """The counters, the number of engines that are up, the rows that were left out and why."""
-        return self.counts, len(self.open), list(self.failures.items())
+        return self.counts, len(self.open), list(self.failures.values())
 
     def _died(self, actor: str) -> None:
         self._deaths += 1
