@@ -1,7 +1,7 @@
 """The annotation job: the Ray pipeline over a work directory, the finished data set, the summary.
 
-An output directory holds the Parquet files of the annotated data set (`dataset.py`), and in `.annotate/` the state of
-the job (`workdir.py`) with `summary.json`, written last: its presence means that every row is done.
+An output directory holds the Parquet files of the annotated data set (`writer.py`), and in `.annotate/` the state of
+the job (`jobs.workdir`) with `summary.json`, written last: its presence means that every row is done.
 """
 
 from __future__ import annotations

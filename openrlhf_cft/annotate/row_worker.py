@@ -37,7 +37,7 @@ class AnnotateWorkerFactory:
 
 
 class AnnotateWorker:
-    """A `pipeline.RowWorker` that annotates."""
+    """A `engine_actor.RowWorker` that annotates."""
 
     def __init__(self, generator: VllmGenerator, verifier: VerifierPool, settings: AnnotateSettings) -> None:
         self.generator = generator

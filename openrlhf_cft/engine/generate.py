@@ -1,7 +1,7 @@
 """The `Generator` protocol: token ids in, token ids and logprobs out. Knows no engine.
 
-`engine.py` implements it on vLLM; tests implement it in ten lines. Everything else of annotation and evaluation is
-written against this protocol.
+`vllm_engine.py` implements it on vLLM; tests implement it in ten lines. Everything else of annotation and evaluation
+is written against this protocol.
 """
 
 from __future__ import annotations

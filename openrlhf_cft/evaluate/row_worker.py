@@ -46,7 +46,7 @@ class EvaluateWorkerFactory:
 
 
 class EvaluateWorker:
-    """A `pipeline.RowWorker` that samples and verifies."""
+    """A `engine_actor.RowWorker` that samples and verifies."""
 
     def __init__(self, generator: VllmGenerator, verifier: VerifierPool, settings: EvaluateSettings) -> None:
         self.generator = generator

@@ -39,7 +39,7 @@ def spans(pieces_T: Sequence[Piece], weights_T: Sequence[float]) -> list[Span]:
     """Weights of tokens to weights of characters.
 
     Args:
-        pieces_T: (T,) of `tokens.pieces`.
+        pieces_T: (T,) of `token_text.pieces`.
         weights_T: (T,) weights, at least 0.
     """
     heaviest: dict[tuple[int, int], float] = {}  # by place: a character, or a token without text before it

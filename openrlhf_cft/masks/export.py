@@ -72,7 +72,7 @@ def export(data: AnnotatedData, settings: ExportSettings, card: CardSettings, ou
 
 
 def local_output(path: str | Path, data: AnnotatedData) -> Location:
-    """`table.output` for an export, which is written to a local folder.
+    """`data.annotated.output` for an export, which is written to a local folder.
 
     Raises:
         InputError: as there, or the path is a URI of another filesystem.

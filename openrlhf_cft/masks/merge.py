@@ -37,7 +37,7 @@ def merge(inputs: Sequence[AnnotatedData], on_duplicate: str, out: Location) -> 
     Args:
         inputs: at least one.
         on_duplicate: a name in `ON_DUPLICATE`.
-        out: of `table.output`.
+        out: of `data.annotated.output`.
 
     Returns:
         Counts of rows: `rows` written, `dropped`, `renamed`.

@@ -7,7 +7,7 @@ Invariants:
 
 - Every rank runs every module in every forward, also with nothing selected (N = 0): the output embeddings then see a
   (1, 0, H) tensor, their gradient is zero, and the collectives of ZeRO 2 and 3 stay aligned.
-- A mask without flags (`flags`) takes the stock path untouched.
+- A mask without flags (`token_flags`) takes the stock path untouched.
 - A causal model computes the same whatever follows, so what follows the last loss position of a row is not computed.
 
 Axes: B batch, L padded length, N selected positions, H hidden size, V vocabulary.

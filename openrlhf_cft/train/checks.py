@@ -48,7 +48,7 @@ def no_trained_token(source: str, rows: int, column: str, max_length: int) -> st
 
 
 def require_columns(names: Sequence[str], column: str, source: str, missing: str = "error") -> None:
-    """Refuse rows that lack a column, unless `missing` (`options`) says what becomes of such rows.
+    """Refuse rows that lack a column, unless `missing` (`arguments`) says what becomes of such rows.
 
     Raises:
         InputError: names the column, the data set `source`, and the columns that there are.

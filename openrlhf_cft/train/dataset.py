@@ -34,7 +34,8 @@ def encode_row(
     """One row as the stock `collate_fn` takes it, L = min(P + T, max_length).
 
     Returns:
-        input_ids (1, L) int64, flags (1, L) int64 (`flags`), loss mask (1, L) float32, shifted (`records.loss_mask`).
+        input_ids (1, L) int64, flags (1, L) int64 (`token_flags`), loss mask (1, L) float32, shifted
+        (`records.loss_mask`).
     """
     ids_L = torch.tensor([*prompt_ids, *response_ids], dtype=torch.long)[:max_length]
     mask_L = torch.tensor(records.loss_mask(len(prompt_ids), weights, max_length), dtype=torch.float32)
@@ -65,7 +66,7 @@ class CriticalTokenDataset(SFTDataset):
             any number of turns: their ids and weights are what they are.
         pretrain_mode: refused.
         mask_column: the column of weights.
-        missing: what becomes of a row without weights (`options`).
+        missing: what becomes of a row without weights (`arguments`).
 
     Raises:
         InputError: a mode that is refused, a missing column, a bad row (named), or no row with a trained token.

@@ -94,7 +94,7 @@ class CriticalTokenLoss(SFTLoss):
 
     def __init__(self, kind: str = "nll") -> None:
         super().__init__()
-        self.kind = kind  # of `options.LOSSES`
+        self.kind = kind  # of `arguments.LOSSES`
         self.meter = Meter()
 
     def forward(

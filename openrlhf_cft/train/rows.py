@@ -1,6 +1,6 @@
 """The rows of a table, by what is trained of each: a blend of data sets may hold annotated rows and others.
 
-A row is *annotated* when it has weights. What becomes of any other, `--cft.missing` says (`options`): it is refused,
+A row is *annotated* when it has weights. What becomes of any other, `--cft.missing` says (`arguments`): it is refused,
 dropped, or trained on all its response tokens, which are its stored ids where it has them, and else its text.
 """
 
@@ -35,7 +35,7 @@ def count_rows(table: pa.Table, column: str, max_length: int, missing: str, firs
         table: R rows with those of the columns of `checks.columns_to_read` that there are.
         column: of the weights.
         max_length: each sequence is cut to this many tokens.
-        missing: what becomes of a row without weights (`options`).
+        missing: what becomes of a row without weights (`arguments`).
         first_row: number of the first row, which names a row where there is no `id`.
 
     Raises:

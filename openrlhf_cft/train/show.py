@@ -20,7 +20,7 @@ def mark_trained(tokenizer: Any, input_ids_L: torch.Tensor, flags_L: torch.Tenso
     Args:
         tokenizer: of the `transformers` API.
         input_ids_L: (L,) int64.
-        flags_L: (L,) int64, shifted (`flags`): the flag of the token at p stands at p - 1.
+        flags_L: (L,) int64, shifted (`token_flags`): the flag of the token at p stands at p - 1.
         marks: what opens and what closes a run.
     """
     trained = [False, *token_flags.loss(flags_L)[:-1].tolist()]

@@ -91,7 +91,7 @@ def read(
     """Read the first rows of a data set.
 
     Args:
-        data: of `masks.table.open_data`.
+        data: of `data.annotated.open_data`.
         tokenizer: of `masks.tokenizer.tokenizer_of`.
         mask: the column of the weights.
         max_samples: read at most so many rows.

@@ -57,7 +57,7 @@ def read_pair(left: Side, right: Side, max_samples: int) -> Pairing:
     """Read the first rows that both data sets have.
 
     Raises:
-        InputError: as `dataset.read`, and where the two have no id in common.
+        InputError: as `model.read`, and where the two have no id in common.
     """
     ids = [Counter(str(row[ID]) for row in side.data.rows([ID])) for side in (left, right)]
     common = set(ids[0]) & set(ids[1])
