@@ -1,8 +1,9 @@
 """A real Ray cluster of two nodes on this machine, and one command submitted to it; the second node is killed midway.
 
-    python cluster_script.py OUTPUT_DIR COMMAND...      run by `test_cluster.py` in a network and process namespace
+    python cluster_script.py OUTPUT_DIR GO COMMAND...   run by `test_cluster.py` in a network and process namespace
 
-OUTPUT_DIR is that of the command, an annotation. The last line is JSON: what was seen meanwhile.
+OUTPUT_DIR is that of the command, an annotation, whose verifier waits for the file GO: it is written once there is an
+engine on each node. The last line is JSON: what was seen meanwhile.
 """
 
 from __future__ import annotations
@@ -103,24 +104,26 @@ def metrics(port: int) -> dict[str, float]:
 
 def main() -> None:
     socket.setdefaulttimeout(10)  # of `metrics`, which is asked again and again
-    # Workers are nice by default: beside other tests, one engine would do all rows before the other has started.
+    # Workers are nice by default: beside other tests, they would hardly start.
     os.environ |= {"RAY_worker_niceness": "0"}
     os.environ |= {"RAY_DISABLE_USAGE_STATS": "1", "RAY_metrics_report_interval_ms": "1000"}
     # Not Ray's usual folder: there it notes the address of this cluster, for every later `ray.init()` on the machine.
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
-        run(folder, Path(sys.argv[1]), sys.argv[2:])
+        run(folder, Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])
 
 
-def run(folder: str, output_dir: Path, command: list[str]) -> None:
+def run(folder: str, output_dir: Path, go: Path, command: list[str]) -> None:
     ports = [f"--port={PORT}", f"--dashboard-port={DASHBOARD}"]
     ray("start", "--head", f"--node-ip-address={HEAD}", *ports, f"--temp-dir={folder}", *NODE)
     ray("start", f"--address={HEAD}:{PORT}", f"--node-ip-address={SECOND}", *NODE)
     addresses = cluster_of_two()
-    if not any(spread_and_killed(f"try-{number}", *addresses, output_dir, command) for number in range(TRIES)):
+    if not any(spread_and_killed(f"try-{number}", *addresses, output_dir, go, command) for number in range(TRIES)):
         raise SystemExit(f"cluster: both engines on one node, {TRIES} times")
 
 
-def spread_and_killed(name: str, head: str, second: str, port: int, output_dir: Path, command: list[str]) -> bool:
+def spread_and_killed(
+    name: str, head: str, second: str, port: int, output_dir: Path, go: Path, command: list[str]
+) -> bool:
     """Submit the command, and kill the second node while an engine works on each.
 
     False where Ray has put both on one: then the command is stopped, and goes on when it is submitted again.
@@ -137,9 +140,10 @@ def spread_and_killed(name: str, head: str, second: str, port: int, output_dir: 
             ray("job", "stop", f"--address={JOBS}", name)
             wait_for("end of the engines", lambda: engines(head) + engines(second) == 0)
             return False
-        wait_for("row", lambda: checkpoints(output_dir), job)
         seen: dict[str, Any] = {}
         wait_for("two engines at work", lambda: seen.update(metrics(port)) or seen.get(ENGINES) == 2, job)
+        go.touch()
+        wait_for("row", lambda: checkpoints(output_dir), job)
         seen["checkpoints"] = checkpoints(output_dir)
         seen["killed"] = kill(members(second))
     finally:

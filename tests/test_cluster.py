@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import psutil
 import pytest
 from test_end_to_end import FLAGS, model
 
@@ -19,10 +21,30 @@ from openrlhf_cft.data.records import MASK, RESPONSE_IDS, read_rows
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 __all__ = ["model"]
 SUMS = [(first, second) for first in range(1, 15) for second in range(1, 17)]
+# No row is judged before the script has seen both engines: on a busy machine, one would have done all of them before
+# the other has started.
+VERIFIER = """
+import os, time
+from openrlhf_cft.verify.math import judge_math
+
+def reward_func(queries, prompts, labels):
+    response = queries[0][len(prompts[0]):]
+    while response and not os.path.exists({go!r}):
+        time.sleep(0.1)
+    return [judge_math(response, labels[0]).score]
+"""
 SCRIPT = Path(__file__).with_name("cluster_script.py")
 # Its ports and its shared memory are its own then, and nothing outlives it.
 NAMESPACE = ["unshare", "--user", "--map-root-user", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
 SETUP = 'ip link set lo up && mount -t tmpfs tmpfs /dev/shm && exec "$@"'
+
+
+def end_session(leader: int) -> None:
+    """Kill all of a session, Ray's daemons too, which outlive their script where there is no namespace."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(OSError):
+            if os.getsid(process.pid) == leader:
+                os.kill(process.pid, signal.SIGKILL)
 
 
 def in_namespace(command: list[str]) -> str:
@@ -35,8 +57,7 @@ def in_namespace(command: list[str]) -> str:
     try:
         output = process.communicate(timeout=2300)[0]
     finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
+        end_session(process.pid)
     assert process.returncode == 0, output
     return output
 
@@ -48,7 +69,10 @@ def test_a_node_is_killed_and_nothing_is_lost(model: Path, tmp_path: Path) -> No
     command = [sys.executable, "-m", "openrlhf_cft.cli.annotate", "--model.model_name_or_path", str(model), *FLAGS]
     command += ["--data.dataset", str(questions), "--vllm.num_engines", "2", "--vllm.rows_in_flight", "16"]
     command += ["--annotate.max_new_tokens", "16", "--ckpt.output_dir", f"file://{out}"]
-    output = in_namespace([sys.executable, str(SCRIPT), str(out), *command])
+    verifier, go = tmp_path / "verifier.py", tmp_path / "go"
+    verifier.write_text(VERIFIER.format(go=str(go)))
+    command += ["--annotate.verifier", str(verifier), "--annotate.verifier_time_limit", "2000"]
+    output = in_namespace([sys.executable, str(SCRIPT), str(out), str(go), *command])
     print(output)
     seen = json.loads(output.splitlines()[-1])
     assert seen["code"] == 0
