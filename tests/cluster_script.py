@@ -91,13 +91,18 @@ def cluster_of_two() -> tuple[str, str, int]:
     return head, second, int(nodes[0]["MetricsExportPort"])
 
 
-def metrics(port: int) -> dict[str, float]:
-    """Ours, as Prometheus would find them; none while the page does not come."""
+def page(address: str) -> str:
+    """What is served there; nothing while it does not come: it shares two cores with two engines and other tests."""
     try:
-        with urllib.request.urlopen(f"http://{HEAD}:{port}/metrics") as page:
-            lines = page.read().decode().splitlines()
-    except OSError:  # whoever serves it shares two cores with two engines and other tests
-        return {}
+        with urllib.request.urlopen(address) as found:
+            return str(found.read().decode())
+    except OSError:
+        return ""
+
+
+def metrics(port: int) -> dict[str, float]:
+    """Ours, as Prometheus would find them."""
+    lines = page(f"http://{HEAD}:{port}/metrics").splitlines()
     ours = (line for line in lines if line.startswith("ray_openrlhf_cft_"))
     return {line.partition("{")[0]: float(line.rpartition(" ")[2]) for line in ours}
 
@@ -117,6 +122,7 @@ def run(folder: str, output_dir: Path, go: Path, command: list[str]) -> None:
     ray("start", "--head", f"--node-ip-address={HEAD}", *ports, f"--temp-dir={folder}", *NODE)
     ray("start", f"--address={HEAD}:{PORT}", f"--node-ip-address={SECOND}", *NODE)
     addresses = cluster_of_two()
+    wait_for("dashboard", lambda: page(f"{JOBS}/api/version"))  # `ray start` does not wait for it
     if not any(spread_and_killed(f"try-{number}", *addresses, output_dir, go, command) for number in range(TRIES)):
         raise SystemExit(f"cluster: both engines on one node, {TRIES} times")
 
