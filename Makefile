@@ -19,7 +19,7 @@ SHELL := /bin/bash
 # DeepSpeed compiles its operators once for each machine, which takes about a minute; keep them.
 export TORCH_EXTENSIONS_DIR ?= $(VENV)/torch_extensions
 ifeq ($(GPU),)
-# A thread that waits for others gives its core back: the two streams of tests train at once. See openrlhf_cft/platform.py.
+# A thread that waits for others gives its core back: the two streams of tests train at once. See platform.py.
 export OMP_WAIT_POLICY ?= passive
 endif
 # Packages are installed without their bytecode; whatever imports a module first writes it. Without, an engine takes a
