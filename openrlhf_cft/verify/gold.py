@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from openrlhf_cft.verify.extract import extract_answer
 from openrlhf_cft.verify.value import EXACT, Tolerance
 
+MARKS = ("box", "####")  # one of them is in every box and in every solution of GSM8K
+
 
 @dataclass(frozen=True)
 class Gold:
@@ -44,6 +46,8 @@ def gold_response(text: str) -> str:
 
 
 def _marked(answer: str) -> str:
+    if not any(mark in answer for mark in MARKS):  # looking for an answer would double the time of a verdict
+        return answer
     found = extract_answer(answer)
     return found[0] if found and found[1] in ("boxed", "hashes") else answer
 
