@@ -1,4 +1,5 @@
-"""What ends a command with a sentence. Everything else is a fault of ours, and keeps its traceback."""
+"""What this package raises. A command ends with a sentence for `InputError` and `JobError` alone: everything else is a
+fault of ours, keeps its traceback and asks for a report."""
 
 from __future__ import annotations
 
@@ -7,6 +8,18 @@ from typing import NamedTuple
 
 class InputError(ValueError):
     """What the user gave is wrong. The message names the flag or the row, and the value."""
+
+
+class EngineError(RuntimeError):
+    """The engine failed (out of memory, died, refused a request). Never a verdict: the work is retried."""
+
+    def __init__(self, message: str, log: str = "") -> None:
+        super().__init__(message)
+        self.log = log  # what the engine's processes wrote, where one of them failed
+
+
+class VerifierError(RuntimeError):
+    """The verifier could not run, so nothing is known about the response. Try again later; never a verdict."""
 
 
 class Failure(NamedTuple):

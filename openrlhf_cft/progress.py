@@ -18,24 +18,25 @@ class Progress:
     Args:
         name: before each line.
         total: rows in all.
+        unit: what is counted.
     """
 
-    def __init__(self, name: str, total: int) -> None:
-        self._name, self._total = name, total
+    def __init__(self, name: str, total: int, unit: str = "rows") -> None:
+        self._name, self._total, self._unit = name, total, unit
         self._done = 0
-        self._started = self._told = time.monotonic()
+        self._started = self._printed = time.monotonic()
 
     def add(self, rows: int, detail: str = "") -> None:
         """Some more are done; `detail` goes into the line."""
         self._done += rows
         now = time.monotonic()
-        if now - self._told < SECONDS:
+        if now - self._printed < SECONDS:
             return
-        self._told = now
+        self._printed = now
         rate = self._done / (now - self._started)
         eta = f"{(self._total - self._done) / rate:.0f} s" if rate else "?"
         detail = f", {detail}" if detail else ""
-        line = f"{self._name}: {self._done}/{self._total} rows, {rate:.1f} rows/s{detail}, ETA {eta}"
+        line = f"{self._name}: {self._done}/{self._total} {self._unit}, {rate:.1f} {self._unit}/s{detail}, ETA {eta}"
         print(line, file=sys.stderr, flush=True)
 
     def over(self, rows: Iterable[T]) -> Iterator[T]:

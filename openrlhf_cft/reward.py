@@ -26,9 +26,9 @@ from pathlib import Path
 from typing import Any
 
 from openrlhf_cft.data.records import Verdict
-from openrlhf_cft.errors import InputError
+from openrlhf_cft.errors import InputError, VerifierError
 from openrlhf_cft.verify import VERIFIERS
-from openrlhf_cft.verify.sandbox import VerifierError, VerifierPool
+from openrlhf_cft.verify.sandbox import VerifierPool
 from openrlhf_cft.verify.special_tokens import special_tokens, without_special_tokens
 
 VARIABLE = "OPENRLHF_CFT_VERIFIER"

@@ -28,8 +28,9 @@ from openrlhf_cft.annotate.row_worker import AnnotateWorker, AnnotateWorkerFacto
 from openrlhf_cft.cli.flags import run_command
 from openrlhf_cft.data.location import location
 from openrlhf_cft.data.source import SourceSettings
-from openrlhf_cft.engine.generate import Generation, GeneratorError, Sampling
+from openrlhf_cft.engine.generate import Generation, Sampling
 from openrlhf_cft.engine.vllm_engine import EngineSettings
+from openrlhf_cft.errors import EngineError
 from openrlhf_cft.jobs import progress
 from openrlhf_cft.jobs.pipeline import PoolSettings
 from openrlhf_cft.verify.sandbox import VerifierPool
@@ -63,7 +64,7 @@ class ProcessGenerator:
                 self._settle(found["id"], lambda future, found=found: future.set_result(found))
         self.dead = True
         for number in list(self.waiting):
-            self._settle(number, lambda future: future.set_exception(GeneratorError("the engine's process ended")))
+            self._settle(number, lambda future: future.set_exception(EngineError("the engine's process ended")))
 
     def _settle(self, number: int, settle: Any) -> None:
         future = self.waiting.pop(number, None)
@@ -76,14 +77,14 @@ class ProcessGenerator:
         request = {"id": number, "token_ids": list(token_ids), "max_tokens": sampling.max_tokens}
         future = self.waiting[number] = asyncio.get_running_loop().create_future()
         if self.dead:
-            raise GeneratorError("the engine's process has ended")
+            raise EngineError("the engine's process has ended")
         try:
             assert self.process.stdin is not None
             self.process.stdin.write(json.dumps({**request, "top_logprobs": sampling.top_logprobs}) + "\n")
             self.process.stdin.flush()
         except OSError as error:
             self.dead = True
-            raise GeneratorError(f"the engine's process does not listen: {error}") from error
+            raise EngineError(f"the engine's process does not listen: {error}") from error
         found = await future
         out = found["token_ids"]
         return Generation(out, out[-1] == EOS, [], [[(i, p) for i, p in top] for top in found["top"]])

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from openrlhf_cft.cli.flags import run_command
 from openrlhf_cft.data.location import location
-from openrlhf_cft.engine.generate import GeneratorError
+from openrlhf_cft.errors import EngineError
 from openrlhf_cft.jobs.engine_actor import Finished
 from openrlhf_cft.jobs.pipeline import PoolSettings
 from openrlhf_cft.jobs.progress import line
@@ -40,7 +40,7 @@ class Factory:
         with open(self.directory / "started.txt", "a") as log:
             log.write(f"{os.getpid()}\n")
         if "starts" in self.faults:
-            raise GeneratorError("planted: no such device")
+            raise EngineError("planted: no such device")
         self.dead = False
         return self
 
@@ -59,18 +59,18 @@ class Factory:
         if self.has("fails", row_id):
             self.dead = not (self.directory / "died").exists()
             (self.directory / "died").touch()
-            raise GeneratorError("planted")
+            raise EngineError("planted")
         await asyncio.sleep(0.1)
         if self.has("kills", row_id):
             os.kill(os.getpid(), signal.SIGKILL)
         if self.has("dies", row_id) or "all_die" in self.faults:
             self.dead = True
-            raise GeneratorError(f"planted death of {row_id}")
+            raise EngineError(f"planted death of {row_id}")
         if self.has("wrong", row_id):
             raise KeyError("planted")
         await asyncio.sleep(3600 if "slow" in self.faults or self.has("waits", row_id) else 0.4)
         if self.dead:  # as on an engine: when it dies, it does so for all rows
-            raise GeneratorError("planted death of another row")
+            raise EngineError("planted death of another row")
         return Finished("done", {"square": row["_number"] ** 2, "pid": os.getpid()}, {"rows": 1})
 
 

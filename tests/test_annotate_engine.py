@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from train_helpers import run_command, tail
+from test_checkpoint import with_own_code
+from train_helpers import make_model, run_command, tail
 
 from openrlhf_cft.data.records import Verdict
 from openrlhf_cft.data.source import SourceSettings, render_prompt, response_ids
@@ -123,3 +124,22 @@ def test_given_solutions_are_annotated_as_they_are(
         assert 0 < sum(row["critical_mask"]) < len(given)
     assert other_choice > 10  # where the model would have said something else, that is the first alternative
     print(f"{other_choice} given tokens are not the model's first choice")
+
+
+def test_a_model_with_code_of_its_own_is_annotated(tmp_path: Path) -> None:
+    """Its configuration and tokenizer load with that code only, in the engine's processes too."""
+    model = with_own_code(make_model(tmp_path / "model"))
+    script = """
+import asyncio, sys
+from openrlhf_cft.engine.generate import Sampling
+from openrlhf_cft.engine.vllm_engine import EngineSettings, VllmGenerator
+async def run():
+    engine = VllmGenerator(EngineSettings(sys.argv[1], dtype="float32"))
+    print("token ids", (await engine.generate([5, 6, 7], Sampling(4))).token_ids)
+    engine.close()
+if __name__ == "__main__":
+    asyncio.run(run())
+"""
+    (tmp_path / "script.py").write_text(script)
+    made = run_command([sys.executable, str(tmp_path / "script.py"), str(model)])
+    assert made.returncode == 0 and "token ids [" in made.stdout, tail(made)

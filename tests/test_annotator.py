@@ -12,7 +12,8 @@ from scripted import EOS, VOCABULARY, HashModel, SumJudge, decode, literal_greed
 from openrlhf_cft.annotate.annotator import AnnotateSettings, Annotator, Outcome, Question, Status
 from openrlhf_cft.annotate.criterion import candidates, is_critical
 from openrlhf_cft.data.records import Verdict
-from openrlhf_cft.engine.generate import Generation, GeneratorError, Sampling
+from openrlhf_cft.engine.generate import Generation, Sampling
+from openrlhf_cft.errors import EngineError
 from openrlhf_cft.verify import Judgement
 
 PROMPT = [1, 2, 3]
@@ -146,10 +147,10 @@ def test_a_failing_engine_is_never_a_verdict() -> None:
     class Failing(Planted):
         async def generate(self, token_ids: Sequence[int], sampling: Sampling) -> Generation:
             if len(token_ids) > len(PROMPT) + 1:
-                raise GeneratorError("out of memory")
+                raise EngineError("out of memory")
             return await super().generate(token_ids, sampling)
 
-    with pytest.raises(GeneratorError, match="out of memory"):
+    with pytest.raises(EngineError, match="out of memory"):
         asyncio.run(Annotator(Failing(), LastThree(), decode, AnnotateSettings()).annotate(Question(PROMPT, "3")))
 
 

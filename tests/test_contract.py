@@ -6,14 +6,19 @@ import ast
 import inspect
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import datasets
 import openrlhf.datasets
 import openrlhf.models
 import openrlhf.trainer.sft_trainer
 import openrlhf.utils
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
+from openrlhf.datasets import utils
 from openrlhf.models import Actor, SFTLoss
 from openrlhf.models.ring_attn_utils import unpad_and_slice_tensor
 from openrlhf.trainer.sft_trainer import SFTTrainer
@@ -21,6 +26,7 @@ from openrlhf.utils.deepspeed import DeepspeedStrategy
 from openrlhf.utils.loss_utils import iter_grad_accum_global_norm
 
 from openrlhf_cft.cli.train_sft import STOCK_SCRIPT
+from openrlhf_cft.errors import InputError
 from openrlhf_cft.train import stock
 from openrlhf_cft.train.arguments import Options
 
@@ -102,6 +108,22 @@ def test_substitution_is_undone() -> None:
         assert inside[0].keywords == {"mask_column": "column", "missing": "error"}
         assert inside[1].keywords == {"dense_logits": True} and inside[2].keywords == {"options": options}
     assert before == [getattr(__import__(module, fromlist=["x"]), name) for module, name in sorted(SUBSTITUTED)]
+
+
+@pytest.mark.parametrize("probabilities", [None, "0.5,0.5"])
+def test_two_types_of_one_column_are_one_sentence(tmp_path: Path, probabilities: str | None) -> None:
+    """What the stock `blending_datasets` calls is substituted too, and put back."""
+    before = (datasets.concatenate_datasets, utils.interleave_datasets)
+    weights = {"rows.parquet": pa.list_(pa.float32()), "more.parquet": pa.list_(pa.float64())}
+    for name, kind in weights.items():
+        table = pa.table({"id": ["a"], "critical_mask": pa.array([[0.5]], kind)})
+        pq.write_table(table, tmp_path / name)
+    strategy = SimpleNamespace(print=lambda *_: None, is_rank_0=lambda: False, args=SimpleNamespace(use_ms=False))
+    names = ",".join(str(tmp_path / name) for name in weights)
+    sentence = r"--data.dataset cannot be joined: column 'critical_mask' is .*float32.* and .*float64"
+    with stock.substituted(Options("critical_mask")), pytest.raises(InputError, match=sentence):
+        utils.blending_datasets(names, probabilities, strategy, dataset_split="train")
+    assert before == (datasets.concatenate_datasets, utils.interleave_datasets)
 
 
 def test_data_set_signature() -> None:

@@ -13,6 +13,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "openrlhf_cft"
 HEAVY = {"torch", "vllm", "ray", "deepspeed", "transformers", "datasets", "openrlhf", "sympy", "matplotlib", "jinja2"}
 LIGHT = [
+    "openrlhf_cft.data.checkpoint",
     "openrlhf_cft.data.records",
     "openrlhf_cft.engine.platform",
     "openrlhf_cft.verify",
@@ -20,7 +21,6 @@ LIGHT = [
     "openrlhf_cft.engine.vllm_engine",
     "openrlhf_cft.annotate.job",
     "openrlhf_cft.evaluate.benchmarks",
-    "openrlhf_cft.evaluate.checkpoint",
     "openrlhf_cft.evaluate.entropy",
     "openrlhf_cft.engine.scoring",
     "openrlhf_cft.evaluate.intervals",
@@ -41,7 +41,7 @@ LIGHT = [
     "openrlhf_cft.masks.export",
     "openrlhf_cft.masks.merge",
     "openrlhf_cft.masks.sample",
-    "openrlhf_cft.masks.scores",
+    "openrlhf_cft.engine.token_scores",
     "openrlhf_cft.masks.stats",
     "openrlhf_cft.masks.transfer",
     "openrlhf_cft.cli.annotate",
@@ -77,16 +77,17 @@ def imports(path: Path) -> set[str]:
 FLOORS: dict[str, set[str]] = {
     "errors": set(),
     "display": set(),
+    "progress": set(),
     "curves": {"errors"},
     "data": {"errors"},
     "verify": {"data", "errors"},
-    "engine": {"data", "errors"},
+    "engine": {"data", "errors", "progress"},
     "jobs": {"data", "engine", "errors", "verify"},
     "annotate": {"data", "engine", "errors", "jobs", "verify"},
     "evaluate": {"data", "display", "engine", "errors", "jobs", "verify"},
-    "masks": {"data", "engine", "errors", "verify"},
-    "train": {"data", "display", "errors"},
-    "view": {"data", "display", "errors", "masks"},
+    "masks": {"data", "engine", "errors", "progress", "verify"},
+    "train": {"data", "display", "engine", "errors"},
+    "view": {"data", "display", "errors", "masks", "progress"},
     "reward": {"data", "errors", "verify"},
 }
 FLOORS["cli"] = set(FLOORS)

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from test_masks_scores import literal
+from test_token_scores import literal
 from train_helpers import make_model, make_rows, make_tokenizer, write_rows
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from openrlhf_cft.cli.masks import main
 from openrlhf_cft.data.records import MASK, RESPONSE_IDS, read_metadata, read_rows, tokenizer_fingerprint
-from openrlhf_cft.masks import scores
+from openrlhf_cft.engine import token_scores
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -114,7 +114,7 @@ def test_a_model_with_another_tokenizer_is_refused_before_it_loads(
     def never(*arguments: Any, **options: Any) -> None:
         raise AssertionError("it loads")
 
-    monkeypatch.setattr(scores, "load_model", never)
+    monkeypatch.setattr(token_scores, "load_model", never)
     unigram().save_pretrained(tmp_path / "other")
     command = ["derive", str(annotated), "--out", str(tmp_path / "out"), "--column", "x", "--how", "excess_loss"]
     with pytest.raises(ValueError, match=r"--how excess_loss needs --reference\.model_name_or_path"):

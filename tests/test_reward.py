@@ -16,7 +16,8 @@ import pytest
 from openrlhf.utils.agent import SingleTurnAgentExecutor
 
 from openrlhf_cft import reward
-from openrlhf_cft.verify.sandbox import VerifierError, VerifierPool
+from openrlhf_cft.errors import VerifierError
+from openrlhf_cft.verify.sandbox import VerifierPool
 
 QUERY = "<|im_start|>user\n2 + 3?<|im_end|>\n<|im_start|>assistant\n"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -224,16 +225,33 @@ def test_bad_flags_are_refused_in_one_sentence(model: Path, tmp_path: Path) -> N
 
 def test_an_output_directory_of_another_run_is_refused(model: Path, tmp_path: Path) -> None:
     good, out = jsonl(tmp_path / "good.jsonl", QUESTIONS), tmp_path / "out"
-    state = out / ".annotate"
-    job = job_of(arguments(model, good, out))
+    model = shutil.copytree(model, tmp_path / "model")
+    prepare(model, good, out)
+    message = refusal(model, good, out, "--annotate.top_k", "2")
+    assert "holds another run" in message and "strict-3" in message and "strict-2" in message
+    weights = model / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")  # trained again
+    assert "holds another run (weights was" in refusal(model, good, out)
+    jsonl(good, [*QUESTIONS[:3], {**QUESTIONS[3], "answer": "4"}])
+    assert "source_fingerprint" in refusal(model, good, out)
+
+
+def test_a_directory_of_a_version_that_kept_less_goes_on(model: Path, tmp_path: Path) -> None:
+    good, out = jsonl(tmp_path / "good.jsonl", QUESTIONS), tmp_path / "out"
+    config = prepare(model, good, out)
+    file = out / ".annotate" / "config.json"
+    file.write_text(json.dumps({key: value for key, value in config.items() if key != "weights"}))
+    assert prepare(model, good, out) == config
+
+
+def prepare(model: Path, data: Path, out: Path) -> dict[str, Any]:
+    """What annotation does before an engine starts."""
     from openrlhf_cft.annotate.row_worker import settings_record
     from openrlhf_cft.jobs.workdir import Workdir
 
-    Workdir(location(str(state)), "annotate").prepare(job.source, str(model), settings_record(job.factory))
-    message = refusal(model, good, out, "--annotate.top_k", "2")
-    assert "holds another run" in message and "strict-3" in message and "strict-2" in message
-    jsonl(good, [*QUESTIONS[:3], {**QUESTIONS[3], "answer": "4"}])
-    assert "source_fingerprint" in refusal(model, good, out)
+    job = job_of(arguments(model, data, out))
+    work = Workdir(location(str(out / ".annotate")), "annotate")
+    return work.prepare(job.source, str(model), settings_record(job.factory))
 
 
 def test_ids_are_row_numbers_without_a_column(tmp_path: Path) -> None:

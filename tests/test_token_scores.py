@@ -16,8 +16,8 @@ from properties import tries
 from train_helpers import VOCAB, make_model, make_rows
 
 from openrlhf_cft.data import records
-from openrlhf_cft.masks import scores
-from openrlhf_cft.masks.scores import batches, load_model, token_logprobs, token_scores
+from openrlhf_cft.engine import token_scores as module
+from openrlhf_cft.engine.token_scores import batches, load_model, token_logprobs, token_scores
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -84,7 +84,7 @@ def literal(model: Any, row: dict[str, Any], measure: str) -> list[float]:
 def test_batches_score_as_a_row_alone(name: str) -> None:
     rows = [*make_rows(9), {records.PROMPT_IDS: [5, 6], records.RESPONSE_IDS: []}]
     exact, single = architecture(name, torch.float64), architecture(name, torch.float32)
-    for measure in scores.MEASURES:
+    for measure in module.MEASURES:
         wanted = [literal(exact, row, measure) for row in rows]
         # Norms and the softmax of attention are float32 in transformers, whatever the model is.
         for model, batch_tokens, tolerance in ((exact, 60, 1e-5), (single, 1, 1e-4), (single, 10_000, 1e-4)):
@@ -97,7 +97,7 @@ def test_batches_score_as_a_row_alone(name: str) -> None:
 def test_windows_and_orders_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     model, rows = architecture("llama", torch.float64), make_rows(9)
     whole = list(token_scores(model, rows, "nll"))
-    monkeypatch.setattr(scores, "WINDOW", 2)
+    monkeypatch.setattr(module, "WINDOW", 2)
     read = []
     stream = token_scores(model, (read.append(row) or row for row in rows), "nll")
     assert next(stream) == pytest.approx(whole[0]) and len(read) == 2, "no more rows are read than one window"
@@ -123,7 +123,7 @@ def test_every_row_is_in_one_batch_within_its_bound(lengths: list[int], batch_to
     for batch in found:
         longest = max(lengths[index] for index in batch)
         assert len(batch) == 1 or len(batch) * longest <= batch_tokens
-        assert len(batch) == 1 or not square or len(batch) * longest**2 <= batch_tokens * max(scores.SQUARE, longest)
+        assert len(batch) == 1 or not square or len(batch) * longest**2 <= batch_tokens * max(module.SQUARE, longest)
     shown = [lengths[index] for batch in found for index in batch]
     assert shown == sorted(lengths, reverse=True)
 

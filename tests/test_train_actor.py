@@ -11,7 +11,8 @@ from openrlhf.models import Actor
 from train_helpers import VOCAB, make_model, make_rows
 
 from openrlhf_cft.data import records
-from openrlhf_cft.train.actor import CriticalTokenActor, later_tokens_change_nothing, scatter_log_probs
+from openrlhf_cft.engine.logits import later_tokens_change_nothing
+from openrlhf_cft.train.actor import CriticalTokenActor, scatter_log_probs
 from openrlhf_cft.train.dataset import encode_row
 from openrlhf_cft.train.loss import CriticalTokenLoss
 

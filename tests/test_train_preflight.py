@@ -148,12 +148,12 @@ def test_a_token_id_beyond_the_vocabulary(folder: Path, tmp_path: Path) -> None:
 
 def test_a_model_that_does_not_load(folder: Path, tmp_path: Path) -> None:
     missing = str(folder / "no-model")
-    assert f"--model.model_name_or_path {missing!r} does not load: " in refusal(
+    assert f"--model.model_name_or_path: cannot load {missing!r}: " in refusal(
         folder, model__model_name_or_path=missing
     )
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         (tmp_path / name).write_bytes((folder / "model" / name).read_bytes())
-    assert "the directory holds no weights" in refusal(folder, model__model_name_or_path=str(tmp_path))
+    assert "it holds no weights (.safetensors, " in refusal(folder, model__model_name_or_path=str(tmp_path))
 
 
 def test_nothing_to_train_on(folder: Path, tmp_path: Path) -> None:

@@ -17,8 +17,9 @@ import pytest
 
 from openrlhf_cft.cli.annotate import job_of
 from openrlhf_cft.data.records import Verdict
+from openrlhf_cft.errors import VerifierError
 from openrlhf_cft.verify.reward_file import score_of
-from openrlhf_cft.verify.sandbox import VerifierError, VerifierPool
+from openrlhf_cft.verify.sandbox import VerifierPool
 from openrlhf_cft.verify.settings import VerifierSettings, try_reward_file
 
 REPOSITORY = Path(__file__).parent.parent

@@ -17,8 +17,9 @@ from pebble.pool.base_pool import PoolStatus
 from slow_verifier import BOMB, NAME, TOWER
 
 from openrlhf_cft.data.records import Verdict
+from openrlhf_cft.errors import VerifierError
 from openrlhf_cft.verify import sandbox, sandbox_process
-from openrlhf_cft.verify.sandbox import VerifierError, VerifierPool
+from openrlhf_cft.verify.sandbox import VerifierPool
 
 
 @pytest.fixture(scope="module")

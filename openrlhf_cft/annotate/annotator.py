@@ -109,7 +109,7 @@ class Annotator:
                 a longer one counts as cut off.
 
         Raises:
-            GeneratorError, VerifierError: infrastructure failed; nothing was measured, try the row again.
+            EngineError, VerifierError: infrastructure failed; nothing was measured, try the row again.
         """
         prompt_ids = question.prompt_ids
         budget = min(self.settings.max_new_tokens, self.generator.max_model_len - len(prompt_ids))

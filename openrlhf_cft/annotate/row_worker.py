@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from openrlhf_cft.annotate.annotator import AnnotateSettings, Annotator, Outcome, Question
+from openrlhf_cft.data.checkpoint import weights_fingerprint
 from openrlhf_cft.data.records import (
     ALTERNATIVES,
     ANSWER,
@@ -95,6 +96,7 @@ def settings_record(factory: AnnotateWorkerFactory) -> dict[str, Any]:
     engine = factory.engine
     return {
         "model": engine.model,
+        "weights": weights_fingerprint(engine.model),
         "dtype": engine.dtype,
         "max_model_len": engine.max_model_len,
         "engine_args": engine.engine_args,

@@ -18,6 +18,7 @@ from openrlhf_cft.data.location import location
 from openrlhf_cft.data.provenance import versions, write_json
 from openrlhf_cft.data.records import MASK
 from openrlhf_cft.data.tokenizer import tokenizer_if_any
+from openrlhf_cft.engine.token_scores import BATCH_TOKENS
 from openrlhf_cft.errors import InputError
 from openrlhf_cft.masks.card import card
 from openrlhf_cft.masks.compare import compare, comparison_text
@@ -26,7 +27,6 @@ from openrlhf_cft.masks.derive import SELECTIONS, DeriveSettings, Wish, derive
 from openrlhf_cft.masks.export import export, export_text, local_output
 from openrlhf_cft.masks.merge import ON_DUPLICATE, merge
 from openrlhf_cft.masks.sample import SampleSettings, sample
-from openrlhf_cft.masks.scores import BATCH_TOKENS
 from openrlhf_cft.masks.select import Budget
 from openrlhf_cft.masks.stats import stats, stats_text
 from openrlhf_cft.masks.transfer import transfer

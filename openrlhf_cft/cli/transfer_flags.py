@@ -8,8 +8,8 @@ from typing import Any
 from openrlhf_cft.cli.flags import DTYPES
 from openrlhf_cft.data.records import MASK
 from openrlhf_cft.data.source import SourceSettings
+from openrlhf_cft.engine.token_scores import BATCH_TOKENS
 from openrlhf_cft.errors import InputError
-from openrlhf_cft.masks.scores import BATCH_TOKENS
 from openrlhf_cft.masks.select import Budget
 from openrlhf_cft.masks.transfer import METHODS, Picking, TransferSettings
 

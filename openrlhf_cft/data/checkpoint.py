@@ -1,27 +1,58 @@
-"""Which weights a path or hub name stands for now: a checkpoint that was trained again is another one."""
+"""A model, by path or hub name: its configuration, whether there are weights, and which weights they are."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 from pathlib import Path
+from typing import Any
 
-from openrlhf_cft.jobs.workdir import WEIGHTS
+from openrlhf_cft.errors import InputError
 
+FLAG = "--model.model_name_or_path"
+# As OpenRLHF loads every model: one whose code is its own can be trained, so it can be annotated and evaluated too.
+TRUST_REMOTE_CODE = True
+WEIGHTS = (".safetensors", ".bin", ".pt", ".gguf")
 PIECES, PIECE_BYTES = 64, 16 << 10  # of each file, evenly spread: a changed tensor is hit, a 7B model read in no time
 
 
-def weights_fingerprint(model: str) -> str:
+def load_config(model: str, flag: str = FLAG) -> Any:
+    """A model's configuration.
+
+    Raises:
+        InputError: there is none, or a directory without weights; names the flag and the model.
+    """
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(model, trust_remote_code=TRUST_REMOTE_CODE)
+    except Exception as error:  # whatever a broken checkpoint, or its own code, raises: it is the user's to see
+        raise InputError(f"{flag}: cannot load {model!r}: {first_line(error)}") from error
+    if os.path.isdir(model) and not any(name.endswith(WEIGHTS) for name in os.listdir(model)):
+        raise InputError(f"{flag}: cannot load {model!r}: it holds no weights ({', '.join(WEIGHTS)})")
+    return config
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception says, without what follows its first line."""
+    return str(error).strip().split("\n")[0] or type(error).__name__
+
+
+def weights_fingerprint(model: str, flag: str = FLAG) -> str:
     """A hash of a checkpoint's weights: of names, sizes and pieces of its files, or the commit of a hub repository.
 
     Args:
         model: a path or a hub name.
+        flag: that names the model on the command line, for messages.
 
     Returns:
-        16 hexadecimal digits, or a commit; empty where a hub name is not known here.
+        16 hexadecimal digits, or a commit.
+
+    Raises:
+        InputError: a hub name whose commit cannot be told, so that other weights would pass for these.
     """
     if not os.path.isdir(model):
-        return _commit(model)
+        return _commit(model, flag)
     digest = hashlib.sha256()
     for file in sorted(file for file in Path(model).iterdir() if file.name.endswith(WEIGHTS)):
         size = file.stat().st_size
@@ -33,10 +64,9 @@ def weights_fingerprint(model: str) -> str:
     return digest.hexdigest()[:16]
 
 
-def _commit(model: str) -> str:
-    from transformers import AutoConfig
-
-    try:
-        return str(getattr(AutoConfig.from_pretrained(model), "_commit_hash", None) or "")
-    except (OSError, ValueError):
-        return ""
+def _commit(model: str, flag: str) -> str:
+    """The commit of a hub repository that loading takes now."""
+    commit = getattr(load_config(model, flag), "_commit_hash", None)
+    if commit is None:
+        raise InputError(f"{flag}: which commit of {model!r} is used cannot be told: download it, and give its folder")
+    return str(commit)

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from openrlhf_cft.data.annotated import AnnotatedData
+from openrlhf_cft.data.checkpoint import FLAG, TRUST_REMOTE_CODE, first_line
 from openrlhf_cft.data.records import tokenizer_fingerprint
 from openrlhf_cft.errors import InputError
-
-FLAG = "--model.model_name_or_path"
 
 
 def load_tokenizer(model: str, flag: str = FLAG) -> Any:
@@ -21,9 +20,9 @@ def load_tokenizer(model: str, flag: str = FLAG) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(model)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{flag}: no tokenizer at {model!r}: {str(error).splitlines()[0]}") from error
+        return AutoTokenizer.from_pretrained(model, trust_remote_code=TRUST_REMOTE_CODE)
+    except Exception as error:  # whatever a broken checkpoint, or its own code, raises: it is the user's to see
+        raise InputError(f"{flag}: cannot load the tokenizer of {model!r}: {first_line(error)}") from error
 
 
 def tokenizer_of(data: AnnotatedData, model: str | None = None) -> Any:

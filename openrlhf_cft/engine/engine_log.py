@@ -5,7 +5,7 @@ is in what they wrote, which under Ray goes to two files:
 
     log = EngineLog()               # before the engine starts
     ...
-    raise GeneratorError(log.cause(error), log.text())
+    raise EngineError(log.cause(error), log.text())
 """
 
 from __future__ import annotations

@@ -11,14 +11,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 
-class GeneratorError(RuntimeError):
-    """The engine failed (out of memory, died, refused a request). Never a verdict: the work is retried."""
-
-    def __init__(self, message: str, log: str = "") -> None:
-        super().__init__(message)
-        self.log = log  # what the engine's processes wrote, where one of them failed
-
-
 @dataclass(frozen=True)
 class Sampling:
     """How one continuation is decoded. The default is greedy."""
@@ -50,7 +42,7 @@ class Generator(Protocol):
         """Continue `token_ids`, which holds at least one token.
 
         Raises:
-            GeneratorError: the engine failed.
+            EngineError: the engine failed.
         """
         ...
 
@@ -63,6 +55,6 @@ class Generator(Protocol):
             The continuation as a `Generation`, with its logprobs and the top ones of each position.
 
         Raises:
-            GeneratorError: the engine failed.
+            EngineError: the engine failed.
         """
         ...

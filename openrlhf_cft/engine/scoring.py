@@ -13,21 +13,19 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from openrlhf_cft.data.checkpoint import TRUST_REMOTE_CODE
 from openrlhf_cft.errors import JobError
+from openrlhf_cft.progress import Progress
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 WINDOW = 1024  # tokens whose logits are in memory at a time: with 150,000 words 600 MB each time that they are copied
-PROGRESS_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -86,15 +84,12 @@ def _child(sender: Connection, model: str, sequences: list[PromptResponse], name
     try:
         loaded = load(model)
         scored: list[Scored] = []
-        started = said = time.monotonic()
+        progress = Progress(f"{name}: entropies", len(sequences), "responses")
         for sequence in sequences:
             if os.getppid() != parent:
                 return
             scored.append(score_sequence(loaded, sequence))
-            if time.monotonic() - said > PROGRESS_SECONDS:
-                said = time.monotonic()
-                left = (said - started) / len(scored) * (len(sequences) - len(scored))
-                print(f"{name}: entropies of {len(scored)}/{len(sequences)} responses, ETA {left:.0f} s", flush=True)
+            progress.add(1)
         sender.send(scored)
     except Exception as error:  # of torch or transformers, whatever its type
         sender.send(f"{type(error).__name__}: {error}")
@@ -108,7 +103,9 @@ def load(model: str) -> PreTrainedModel:
 
     logging.disable_progress_bar()
     place: dict[str, Any] = {"device_map": "auto"} if torch.cuda.is_available() else {}
-    return AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32, **place).eval()
+    return AutoModelForCausalLM.from_pretrained(
+        model, dtype=torch.float32, trust_remote_code=TRUST_REMOTE_CODE, **place
+    ).eval()
 
 
 def score_sequence(model: PreTrainedModel, sequence: PromptResponse, window: int = WINDOW) -> Scored:
@@ -120,6 +117,8 @@ def score_sequence(model: PreTrainedModel, sequence: PromptResponse, window: int
         window: tokens that go through the model at a time.
     """
     import torch
+
+    from openrlhf_cft.engine.logits import entropy, nll
 
     prompt, response = sequence.prompt_ids, sequence.response_ids
     assert prompt and response, "nothing precedes the first token, or there is none"
@@ -134,8 +133,7 @@ def score_sequence(model: PreTrainedModel, sequence: PromptResponse, window: int
             cache = out.past_key_values
             if end <= first:
                 continue
-            logprobs = out.logits[0].float().log_softmax(dim=-1)
-            entropies.append(-(logprobs.exp() * logprobs.clamp(min=torch.finfo().min)).sum(dim=-1).cpu())
-            tokens = ids[0, end - keep + 1 : end + 1].to(logprobs.device)
-            nlls.append(-logprobs.gather(1, tokens[:, None])[:, 0].cpu())
-    return Scored(torch.cat(entropies).numpy(), np.asarray(torch.cat(nlls)))
+            logits = out.logits[0]
+            entropies.append(entropy(logits).cpu())
+            nlls.append(nll(logits, ids[0, end - keep + 1 : end + 1].to(logits.device)).cpu())
+    return Scored(torch.cat(entropies).numpy(), torch.cat(nlls).numpy())

@@ -18,31 +18,31 @@ Axes: B batch, L padded length, N response tokens of a batch, P prompt, T respon
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
+from openrlhf_cft.data.checkpoint import FLAG, TRUST_REMOTE_CODE, first_line
 from openrlhf_cft.data.records import ID, PROMPT_IDS, RESPONSE_IDS
 from openrlhf_cft.errors import InputError
-from openrlhf_cft.masks.progress import Progress
+from openrlhf_cft.progress import Progress
 
 if TYPE_CHECKING:
     import torch
+
+    from openrlhf_cft.engine.logits import SelectedLogits
 
 MEASURES = ("nll", "entropy", "attention")
 BATCH_TOKENS = 4096
 WINDOW = 2048  # rows that are sorted by length, to fill batches with rows of a kind
 SQUARE = 512  # from this length on a row's attention, L x L a head, outweighs the rest of it
-SLICE = 512  # positions whose logits are float32 at a time
 
 Row = Mapping[str, Any]
+Ids = tuple[list[int], list[int]]  # of a prompt and its response
 _loaded: WeakValueDictionary[tuple[str, str, bool], Any] = WeakValueDictionary()  # models that somebody holds
 
 
-def load_model(
-    path: str, dtype: str = "auto", attention: bool = False, flag: str = "--model.model_name_or_path"
-) -> Any:
+def load_model(path: str, dtype: str = "auto", attention: bool = False, flag: str = FLAG) -> Any:
     """A causal language model of `transformers`, on the GPU where there is one, to score with.
 
     Whoever asks for the same one again gets the same one, as long as somebody holds it.
@@ -65,10 +65,13 @@ def load_model(
     options = {"attn_implementation": "eager"} if attention else {}
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            path, dtype=dtype if dtype == "auto" else getattr(torch, dtype), **options
+            path,
+            dtype=dtype if dtype == "auto" else getattr(torch, dtype),
+            trust_remote_code=TRUST_REMOTE_CODE,
+            **options,
         )
-    except (OSError, ValueError) as error:
-        raise InputError(f"{flag}: cannot load {path!r}: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # whatever a broken checkpoint, or its own code, raises: it is the user's to see
+        raise InputError(f"{flag}: cannot load {path!r}: {first_line(error)}") from error
     _loaded[key] = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
     return model
 
@@ -103,27 +106,32 @@ def token_scores(
         InputError: a row without a prompt token, with a token that the model does not have or longer than the model
             takes; a score that is no number; a model whose logits or attention cannot be reached.
     """
+    from openrlhf_cft.engine.logits import SelectedLogits, later_tokens_change_nothing
+
     if measure not in MEASURES:
         raise InputError(f"{measure!r} is none of {', '.join(MEASURES)}")
     if batch_tokens < 1:
         raise InputError(f"--batch_tokens: {batch_tokens} is not at least 1")
-    limits = _Limits(model)
-    if _depends_on_length(model.config):
+    limits, selected = _Limits(model), SelectedLogits(model)
+    if not later_tokens_change_nothing(model.config):
         batch_tokens = 1
     score = _attention if measure == "attention" else _logits
     source = iter(rows)
-    while window := [limits.checked(row) for row in islice(source, WINDOW)]:
-        found: list[list[float]] = [[] for _ in window]
-        lengths = [len(prompt) + len(response) for prompt, response, _ in window]
-        for batch in batches(lengths, batch_tokens, square=measure == "attention"):
-            scores = score(model, [window[index][:2] for index in batch], measure)
-            for index, scores_T in zip(batch, scores, strict=True):
-                if any(value != value for value in scores_T):
-                    raise InputError(f"row {window[index][2]!r}: {measure} is not a number in {model.dtype}")
-                found[index] = scores_T
-            if progress is not None:
-                progress.add(len(batch))
-        yield from found
+    try:
+        while window := [limits.checked(row) for row in islice(source, WINDOW)]:
+            found: list[list[float]] = [[] for _ in window]
+            lengths = [len(prompt) + len(response) for prompt, response, _ in window]
+            for batch in batches(lengths, batch_tokens, square=measure == "attention"):
+                scores = score(model, selected, [window[index][:2] for index in batch], measure)
+                for index, scores_T in zip(batch, scores, strict=True):
+                    if any(value != value for value in scores_T):
+                        raise InputError(f"row {window[index][2]!r}: {measure} is not a number in {model.dtype}")
+                    found[index] = scores_T
+                if progress is not None:
+                    progress.add(len(batch))
+            yield from found
+    finally:
+        selected.remove()
 
 
 def batches(lengths: Sequence[int], batch_tokens: int, square: bool = False) -> list[list[int]]:
@@ -144,13 +152,6 @@ def batches(lengths: Sequence[int], batch_tokens: int, square: bool = False) -> 
         else:
             found.append([index])
     return found
-
-
-def _depends_on_length(config: Any) -> bool:
-    """Whether the rotary embedding's frequencies follow the longest row of a batch, so that rows have to run alone."""
-    rope = getattr(config.get_text_config(), "rope_parameters", None) or {}
-    kinds = [rope, *(value for value in rope.values() if isinstance(value, dict))]  # one for all layers, or by kind
-    return any(kind.get("rope_type") in ("dynamic", "longrope") for kind in kinds)
 
 
 class _Limits:
@@ -174,7 +175,7 @@ class _Limits:
         return prompt, response, name
 
 
-def _padded(model: Any, rows: Sequence[tuple[list[int], list[int]]]) -> torch.Tensor:
+def _padded(model: Any, rows: Sequence[Ids]) -> torch.Tensor:
     """The model's input, (B, L), padded on the right."""
     import torch
 
@@ -182,9 +183,11 @@ def _padded(model: Any, rows: Sequence[tuple[list[int], list[int]]]) -> torch.Te
     return torch.nn.utils.rnn.pad_sequence(sequences, batch_first=True).to(model.device)
 
 
-def _logits(model: Any, rows: Sequence[tuple[list[int], list[int]]], measure: str) -> list[list[float]]:
+def _logits(model: Any, selected: SelectedLogits, rows: Sequence[Ids], measure: str) -> list[list[float]]:
     """nll or entropy of the response tokens of one batch."""
     import torch
+
+    from openrlhf_cft.engine.logits import entropy, nll
 
     ids_BL = _padded(model, rows)
     length = ids_BL.shape[1]
@@ -194,22 +197,15 @@ def _logits(model: Any, rows: Sequence[tuple[list[int], list[int]]], measure: st
         for token in range(len(response))
     ]
     positions_N = torch.tensor(positions, device=model.device, dtype=torch.int64)
-    with torch.inference_mode(), _selected(model, positions_N):
+    with torch.inference_mode(), selected.at(positions_N):
         logits_NV = model(ids_BL, use_cache=False).logits[0]
-    targets_N = ids_BL.flatten()[positions_N + 1]
-    found: list[float] = []
-    for logits, targets in zip(logits_NV.split(SLICE), targets_N.split(SLICE), strict=True):
-        logprobs = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
-        if measure == "nll":
-            scores = -logprobs.gather(-1, targets[:, None]).squeeze(-1)
-        else:
-            scores = torch.special.entr(logprobs.exp()).sum(-1)  # -p log p, and 0 where p is
-        found += scores.tolist()
-    rest = iter(found)
+        targets_N = ids_BL.flatten()[positions_N + 1]
+        scores_N = nll(logits_NV, targets_N) if measure == "nll" else entropy(logits_NV)
+    rest = iter(scores_N.tolist())
     return [list(islice(rest, len(response))) for _, response in rows]
 
 
-def _attention(model: Any, rows: Sequence[tuple[list[int], list[int]]], measure: str) -> list[list[float]]:
+def _attention(model: Any, selected: SelectedLogits, rows: Sequence[Ids], measure: str) -> list[list[float]]:
     """Attention that the response tokens of one batch receive from later ones."""
     import torch
 
@@ -233,7 +229,7 @@ def _attention(model: Any, rows: Sequence[tuple[list[int], list[int]]], measure:
     ]
     nowhere = torch.zeros(0, dtype=torch.int64, device=model.device)
     try:
-        with torch.inference_mode(), _selected(model, nowhere):
+        with torch.inference_mode(), selected.at(nowhere):
             model(_padded(model, rows), use_cache=False)
     finally:
         for hook in hooks:
@@ -241,24 +237,3 @@ def _attention(model: Any, rows: Sequence[tuple[list[int], list[int]]], measure:
     if not layers:
         raise InputError(f"{type(model).__name__} shows no attention weights: it needs attn_implementation='eager'")
     return [(sum_T / layers).tolist() for sum_T in sums]
-
-
-@contextmanager
-def _selected(model: Any, positions_N: torch.Tensor) -> Iterator[None]:
-    """The output embeddings get the hidden states at these positions only, counted over the flattened batch.
-
-    The logits of a forward are (1, N, V) then. Caps and scales behind the output embeddings work on each by itself.
-    """
-    head = model.get_output_embeddings()
-    if head is None:
-        raise InputError(f"{type(model).__name__} has no output embeddings to compute log-probabilities with")
-
-    def select(module: Any, args: Any) -> Any:
-        hidden = args[0]
-        return (hidden.reshape(-1, hidden.shape[-1]).index_select(0, positions_N)[None], *args[1:])
-
-    hook = head.register_forward_pre_hook(select)
-    try:
-        yield
-    finally:
-        hook.remove()

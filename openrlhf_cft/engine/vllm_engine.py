@@ -20,10 +20,12 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from openrlhf_cft.data.checkpoint import TRUST_REMOTE_CODE
+from openrlhf_cft.data.tokenizer import load_tokenizer
 from openrlhf_cft.engine.engine_log import EngineLog
-from openrlhf_cft.engine.generate import Generation, GeneratorError, Sampling
+from openrlhf_cft.engine.generate import Generation, Sampling
 from openrlhf_cft.engine.platform import engine_defaults, environment, has_gpu
-from openrlhf_cft.errors import InputError
+from openrlhf_cft.errors import EngineError, InputError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -56,6 +58,7 @@ class EngineSettings:
             "max_model_len": self.max_model_len,
             "seed": self.seed,
             "max_logprobs": MAX_LOGPROBS,
+            "trust_remote_code": TRUST_REMOTE_CODE,
         }
         return {**engine_defaults(), **named, **self.engine_args}
 
@@ -107,22 +110,21 @@ class VllmGenerator:
         """Start the engine.
 
         Raises:
-            GeneratorError: it does not start; says what its processes said.
+            EngineError: it does not start; says what its processes said.
         """
         for name, value in environment().items():
             os.environ.setdefault(name, value)
-        from transformers import AutoTokenizer
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
 
-        self.tokenizer = AutoTokenizer.from_pretrained(settings.model)
+        self.tokenizer = load_tokenizer(settings.model)
         self.stop_token_ids = stop_token_ids(self.tokenizer, settings.model)
         others = set(multiprocessing.active_children())
         self._log = EngineLog()
         try:
             self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**settings.resolved()))
         except Exception as error:  # vLLM raises any type, which often only says that its process ended
-            raise GeneratorError(self._log.cause(error), self._log.text()) from error
+            raise EngineError(self._log.cause(error), self._log.text()) from error
         self._processes = set(multiprocessing.active_children()) - others
         _unname_shared_memory(self._processes)
         self.max_model_len = int(self._llm.model_config.max_model_len)
@@ -151,7 +153,7 @@ class VllmGenerator:
         reported = (await self._request(token_ids, params)).prompt_logprobs
         given = list(token_ids[start:])
         if reported is None or len(reported) != len(token_ids):
-            raise GeneratorError("the engine returned no log-probabilities of the given tokens")
+            raise EngineError("the engine returned no log-probabilities of the given tokens")
         positions = [entry or {} for entry in reported[start:]]
         return Generation(
             token_ids=given,
@@ -173,10 +175,10 @@ class VllmGenerator:
                 final = output
         except VLLMError as error:
             if self.dead:
-                raise GeneratorError(self._log.cause(error), self._log.text()) from error
-            raise GeneratorError(f"{type(error).__name__}: {error}") from error
+                raise EngineError(self._log.cause(error), self._log.text()) from error
+            raise EngineError(f"{type(error).__name__}: {error}") from error
         if final is None:
-            raise GeneratorError("the engine returned no output")
+            raise EngineError("the engine returned no output")
         return final
 
     @property
@@ -232,7 +234,7 @@ def _to_generation(output: RequestOutput, sampling: Sampling, stops: frozenset[i
     completion = output.outputs[0]
     token_ids = list(completion.token_ids)
     if completion.finish_reason not in ("stop", "length") or not token_ids:
-        raise GeneratorError(f"request ended with {completion.finish_reason!r} after {len(token_ids)} tokens")
+        raise EngineError(f"request ended with {completion.finish_reason!r} after {len(token_ids)} tokens")
     reported = completion.logprobs or []
     return Generation(
         token_ids=token_ids,

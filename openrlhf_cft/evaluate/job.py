@@ -11,14 +11,15 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from openrlhf_cft.data.checkpoint import weights_fingerprint
 from openrlhf_cft.data.location import Location, without_credentials
 from openrlhf_cft.data.provenance import versions, write_json
 from openrlhf_cft.data.records import tokenizer_fingerprint
 from openrlhf_cft.data.source import SourceSettings
+from openrlhf_cft.data.tokenizer import load_tokenizer
 from openrlhf_cft.engine.scoring import Scored
 from openrlhf_cft.engine.vllm_engine import EngineSettings
 from openrlhf_cft.errors import InputError
-from openrlhf_cft.evaluate.checkpoint import weights_fingerprint
 from openrlhf_cft.evaluate.entropy_cache import AnnotatedResponses, Unit, load_annotated, measure_units, sample_unit
 from openrlhf_cft.evaluate.intervals import RESAMPLES
 from openrlhf_cft.evaluate.metrics import measure
@@ -30,7 +31,7 @@ from openrlhf_cft.evaluate.summary import Result, annotated_summary, metrics_sum
 from openrlhf_cft.jobs.pipeline import PoolSettings
 from openrlhf_cft.jobs.progress import line
 from openrlhf_cft.jobs.run_job import run_job
-from openrlhf_cft.jobs.workdir import Workdir, load_tokenizer
+from openrlhf_cft.jobs.workdir import Workdir
 from openrlhf_cft.verify.settings import VerifierSettings
 
 STATE = ".evaluate"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from typing import Any
 
 from openrlhf_cft.engine.platform import environment
 
 START_ATTEMPTS = 10  # of a local Ray: five minutes, since a busy machine only needs longer
+START_SECONDS = 30.0  # that Ray gives its own node, then it raises a plain Exception
 OBJECT_STORE_BYTES = 500_000_000  # of a local Ray; rows are small, and it counts against /dev/shm
 
 
@@ -31,11 +33,13 @@ def connect(address: str | None, num_engines: int) -> None:
     cpus = max(os.cpu_count() or 1, num_engines + 4)
     options |= {"include_dashboard": False, "num_cpus": cpus, "object_store_memory": OBJECT_STORE_BYTES}
     for attempt in range(1, START_ATTEMPTS + 1):
+        started = time.monotonic()
         try:
             ray.init(address="local", **options)
             return
-        except Exception as error:  # Ray gives its node 30 s, which is not enough where others keep the cores busy
+        except Exception as error:
             ray.shutdown()
-            if attempt == START_ATTEMPTS or "timed out during startup" not in str(error):
+            timed_out = type(error) is Exception and time.monotonic() - started >= START_SECONDS
+            if attempt == START_ATTEMPTS or not timed_out:
                 raise
             print(f"ray: {error}; trying again", flush=True)

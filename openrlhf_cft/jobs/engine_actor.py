@@ -13,10 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from openrlhf_cft.data.records import ID
 from openrlhf_cft.data.source import NUMBER
-from openrlhf_cft.engine.generate import GeneratorError
-from openrlhf_cft.errors import JobError
+from openrlhf_cft.errors import EngineError, JobError, VerifierError
 from openrlhf_cft.jobs.guard import end_children_with_this_process
-from openrlhf_cft.verify.sandbox import VerifierError
 
 if TYPE_CHECKING:
     import ray.actor
@@ -48,7 +46,7 @@ class RowWorker(Protocol):
         """Do one row of the source file.
 
         Raises:
-            GeneratorError, VerifierError: infrastructure failed; the row is tried again.
+            EngineError, VerifierError: infrastructure failed; the row is tried again.
         """
         ...
 
@@ -102,7 +100,7 @@ class EngineActor:
             await self.tally.begin.remote(self.actor, row[ID])  # known, before the row can kill this process
             try:
                 finished = await self._attempt(row)
-            except (GeneratorError, VerifierError) as error:
+            except (EngineError, VerifierError) as error:
                 self.tally.fail.remote(self.actor, row[ID], str(error))
                 return []
             except Exception as error:  # whatever is wrong with one row, a week of others goes on
@@ -118,7 +116,7 @@ class EngineActor:
         for attempt in range(1 + RETRIES):
             try:
                 return await self.worker.work(row)
-            except (GeneratorError, VerifierError) as error:
+            except (EngineError, VerifierError) as error:
                 if self.worker.dead:
                     await self._die(str(error), getattr(error, "log", ""))
                 if attempt == RETRIES:

@@ -19,7 +19,7 @@ from openrlhf_cft.errors import Failure, JobError
 from openrlhf_cft.jobs.cluster import connect
 from openrlhf_cft.jobs.engine_actor import TALLY_SECONDS, EngineActor, RowWorker
 from openrlhf_cft.jobs.finished_rows import Outcomes
-from openrlhf_cft.jobs.progress import Progress
+from openrlhf_cft.jobs.progress import JobProgress
 from openrlhf_cft.jobs.tally import Tally
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def run(
     try:
         tally = ray.remote(Tally).options(**options).remote(pool.num_engines)
         try:
-            with Progress(tally, report, total):
+            with JobProgress(tally, report, total):
                 _execute(source, outcomes, factory, pool, tally, total)
                 _await_closing(tally)
         except (ray.exceptions.RayError, OSError) as error:

@@ -30,7 +30,7 @@ GAUGES = {
 }
 
 
-class Progress:
+class JobProgress:
     """Prints and publishes the tally's counters while a job runs (a context manager).
 
     Args:
@@ -50,7 +50,7 @@ class Progress:
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> JobProgress:
         self._thread.start()
         return self
 

@@ -9,43 +9,26 @@ configuration goes on where it stopped, another one is refused.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from openrlhf_cft.data.checkpoint import load_config
 from openrlhf_cft.data.location import Location, lock, without_credentials
 from openrlhf_cft.data.provenance import write_json
 from openrlhf_cft.data.records import PROMPT, tokenizer_fingerprint
 from openrlhf_cft.data.source import GOLD, SourceSettings, load_source, write_prompts
+from openrlhf_cft.data.tokenizer import load_tokenizer
 from openrlhf_cft.errors import InputError
 from openrlhf_cft.jobs.finished_rows import Outcomes
 from openrlhf_cft.verify.settings import VerifierSettings, try_reward_file
 
 if TYPE_CHECKING:
     from datasets import Dataset
-    from transformers import PreTrainedTokenizerBase
 
 FORMAT = 2  # of the directory; rows have numbers since 2
-WEIGHTS = (".safetensors", ".bin", ".pt", ".gguf")
-
-
-def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
-    """The model's tokenizer, and proof that its configuration loads and that there are weights.
-
-    Raises:
-        InputError: the path names no model.
-    """
-    from transformers import AutoConfig, AutoTokenizer
-
-    if os.path.isdir(model) and not any(name.endswith(WEIGHTS) for name in os.listdir(model)):
-        raise InputError(f"--model.model_name_or_path: {model!r} holds no weights ({', '.join(WEIGHTS)})")
-    try:
-        AutoConfig.from_pretrained(model)
-        return AutoTokenizer.from_pretrained(model)
-    except (OSError, ValueError) as error:
-        raise InputError(f"--model.model_name_or_path: cannot load {model!r}: {str(error).splitlines()[0]}") from error
+LATER = ("weights",)  # settings that directories of earlier versions lack, and go on without
 
 
 @dataclass(frozen=True)
@@ -103,6 +86,7 @@ class Workdir:
         Raises:
             InputError: names the value that is wrong, or what differs from the run that the directory holds.
         """
+        load_config(model)
         tokenizer = load_tokenizer(model)
         data = load_source(source) if rows is None else rows
         self.root.make_dir()
@@ -129,7 +113,9 @@ class Workdir:
     def _refuse_other(self, before: dict[str, Any], now: dict[str, Any]) -> None:
         """Raise InputError where the directory holds another run's configuration."""
         changed = [
-            f"{key} was {before.get(key)!r} and is now {now[key]!r}" for key in now if before.get(key) != now[key]
+            f"{key} was {before.get(key)!r} and is now {now[key]!r}"
+            for key in now
+            if before.get(key) != now[key] and not (key in LATER and key not in before)
         ]
         if changed:
             raise InputError(

@@ -17,7 +17,7 @@ from openrlhf_cft.data.records import ID, RESPONSE_IDS, check_weights
 from openrlhf_cft.data.token_text import Kind, pieces
 from openrlhf_cft.data.tokenizer import require_one_tokenizer
 from openrlhf_cft.masks.agreement import Agreement, agreement, cohen_kappa
-from openrlhf_cft.masks.progress import Progress
+from openrlhf_cft.progress import Progress
 
 __all__ = ["Comparison", "cohen_kappa", "compare"]
 

@@ -21,10 +21,11 @@ from openrlhf_cft.data.provenance import versions
 from openrlhf_cft.data.records import ALTERNATIVES, ID, PROMPT_IDS, RESPONSE_IDS, check_weights
 from openrlhf_cft.data.token_text import Kind, pieces
 from openrlhf_cft.data.tokenizer import load_tokenizer, require_same, tokenizer_of
+from openrlhf_cft.engine import token_scores
 from openrlhf_cft.errors import InputError
-from openrlhf_cft.masks import from_alternatives, scores
-from openrlhf_cft.masks.progress import Progress
+from openrlhf_cft.masks import from_alternatives
 from openrlhf_cft.masks.select import Budget, highest
+from openrlhf_cft.progress import Progress
 from openrlhf_cft.verify import VERIFIERS
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class DeriveSettings:
     model: str | None = None  # whose tokenizer or probabilities are used; None: the one in the file metadata
     reference_model: str | None = None  # of `excess_loss`, beside the one whose loss exceeds it
     dtype: str = "auto"  # of models that score
-    batch_tokens: int = scores.BATCH_TOKENS
+    batch_tokens: int = token_scores.BATCH_TOKENS
 
 
 @dataclass(frozen=True)
@@ -203,12 +204,12 @@ def _random(data: AnnotatedData, how: str, settings: DeriveSettings) -> Selectio
 
 
 def _scored(data: AnnotatedData, how: str, settings: DeriveSettings) -> Selection:
-    """The tokens with the highest entropy or attention received (`scores.token_scores`) under the model."""
+    """The tokens with the highest entropy or attention received (`token_scores`) under the model."""
     name = _checked_model(data, settings)
-    model = scores.load_model(name, settings.dtype, attention=how == "attention")
+    model = token_scores.load_model(name, settings.dtype, attention=how == "attention")
 
     def score(rows: Sequence[Row]) -> Iterator[list[float]]:
-        return scores.token_scores(model, rows, how, settings.batch_tokens)
+        return token_scores.token_scores(model, rows, how, settings.batch_tokens)
 
     return _highest(score, settings, {"model": name})
 
@@ -222,11 +223,11 @@ def _excess_loss(data: AnnotatedData, how: str, settings: DeriveSettings) -> Sel
         raise InputError("--how excess_loss needs --reference.model_name_or_path")
     name, reference_name = _checked_model(data, settings), _anywhere(settings.reference_model)
     require_same(data, load_tokenizer(reference_name, REFERENCE_FLAG), reference_name, REFERENCE_FLAG)
-    model = scores.load_model(name, settings.dtype)
-    reference = scores.load_model(reference_name, settings.dtype, flag=REFERENCE_FLAG)
+    model = token_scores.load_model(name, settings.dtype)
+    reference = token_scores.load_model(reference_name, settings.dtype, flag=REFERENCE_FLAG)
 
     def score(rows: Sequence[Row]) -> Iterator[list[float]]:
-        of_both = [scores.token_scores(each, rows, "nll", settings.batch_tokens) for each in (model, reference)]
+        of_both = [token_scores.token_scores(each, rows, "nll", settings.batch_tokens) for each in (model, reference)]
         for nll_T, reference_nll_T in zip(*of_both, strict=True):
             yield [a - b for a, b in zip(nll_T, reference_nll_T, strict=True)]
 

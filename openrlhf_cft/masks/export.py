@@ -30,8 +30,8 @@ from openrlhf_cft.errors import InputError
 from openrlhf_cft.masks.card import CardSettings, render
 from openrlhf_cft.masks.conversation import question_column
 from openrlhf_cft.masks.formats import FORMATS, SPOKEN, Source
-from openrlhf_cft.masks.progress import Progress
 from openrlhf_cft.masks.stats import Stats
+from openrlhf_cft.progress import Progress
 from openrlhf_cft.verify.reward_file import ROUNDING
 
 NO_CRITICAL, NO_WEIGHTS = "without a critical token", "without weights"

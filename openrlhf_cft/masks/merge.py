@@ -18,7 +18,7 @@ from openrlhf_cft.data.tokenizer import require_one_tokenizer
 from openrlhf_cft.errors import InputError
 from openrlhf_cft.masks.compare import digest
 from openrlhf_cft.masks.derive import DERIVED
-from openrlhf_cft.masks.progress import Progress
+from openrlhf_cft.progress import Progress
 
 if TYPE_CHECKING:
     import pyarrow as pa

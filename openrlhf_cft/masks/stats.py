@@ -13,7 +13,7 @@ from typing import Any
 from openrlhf_cft.data.annotated import AnnotatedData, Row
 from openrlhf_cft.data.records import ALTERNATIVES, ID, RESPONSE_IDS, check_weights
 from openrlhf_cft.data.token_text import Kind, pieces
-from openrlhf_cft.masks.progress import Progress
+from openrlhf_cft.progress import Progress
 
 BINS = 10  # of relative position, and of the rows' shares
 QUANTILES = {"least": 0.0, "quarter": 0.25, "median": 0.5, "three_quarters": 0.75, "largest": 1.0}

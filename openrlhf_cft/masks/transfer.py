@@ -35,15 +35,15 @@ from openrlhf_cft.data.records import (
 )
 from openrlhf_cft.data.source import SourceSettings
 from openrlhf_cft.data.tokenizer import fingerprint_of, load_tokenizer, tokenizer_of
+from openrlhf_cft.engine.token_scores import BATCH_TOKENS, load_model, token_logprobs
 from openrlhf_cft.errors import InputError
-from openrlhf_cft.masks import scores
 from openrlhf_cft.masks.agreement import agreement
 from openrlhf_cft.masks.carry import NotCarried, carry, per_token
 from openrlhf_cft.masks.coverage import Coverage
 from openrlhf_cft.masks.derive import DERIVED
-from openrlhf_cft.masks.progress import Progress
 from openrlhf_cft.masks.retokenize import Carried, Retokenizer
 from openrlhf_cft.masks.select import Budget, highest
+from openrlhf_cft.progress import Progress
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -79,7 +79,7 @@ class TransferSettings:
     rendering: SourceSettings | None = None  # None: prompts stay as they are
     picking: Picking = field(default_factory=Picking)
     dtype: str = "auto"
-    batch_tokens: int = scores.BATCH_TOKENS
+    batch_tokens: int = BATCH_TOKENS
 
 
 def transfer(data: AnnotatedData, settings: TransferSettings, out: Location) -> dict[str, Any]:
@@ -114,7 +114,7 @@ class _Transfer:
         self._model: Any = None
         self._length: int | None = None
         if settings.method == "score":
-            self._model = scores.load_model(settings.to, settings.dtype, flag="--to")
+            self._model = load_model(settings.to, settings.dtype, flag="--to")
             self._length = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
         known = {MASK, *data.metadata.get(DERIVED, {})}
         others = {} if self.same else per_token(data, [name for name in data.schema.names if name not in known])
@@ -213,7 +213,7 @@ class _Transfer:
         if self._model is None:
             progress.add(len(rows))
             return
-        found = scores.token_logprobs(self._model, rows, self._settings.batch_tokens, progress)
+        found = token_logprobs(self._model, rows, self._settings.batch_tokens, progress)
         for row, logprobs_T in zip(rows, found, strict=True):
             picked = self._settings.picking.weights(logprobs_T, row)
             self.counts.tokens += agreement(row[MASK], picked)

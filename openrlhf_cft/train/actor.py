@@ -1,7 +1,7 @@
 """The stock Actor, with logits only where the loss is.
 
 CFT trains a small part of the response tokens, and the logits of all the others are the largest tensor of a training
-step and a third of its work. A hook in front of the output embeddings keeps the hidden states at loss positions only.
+step and a third of its work. `SelectedLogits` keeps the hidden states at loss positions only.
 
 Invariants:
 
@@ -19,9 +19,8 @@ from typing import Any
 
 import torch
 from openrlhf.models import Actor
-from torch import nn
 
-from openrlhf_cft.errors import InputError
+from openrlhf_cft.engine.logits import SelectedLogits, entropy, later_tokens_change_nothing
 from openrlhf_cft.train import token_flags
 
 
@@ -41,33 +40,10 @@ class CriticalTokenActor(Actor):
         super().__init__(*args, **kwargs)
         self.dense_logits = dense_logits
         self.entropy: torch.Tensor | None = None  # of the last forward that was evaluated
-        self._selected: torch.Tensor | None = None  # (N,) indices into the flattened hidden states, during a forward
-        self._shape: tuple[int, int] = (0, 0)  # of the hidden states that the output embeddings must get then
         # A recurrent model runs one packed row into the next, so there every token matters to those behind it.
         runs_on = self.packing_samples and getattr(self.model, "_is_stateful", False)
         self._trims = later_tokens_change_nothing(self.model.config) and not runs_on
-        head = self.model.get_output_embeddings()  # reached through PeftModel too
-        if head is None:
-            raise InputError(f"{type(self.model).__name__} has no output embeddings, which --critical_mask needs")
-        head.register_forward_pre_hook(self._select_hidden, with_kwargs=True)
-
-    def _select_hidden(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Hook: hidden states (B, L, H), or (1, total, H) when packed, to those selected, (1, N, H)."""
-        if self._selected is None:
-            return None
-        if args:
-            return (self._gather(args[0]), *args[1:]), kwargs
-        name = next(iter(kwargs))
-        return args, {**kwargs, name: self._gather(kwargs[name])}
-
-    def _gather(self, hidden: torch.Tensor) -> torch.Tensor:
-        assert self._selected is not None
-        if tuple(hidden.shape[:-1]) != self._shape:
-            raise InputError(
-                f"the output embeddings of {type(self.model).__name__} get hidden states of shape "
-                f"{tuple(hidden.shape)} for a batch of {self._shape}: use --cft.dense_logits with this model"
-            )
-        return hidden.reshape(-1, hidden.shape[-1]).index_select(0, self._selected)[None]
+        self._selected = SelectedLogits(self.model)
 
     def forward(
         self,
@@ -110,7 +86,7 @@ class CriticalTokenActor(Actor):
         output = self._forward_selected(sequences, plain, wanted_BL, kwargs)
         log_probs = scatter_log_probs(output["logits"], sequences, wanted_BL)
         if not self.training:
-            self.entropy = scatter(entropy_of(output["logits"][0]), wanted_BL)
+            self.entropy = scatter(entropy(output["logits"][0]), wanted_BL)
         return (log_probs, output) if return_output else log_probs
 
     def _dense(
@@ -129,7 +105,7 @@ class CriticalTokenActor(Actor):
             rows_N = wanted_BL.flatten().nonzero().squeeze(1)
             if self.packing_samples:
                 rows_N = (token_flags.real(attention_mask).flatten().cumsum(0) - 1)[rows_N]
-            self.entropy = scatter(entropy_of(output["logits"].flatten(0, 1)[rows_N]), wanted_BL)
+            self.entropy = scatter(entropy(output["logits"].flatten(0, 1)[rows_N]), wanted_BL)
         return (log_probs, output) if return_output else log_probs
 
     def _forward_selected(
@@ -142,30 +118,13 @@ class CriticalTokenActor(Actor):
             sequences, plain, wanted_BL = sequences[:, :length], plain[:, :length], wanted_BL[:, :length]
             if self.packing_samples:  # padded, a shorter row saves nothing, and a batch without padding needs no mask
                 plain = plain * kept_BK
-        self._selected = wanted_BL.flatten().nonzero().squeeze(1)
-        self._shape = (sequences.shape[0], sequences.shape[1])
+        positions_N = wanted_BL.flatten().nonzero().squeeze(1)
+        shape = (sequences.shape[0], sequences.shape[1])
         if self.packing_samples:  # the stock forward drops padding: count real tokens only, as its unpad does
-            self._selected = (plain.flatten().cumsum(0) - 1)[self._selected]
-            self._shape = (1, int(plain.sum()))
-        try:
+            positions_N = (plain.flatten().cumsum(0) - 1)[positions_N]
+            shape = (1, int(plain.sum()))
+        with self._selected.at(positions_N, shape):
             return super().forward(sequences, attention_mask=plain, return_output=True, **kwargs)
-        finally:
-            self._selected = None
-
-
-def later_tokens_change_nothing(config: Any) -> bool:
-    """Whether a causal model computes the same at a position whatever follows it.
-
-    Not so where the balance of a mixture of experts is counted over all tokens, where the frequencies of the rotary
-    embedding depend on the length of the sequence, or where attention looks ahead.
-    """
-    config = config.get_text_config()
-    looks_ahead = getattr(config, "use_bidirectional_attention", None) or getattr(config, "is_causal", None) is False
-    if getattr(config, "output_router_logits", False) or looks_ahead:
-        return False
-    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
-    kinds = [rope, *(value for value in rope.values() if isinstance(value, dict))]  # one for all layers, or by kind
-    return not any(kind.get("rope_type", kind.get("type")) in ("dynamic", "longrope", "su") for kind in kinds)
 
 
 def up_to_last(wanted_BL: torch.Tensor) -> torch.Tensor:
@@ -177,15 +136,6 @@ def up_to_last(wanted_BL: torch.Tensor) -> torch.Tensor:
     positions_L = torch.arange(wanted_BL.shape[1], device=wanted_BL.device)
     last_B = (positions_L * wanted_BL).amax(dim=1)
     return positions_L[: int(last_B.max()) + 1] <= last_B[:, None]
-
-
-def entropy_of(logits: torch.Tensor, rows_at_once: int = 512) -> torch.Tensor:
-    """Entropy in nats of each row of logits, (N, V) to (N,), in slices: nothing else of size (N, V) is made."""
-    slices = []
-    for part in logits.split(rows_at_once):
-        log_probs = part.log_softmax(-1)
-        slices.append(-(log_probs.exp() * log_probs).sum(-1))
-    return torch.cat(slices) if slices else logits.new_zeros(0)
 
 
 def scatter(values_N: torch.Tensor, wanted_BL: torch.Tensor) -> torch.Tensor:

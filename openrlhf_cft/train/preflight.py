@@ -21,13 +21,14 @@ import pyarrow.parquet as pq
 from packaging.specifiers import SpecifierSet
 
 from openrlhf_cft.data import records
+from openrlhf_cft.data.checkpoint import first_line, load_config
+from openrlhf_cft.data.tokenizer import load_tokenizer
 from openrlhf_cft.errors import InputError
 from openrlhf_cft.train import checks, rows
 from openrlhf_cft.train.arguments import Options
 
 SUPPORTED_OPENRLHF = ">=0.11.2,<0.12"
 DATA_SUFFIXES = (".json", ".jsonl", ".csv", ".parquet", ".arrow", ".py")  # as `openrlhf/datasets/utils.py` tells them
-WEIGHT_FILES = ("*.safetensors", "*.bin", "*.safetensors.index.json", "*.bin.index.json")
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,11 @@ def check(args: Any, options: Options) -> None:
     check_modes(args)
     if not args.data.dataset:
         raise InputError("--data.dataset is missing: the annotated data set to train on")
-    tokenizer, vocab_size = load_tokenizer(args.model.model_name_or_path)
-    fingerprint = records.tokenizer_fingerprint(tokenizer)
+    model = args.model.model_name_or_path
+    if not model:
+        raise InputError("--model.model_name_or_path is missing: the model to train")
+    vocab_size = getattr(load_config(model).get_text_config(), "vocab_size", None)
+    fingerprint = records.tokenizer_fingerprint(load_tokenizer(model))
     expected = Expected(options, args.data.max_len, fingerprint, vocab_size, hub=not args.use_ms)
     found = check_dataset(args.data.dataset, expected)
     if found.annotated == 0 and not found.elsewhere:
@@ -94,27 +98,6 @@ def check_modes(args: Any) -> None:
     if args.ds.deepcompile:
         raise InputError("--ds.deepcompile cannot be combined with --critical_mask yet")
     checks.refuse_pretraining(args.model.pretrain_mode_enable)
-
-
-def load_tokenizer(model: str | None) -> tuple[Any, int | None]:
-    """The model's tokenizer, and how many token ids its embeddings hold (None where the configuration is silent).
-
-    Raises:
-        InputError: there is no such model, or a directory of one without weights.
-    """
-    from transformers import AutoConfig, AutoTokenizer
-
-    if not model:
-        raise InputError("--model.model_name_or_path is missing: the model to train")
-    try:
-        config = AutoConfig.from_pretrained(model, trust_remote_code=True)
-        tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=True)
-    except Exception as error:  # whatever a broken checkpoint raises: it is the user's to see, in one line
-        raise InputError(f"--model.model_name_or_path {model!r} does not load: {_one_line(error)}") from None
-    path = Path(model)
-    if path.is_dir() and not any(next(path.glob(pattern), None) for pattern in WEIGHT_FILES):
-        raise InputError(f"--model.model_name_or_path {model!r} does not load: the directory holds no weights")
-    return tokenizer, getattr(config.get_text_config(), "vocab_size", None)
 
 
 @dataclass(frozen=True)
@@ -167,7 +150,7 @@ def local_parquet(source: str, hub: bool) -> list[Path]:
         datasets.load_dataset_builder(name, data_dir=subdirectory or None)
     except Exception as error:  # offline, misspelt, private: one line says which
         raise InputError(
-            f"data set {name!r} is no local path and does not load from the hub: {_one_line(error)}"
+            f"data set {name!r} is no local path and does not load from the hub: {first_line(error)}"
         ) from None
     return []
 
@@ -270,7 +253,3 @@ def refuse_small(rows: int, what: str, args: Any) -> None:
     lower = f"--train.batch_size to {rows // (fitting * world) * fitting * world}"
     lower += f" and --train.micro_batch_size to {fitting}" if fitting < micro else ""
     raise InputError(f"{start}lower {lower}, or add rows")
-
-
-def _one_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0] or type(error).__name__

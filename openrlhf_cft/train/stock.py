@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import datasets
 import openrlhf.datasets
+import openrlhf.datasets.utils
 import openrlhf.models
 import openrlhf.trainer.sft_trainer
 import openrlhf.utils
@@ -65,13 +67,7 @@ def run(script: str, options: Options) -> None:
         InputError: the preflight or the data set refused what the user gave.
     """
     with substituted(options):
-        try:
-            runpy.run_module(script, run_name="__main__", alter_sys=True)
-        except ValueError as error:
-            if "features can't be aligned" not in str(error):
-                raise
-            # of `datasets`, for instance weights of 32 bits in Parquet and of 64 in JSON
-            raise InputError(f"the data sets of --data.dataset hold one column in different types: {error}") from None
+        runpy.run_module(script, run_name="__main__", alter_sys=True)
 
 
 @contextmanager
@@ -84,6 +80,8 @@ def substituted(options: Options) -> Iterator[None]:
         (openrlhf.trainer.sft_trainer, "SFTTrainer", trainer),
         # The first thing that the script calls with its parsed flags: the checks see exactly what it will use.
         (openrlhf.utils, "get_strategy", _checked(openrlhf.utils.get_strategy, options)),
+        (datasets, "concatenate_datasets", _joined(datasets.concatenate_datasets)),
+        (openrlhf.datasets.utils, "interleave_datasets", _joined(datasets.interleave_datasets)),
     ]
     stock = [getattr(module, name) for module, name, _ in replacements]
     for module, name, replacement in replacements:
@@ -102,3 +100,30 @@ def _checked(get_strategy: Callable[[Any], Any], options: Options) -> Callable[[
         return get_strategy(args)
 
     return check_then_get_strategy
+
+
+def _joined(join: Callable[..., Any]) -> Callable[..., Any]:
+    """`join` of `datasets`, which refuses a column of two types: weights have 32 bits in Parquet, 64 in JSON."""
+
+    @functools.wraps(join)
+    def join_or_refuse(parts: list[Any], *args: Any, **options: Any) -> Any:
+        try:
+            return join(parts, *args, **options)
+        except ValueError as error:
+            raise InputError(
+                f"the data sets of --data.dataset cannot be joined: {_two_types(parts) or error}"
+            ) from None
+
+    return join_or_refuse
+
+
+def _two_types(parts: list[Any]) -> str:
+    """The first column that the parts hold in different types, and these; empty where there is none."""
+    types: dict[str, set[str]] = {}
+    for part in parts:
+        for name, feature in part.features.items():
+            types.setdefault(name, set()).add(str(feature))
+    different = [
+        f"column {name!r} is {' and '.join(sorted(kinds))}" for name, kinds in types.items() if len(kinds) > 1
+    ]
+    return different[0] if different else ""

@@ -42,6 +42,7 @@ from types import TracebackType
 from pebble import ProcessExpired, ProcessPool
 
 from openrlhf_cft.data.records import Verdict
+from openrlhf_cft.errors import VerifierError
 from openrlhf_cft.verify import Judgement, check_verifier, is_reward_file
 from openrlhf_cft.verify.extract import MAX_CHARS
 from openrlhf_cft.verify.sandbox_process import CleanContext, run_verifier, start_worker
@@ -57,10 +58,6 @@ WATCH = 0.2  # seconds between two looks at whether the pool is alive
 STALL = 60.0  # seconds beyond the time limit in which a pool is stuck, until it is given up
 FAILURES = 5  # pools given up in a row, without a task done in between, until their tasks raise `VerifierError`
 Task = tuple[str | None, str, str]  # response (None: one that gives the gold answer), gold answer, prompt
-
-
-class VerifierError(RuntimeError):
-    """The verifier could not run, so nothing is known about the response. Try again later; never a verdict."""
 
 
 class VerifierPool:

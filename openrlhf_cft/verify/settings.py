@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from openrlhf_cft.data.records import Verdict
-from openrlhf_cft.errors import InputError
+from openrlhf_cft.errors import InputError, VerifierError
 from openrlhf_cft.verify import is_reward_file
-from openrlhf_cft.verify.sandbox import VerifierError, VerifierPool
+from openrlhf_cft.verify.sandbox import VerifierPool
 
 
 @dataclass(frozen=True)

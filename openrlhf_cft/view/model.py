@@ -20,7 +20,7 @@ from openrlhf_cft.data.annotated import AnnotatedData, Row
 from openrlhf_cft.data.records import ID, RESPONSE_IDS, Alternative
 from openrlhf_cft.data.token_text import CONTEXT, Piece, pieces, special_ids, token_text
 from openrlhf_cft.errors import InputError
-from openrlhf_cft.masks.progress import Progress
+from openrlhf_cft.progress import Progress
 
 ROLLOUT_TEXTS = ("text", "rollout")  # fields of an alternative that may hold the text of its rollout; the first counts
 STATED = {item.name for item in fields(Alternative)}

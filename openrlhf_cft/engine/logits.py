@@ -1,0 +1,116 @@
+"""Logits only where they are wanted, their entropy, and which models compute the same whatever follows a token.
+
+    selected = SelectedLogits(model)
+    with selected.at(positions_N):
+        logits_1NV = model(ids_BL).logits
+
+Training and scoring use it, so nothing here needs vLLM, Ray or DeepSpeed.
+
+Axes: B batch, L padded length, N selected positions, H hidden size, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from openrlhf_cft.errors import InputError
+
+SLICE = 512  # rows of logits that are copied at a time
+
+
+class SelectedLogits:
+    """A hook in front of a model's output embeddings, which then get the hidden states of some positions only.
+
+    Caps and scales behind the output embeddings work on each position by itself.
+
+    Raises:
+        InputError: the model has no output embeddings.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._name = type(model).__name__
+        self._positions_N: torch.Tensor | None = None  # during `at`
+        self._shape: tuple[int, ...] | None = None  # of the hidden states without H, where it is checked
+        head = model.get_output_embeddings()  # reached through PeftModel too
+        if head is None:
+            raise InputError(f"{self._name} has no output embeddings, in front of which logits are selected")
+        self._hook = head.register_forward_pre_hook(self._select, with_kwargs=True)
+
+    def remove(self) -> None:
+        """Leave the model as it was."""
+        self._hook.remove()
+
+    @contextmanager
+    def at(self, positions_N: torch.Tensor, shape: tuple[int, ...] | None = None) -> Iterator[None]:
+        """Forwards in here have logits (1, N, V), at these positions of the flattened batch.
+
+        Args:
+            positions_N: (N,) int64, into the hidden states of (B, L, H) or (1, total, H), all but the last axis flat.
+            shape: that the hidden states must have then, without H; None asks nothing.
+
+        Raises:
+            InputError: in the forward, where the shape is another one.
+        """
+        self._positions_N, self._shape = positions_N, shape
+        try:
+            yield
+        finally:
+            self._positions_N = self._shape = None
+
+    def _select(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The hook: hidden states to those selected, (1, N, H)."""
+        if self._positions_N is None:
+            return None
+        if args:
+            return (self._gather(args[0]), *args[1:]), kwargs
+        name = next(iter(kwargs))
+        return args, {**kwargs, name: self._gather(kwargs[name])}
+
+    def _gather(self, hidden: torch.Tensor) -> torch.Tensor:
+        assert self._positions_N is not None
+        if self._shape is not None and tuple(hidden.shape[:-1]) != self._shape:
+            raise InputError(
+                f"the output embeddings of {self._name} get hidden states of shape {tuple(hidden.shape)} for a batch "
+                f"of {self._shape}: use --cft.dense_logits with this model"
+            )
+        return hidden.reshape(-1, hidden.shape[-1]).index_select(0, self._positions_N)[None]
+
+
+def log_probs(logits: torch.Tensor) -> torch.Tensor:
+    """Natural log-probabilities over the last axis, at least in float32."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
+
+
+def entropy(logits_NV: torch.Tensor, rows_at_once: int = SLICE) -> torch.Tensor:
+    """Entropy in nats of each row of logits, (N, V) to (N,), in slices: nothing else of size (N, V) is made.
+
+    A token that cannot come (a logit of minus infinity) adds nothing.
+    """
+    parts = [torch.special.entr(log_probs(part).exp()).sum(-1) for part in logits_NV.split(rows_at_once)]
+    return torch.cat(parts)
+
+
+def nll(logits_NV: torch.Tensor, targets_N: torch.Tensor, rows_at_once: int = SLICE) -> torch.Tensor:
+    """-log probability in nats of one token for each row of logits, (N, V) and (N,) to (N,), in slices."""
+    slices = zip(logits_NV.split(rows_at_once), targets_N.split(rows_at_once), strict=True)
+    return torch.cat([-log_probs(part).gather(-1, targets[:, None]).squeeze(-1) for part, targets in slices])
+
+
+def later_tokens_change_nothing(config: Any) -> bool:
+    """Whether a causal model computes the same at a position whatever follows it, in its row or in the batch.
+
+    Not so where the balance of a mixture of experts is counted over all tokens, where the frequencies of the rotary
+    embedding depend on the length of the sequence, or where attention looks ahead.
+    """
+    config = config.get_text_config()
+    looks_ahead = getattr(config, "use_bidirectional_attention", None) or getattr(config, "is_causal", None) is False
+    if getattr(config, "output_router_logits", False) or looks_ahead:
+        return False
+    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    kinds = [rope, *(value for value in rope.values() if isinstance(value, dict))]  # one for all layers, or by kind
+    return not any(kind.get("rope_type", kind.get("type")) in ("dynamic", "longrope", "su") for kind in kinds)

@@ -1,0 +1,95 @@
+"""A model by its path: code of its own is trusted wherever OpenRLHF trusts it, and changed weights are noticed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from train_helpers import make_model
+
+from openrlhf_cft.data import checkpoint
+from openrlhf_cft.data.checkpoint import load_config, weights_fingerprint
+from openrlhf_cft.data.tokenizer import load_tokenizer
+from openrlhf_cft.engine import scoring, token_scores
+from openrlhf_cft.engine.vllm_engine import EngineSettings
+from openrlhf_cft.errors import InputError
+
+CODE = """
+from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+class OwnConfig(Qwen2Config):
+    model_type = "own"
+
+class OwnModel(Qwen2ForCausalLM):
+    config_class = OwnConfig
+
+class OwnTokenizer(PreTrainedTokenizerFast):
+    pass
+"""
+
+
+def with_own_code(model: Path) -> Path:
+    """Make a checkpoint one that only its own code can load."""
+    (model / "own.py").write_text(CODE)
+    for name, changes in {
+        "config.json": {
+            "model_type": "own",
+            "auto_map": {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.OwnModel"},
+        },
+        "tokenizer_config.json": {
+            "tokenizer_class": "OwnTokenizer",
+            "auto_map": {"AutoTokenizer": [None, "own.OwnTokenizer"]},
+        },
+    }.items():
+        (model / name).write_text(json.dumps({**json.loads((model / name).read_text()), **changes}))
+    return model
+
+
+def test_a_model_with_code_of_its_own_is_loaded_everywhere(tmp_path: Path) -> None:
+    plain = make_model(tmp_path / "plain")
+    own = with_own_code(shutil.copytree(plain, tmp_path / "own"))
+    assert load_config(str(own)).model_type == "own"
+    assert type(load_tokenizer(str(own))).__name__ == "OwnTokenizer"
+    assert EngineSettings(str(own)).resolved()["trust_remote_code"] is True
+    row = {"id": "a", "prompt_token_ids": [5, 6], "response_token_ids": [7, 8, 9]}
+    nll = [list(token_scores.token_scores(token_scores.load_model(str(path)), [row], "nll")) for path in (plain, own)]
+    assert nll[0] == nll[1]
+    assert type(scoring.load(str(own))).__name__ == "OwnModel"
+
+
+def test_a_broken_checkpoint_is_one_sentence(tmp_path: Path) -> None:
+    model = with_own_code(make_model(tmp_path / "model"))
+    (model / "own.py").write_text("raise RuntimeError('made for another version\\nof transformers')")
+    for load in (load_config, load_tokenizer, token_scores.load_model):
+        with pytest.raises(InputError, match=r"--model.model_name_or_path: cannot load .*: made for another version$"):
+            load(str(model))
+    os.remove(model / "model.safetensors")
+    shutil.copy(make_model(tmp_path / "other") / "config.json", model)
+    with pytest.raises(InputError, match=r"it holds no weights \(\.safetensors, "):
+        load_config(str(model))
+
+
+def test_every_file_of_weights_counts(tmp_path: Path) -> None:
+    for name in ("one.safetensors", "two.bin"):
+        (tmp_path / name).write_bytes(b"a" * 100_000)
+    prints = [weights_fingerprint(str(tmp_path))]
+    (tmp_path / "two.bin").write_bytes(b"a" * 70_000 + b"b" + b"a" * 29_999)
+    prints.append(weights_fingerprint(str(tmp_path)))
+    (tmp_path / "one.safetensors").rename(tmp_path / "three.safetensors")
+    prints.append(weights_fingerprint(str(tmp_path)))
+    (tmp_path / "notes.txt").write_text("no weights")
+    assert len(set(prints)) == 3 and weights_fingerprint(str(tmp_path)) == prints[-1]
+
+
+def test_a_hub_model_is_known_by_its_commit_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Config:
+        _commit_hash: str | None = "0123abcd"
+
+    monkeypatch.setattr(checkpoint, "load_config", lambda model, flag: Config())
+    assert weights_fingerprint("org/name") == "0123abcd"
+    Config._commit_hash = None
+    with pytest.raises(InputError, match=r"--eval\.checkpoints: which commit of 'org/name' is used cannot be told"):
+        weights_fingerprint("org/name", "--eval.checkpoints")
