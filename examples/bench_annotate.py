@@ -29,8 +29,8 @@ from typing import Any
 
 from make_questions import questions
 
-from openrlhf_cft.annotate.annotator import AnnotateSettings, Annotator, Outcome, Question, Status
-from openrlhf_cft.annotate.criterion import candidates
+from openrlhf_cft.annotation.annotator import AnnotateSettings, Annotator, Outcome, Question, Status
+from openrlhf_cft.annotation.criterion import candidates
 from openrlhf_cft.data.records import Alternative
 from openrlhf_cft.engine.generate import Generation, Sampling
 from openrlhf_cft.engine.vllm_engine import EngineSettings, VllmGenerator

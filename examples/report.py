@@ -15,7 +15,7 @@ from openrlhf_cft.data.provenance import versions, write_json
 from openrlhf_cft.data.records import ANNOTATION_COLUMNS, MASK, RESPONSE_IDS, read_rows
 from openrlhf_cft.data.token_text import pieces
 from openrlhf_cft.display import marks_for_stdout, printable, visible
-from openrlhf_cft.evaluate.text_report import tables
+from openrlhf_cft.evaluation.text_report import tables
 
 
 def marked(row: dict[str, Any], tokenizer: Any) -> str:

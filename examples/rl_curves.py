@@ -18,7 +18,7 @@ from typing import Any
 from openrlhf_cft.curves import ENTROPY, REWARD, Curve, read_curves
 from openrlhf_cft.data.location import location
 from openrlhf_cft.data.provenance import versions, write_json
-from openrlhf_cft.evaluate.seeds import mean_over_seeds, paired_by_seed
+from openrlhf_cft.evaluation.seeds import mean_over_seeds, paired_by_seed
 
 PANELS = {ENTROPY: "entropy of the policy, nats a token", REWARD: "share of sampled responses that are correct"}
 LAST_STEPS = 5  # whose mean reward stands for the end: that of one step is noisy

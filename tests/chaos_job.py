@@ -22,9 +22,9 @@ from typing import Any
 
 from scripted import EOS, HashModel, decode, literal_greedy
 
-from openrlhf_cft.annotate.annotator import AnnotateSettings
-from openrlhf_cft.annotate.job import AnnotateJob, annotate, annotation_text
-from openrlhf_cft.annotate.row_worker import AnnotateWorker, AnnotateWorkerFactory
+from openrlhf_cft.annotation.annotator import AnnotateSettings
+from openrlhf_cft.annotation.job import AnnotateJob, annotate, annotation_text
+from openrlhf_cft.annotation.row_worker import AnnotateWorker, AnnotateWorkerFactory
 from openrlhf_cft.cli.flags import run_command
 from openrlhf_cft.data.location import location
 from openrlhf_cft.data.source import SourceSettings

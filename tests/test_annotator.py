@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import pytest
 from scripted import EOS, VOCABULARY, HashModel, SumJudge, decode, literal_greedy, literal_mask, sum_verdict
 
-from openrlhf_cft.annotate.annotator import AnnotateSettings, Annotator, Outcome, Question, Status
-from openrlhf_cft.annotate.criterion import candidates, is_critical
+from openrlhf_cft.annotation.annotator import AnnotateSettings, Annotator, Outcome, Question, Status
+from openrlhf_cft.annotation.criterion import candidates, is_critical
 from openrlhf_cft.data.records import Verdict
 from openrlhf_cft.engine.generate import Generation, Sampling
 from openrlhf_cft.errors import EngineError

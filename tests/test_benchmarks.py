@@ -16,8 +16,8 @@ from train_helpers import make_tokenizer
 
 from openrlhf_cft.data.records import Verdict
 from openrlhf_cft.data.source import SourceSettings, render_prompt
-from openrlhf_cft.evaluate.benchmarks import BENCHMARKS, BOXED, BOXED_LETTER, load_benchmark
-from openrlhf_cft.evaluate.sources import is_benchmark, load_data_sets, short_names
+from openrlhf_cft.evaluation.benchmarks import BENCHMARKS, BOXED, BOXED_LETTER, load_benchmark
+from openrlhf_cft.evaluation.sources import is_benchmark, load_data_sets, short_names
 from openrlhf_cft.verify import VERIFIERS
 from openrlhf_cft.verify.settings import VerifierSettings
 

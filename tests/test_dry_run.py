@@ -16,9 +16,9 @@ import pytest
 from scripted import HashModel, SumJudge, decode
 from test_end_to_end import finish, model
 
-from openrlhf_cft.annotate.annotator import AnnotateSettings, Annotator, Question, Status
-from openrlhf_cft.annotate.estimate import POSITIONS, SampledAnnotator, estimate, estimate_text
-from openrlhf_cft.annotate.row_worker import to_payload
+from openrlhf_cft.annotation.annotator import AnnotateSettings, Annotator, Question, Status
+from openrlhf_cft.annotation.estimate import POSITIONS, SampledAnnotator, estimate, estimate_text
+from openrlhf_cft.annotation.row_worker import to_payload
 
 __all__ = ["model"]
 PROMPTS, SAMPLE = 1_200, 400

@@ -25,10 +25,10 @@ from openrlhf_cft.data.records import ID, MASK, Verdict, read_metadata, read_row
 from openrlhf_cft.data.source import NUMBER
 from openrlhf_cft.engine.scoring import PromptResponse, Scored
 from openrlhf_cft.errors import Failure
-from openrlhf_cft.evaluate import page
-from openrlhf_cft.evaluate.job import evaluate
-from openrlhf_cft.evaluate.samples import EVALUATED, TOO_LONG, SampledResponse, read_questions, to_payload
-from openrlhf_cft.evaluate.text_report import tables
+from openrlhf_cft.evaluation import page
+from openrlhf_cft.evaluation.job import evaluate
+from openrlhf_cft.evaluation.samples import EVALUATED, TOO_LONG, SampledResponse, read_questions, to_payload
+from openrlhf_cft.evaluation.text_report import tables
 from openrlhf_cft.jobs.engine_actor import PAYLOAD, STATUS
 from openrlhf_cft.jobs.finished_rows import Outcomes
 
@@ -209,7 +209,7 @@ def test_what_is_done_is_not_done_again(
         zeros = [np.zeros(len(sequence.response_ids), np.float32) for sequence in asked]
         return [Scored(zero, zero) for zero in zeros]
 
-    monkeypatch.setattr("openrlhf_cft.evaluate.entropy_cache.score", score)
+    monkeypatch.setattr("openrlhf_cft.evaluation.entropy_cache.score", score)
     two = {name: models[name] for name in ("base", "sft")}
     out, data = tmp_path / "out", str(questions(tmp_path / "test.jsonl"))
     pipeline.interrupt_after = 1

@@ -15,10 +15,10 @@ from openrlhf_cft.data.location import location
 from openrlhf_cft.data.records import MASK, PROMPT_IDS, RESPONSE_IDS
 from openrlhf_cft.engine.scoring import PromptResponse, Scored, load, score, score_sequence
 from openrlhf_cft.errors import JobError
-from openrlhf_cft.evaluate import entropy_cache
-from openrlhf_cft.evaluate.entropy import Bin, bins, by_kind, by_position, choose, of_questions
-from openrlhf_cft.evaluate.entropy_cache import Unit, load_annotated, measure_units, sample_unit
-from openrlhf_cft.evaluate.samples import schema
+from openrlhf_cft.evaluation import entropy_cache
+from openrlhf_cft.evaluation.entropy import Bin, bins, by_kind, by_position, choose, of_questions
+from openrlhf_cft.evaluation.entropy_cache import Unit, load_annotated, measure_units, sample_unit
+from openrlhf_cft.evaluation.samples import schema
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from properties import tries
 
-from openrlhf_cft.evaluate import intervals
-from openrlhf_cft.evaluate.intervals import differences, figures, mcnemar
+from openrlhf_cft.evaluation import intervals
+from openrlhf_cft.evaluation.intervals import differences, figures, mcnemar
 
 
 def questions(count: int, seed: int) -> dict[str, np.ndarray]:

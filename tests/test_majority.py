@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from properties import tries
 
-from openrlhf_cft.evaluate.diversity import distinct_answers, distinct_n
-from openrlhf_cft.evaluate.majority import MAX_SAMPLES, Votes, majority_at, normalised, votes
+from openrlhf_cft.evaluation.diversity import distinct_answers, distinct_n
+from openrlhf_cft.evaluation.majority import MAX_SAMPLES, Votes, majority_at, normalised, votes
 
 ANSWERS = st.lists(st.sampled_from(["7", "7.0", "12", "13", "x", None]), min_size=1, max_size=7)
 

@@ -16,13 +16,13 @@ import pytest
 from test_storage import bucket
 from train_helpers import make_rows, write_rows
 
+from openrlhf_cft import progress
 from openrlhf_cft.cli.flags import run_command
 from openrlhf_cft.cli.masks import main
 from openrlhf_cft.data import annotated
 from openrlhf_cft.data.annotated import open_data, output, unfinished, with_record, write
 from openrlhf_cft.data.location import location
 from openrlhf_cft.data.records import MASK, METADATA_KEY, read_metadata, read_rows
-from openrlhf_cft.masks import progress
 from openrlhf_cft.masks.sample import SampleSettings, sample
 
 __all__ = ["bucket"]

@@ -41,7 +41,7 @@ def test_the_tree_is_the_projects() -> None:
     named = tree()
     missing = [name for name in named if not (REPOSITORY / name).exists()]
     assert not missing, f"the README names {missing}"
-    for folder in ("", "verify", "annotate", "train", "masks", "view", "evaluate"):
+    for folder in ("", "verify", "annotation", "train", "masks", "view", "evaluation"):
         for path in (REPOSITORY / "openrlhf_cft" / folder).glob("*.py"):
             name = str(path.relative_to(REPOSITORY))
             if path.name not in ("__init__.py", "judgement.py"):

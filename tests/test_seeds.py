@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from openrlhf_cft.evaluate.seeds import mean_over_seeds, mean_text, paired_by_seed
+from openrlhf_cft.evaluation.seeds import mean_over_seeds, mean_text, paired_by_seed
 
 
 def test_the_interval_of_five_seeds() -> None:

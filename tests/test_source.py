@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from train_helpers import make_model
 
-from openrlhf_cft.annotate.job import annotate
+from openrlhf_cft.annotation.job import annotate
 from openrlhf_cft.cli.annotate import job_of
 from openrlhf_cft.cli.evaluate import checkpoints
 from openrlhf_cft.data.location import location
@@ -246,7 +246,7 @@ def test_a_directory_of_a_version_that_kept_less_goes_on(model: Path, tmp_path: 
 
 def prepare(model: Path, data: Path, out: Path) -> dict[str, Any]:
     """What annotation does before an engine starts."""
-    from openrlhf_cft.annotate.row_worker import settings_record
+    from openrlhf_cft.annotation.row_worker import settings_record
     from openrlhf_cft.jobs.workdir import Workdir
 
     job = job_of(arguments(model, data, out))

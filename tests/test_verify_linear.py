@@ -15,7 +15,7 @@ from cpu_time import cpu_seconds
 
 import openrlhf_cft.verify
 from openrlhf_cft import reward
-from openrlhf_cft.evaluate import majority
+from openrlhf_cft.evaluation import majority
 from openrlhf_cft.verify.choice import judge_choice
 from openrlhf_cft.verify.comparison import MAX_CHARS, equal, forget
 from openrlhf_cft.verify.exact import judge_exact

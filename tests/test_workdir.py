@@ -12,7 +12,7 @@ import pytest
 from test_storage import bucket
 from train_helpers import make_model
 
-from openrlhf_cft.annotate.writer import write_dataset
+from openrlhf_cft.annotation.writer import write_dataset
 from openrlhf_cft.data.location import location
 from openrlhf_cft.data.source import SourceSettings
 from openrlhf_cft.errors import Failure, JobError

@@ -21,9 +21,9 @@ import numpy as np
 from arms import ARMS, Arm
 
 from openrlhf_cft.curves import ENTROPY, REWARD
-from openrlhf_cft.evaluate.intervals import differences as resampled
-from openrlhf_cft.evaluate.metrics import pass_at_k
-from openrlhf_cft.evaluate.seeds import mean_over_seeds, mean_text, paired_by_seed
+from openrlhf_cft.evaluation.intervals import differences as resampled
+from openrlhf_cft.evaluation.metrics import pass_at_k
+from openrlhf_cft.evaluation.seeds import mean_over_seeds, mean_text, paired_by_seed
 
 HERE = Path(__file__).parent
 README = HERE.parents[1] / "README.md"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from openrlhf_cft.annotate.annotator import AnnotateSettings
-from openrlhf_cft.annotate.estimate import dry_run, estimate_text
-from openrlhf_cft.annotate.job import AnnotateJob, annotate, annotation_text
-from openrlhf_cft.annotate.row_worker import AnnotateWorkerFactory
+from openrlhf_cft.annotation.annotator import AnnotateSettings
+from openrlhf_cft.annotation.estimate import dry_run, estimate_text
+from openrlhf_cft.annotation.job import AnnotateJob, annotate, annotation_text
+from openrlhf_cft.annotation.row_worker import AnnotateWorkerFactory
 from openrlhf_cft.cli.flags import (
     data_flags,
     engine_flags,

@@ -19,11 +19,11 @@ from openrlhf_cft.cli.flags import (
     verifier_settings,
 )
 from openrlhf_cft.errors import InputError
-from openrlhf_cft.evaluate.benchmarks import BENCHMARKS
-from openrlhf_cft.evaluate.job import EvaluateJob, evaluate
-from openrlhf_cft.evaluate.majority import MAX_SAMPLES
-from openrlhf_cft.evaluate.row_worker import EvaluateSettings
-from openrlhf_cft.evaluate.text_report import tables
+from openrlhf_cft.evaluation.benchmarks import BENCHMARKS
+from openrlhf_cft.evaluation.job import EvaluateJob, evaluate
+from openrlhf_cft.evaluation.majority import MAX_SAMPLES
+from openrlhf_cft.evaluation.row_worker import EvaluateSettings
+from openrlhf_cft.evaluation.text_report import tables
 
 
 def parser() -> argparse.ArgumentParser:

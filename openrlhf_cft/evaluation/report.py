@@ -8,9 +8,9 @@ from typing import Any
 
 from openrlhf_cft.data.location import Location
 from openrlhf_cft.data.records import ID, PROMPT
-from openrlhf_cft.evaluate import plots
-from openrlhf_cft.evaluate.page import Example, example, render
-from openrlhf_cft.evaluate.samples import SampledQuestion, read_questions
+from openrlhf_cft.evaluation import plots
+from openrlhf_cft.evaluation.page import Example, example, render
+from openrlhf_cft.evaluation.samples import SampledQuestion, read_questions
 
 EXAMPLES = 10  # questions that the page shows, of each data set
 

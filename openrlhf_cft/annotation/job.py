@@ -10,9 +10,9 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from openrlhf_cft.annotate.annotator import Status
-from openrlhf_cft.annotate.row_worker import AnnotateWorkerFactory, settings_record
-from openrlhf_cft.annotate.writer import write_dataset
+from openrlhf_cft.annotation.annotator import Status
+from openrlhf_cft.annotation.row_worker import AnnotateWorkerFactory, settings_record
+from openrlhf_cft.annotation.writer import write_dataset
 from openrlhf_cft.data.location import Location
 from openrlhf_cft.data.provenance import versions, write_json
 from openrlhf_cft.data.source import SourceSettings

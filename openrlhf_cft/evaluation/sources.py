@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from openrlhf_cft.data.location import without_credentials
 from openrlhf_cft.data.source import FILE_TYPES, SourceSettings, load_source
 from openrlhf_cft.errors import InputError
-from openrlhf_cft.evaluate.benchmarks import ANSWER, BENCHMARKS, QUESTION, load_benchmark
+from openrlhf_cft.evaluation.benchmarks import ANSWER, BENCHMARKS, QUESTION, load_benchmark
 from openrlhf_cft.verify import is_reward_file
 from openrlhf_cft.verify.settings import VerifierSettings
 

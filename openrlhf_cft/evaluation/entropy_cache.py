@@ -19,7 +19,7 @@ from openrlhf_cft.data.location import Location
 from openrlhf_cft.data.records import ID, MASK, PROMPT_IDS, RESPONSE_IDS, check_weights, read_metadata, read_rows
 from openrlhf_cft.engine.scoring import PromptResponse, Scored, score
 from openrlhf_cft.errors import InputError
-from openrlhf_cft.evaluate.entropy import Key, choose
+from openrlhf_cft.evaluation.entropy import Key, choose
 
 if TYPE_CHECKING:
     import pyarrow as pa

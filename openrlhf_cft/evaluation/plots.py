@@ -9,9 +9,9 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from openrlhf_cft.evaluate.entropy import KINDS
-from openrlhf_cft.evaluate.metrics import ENTROPY
-from openrlhf_cft.evaluate.text_report import sampling, span
+from openrlhf_cft.evaluation.entropy import KINDS
+from openrlhf_cft.evaluation.metrics import ENTROPY
+from openrlhf_cft.evaluation.text_report import sampling, span
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from openrlhf_cft.annotate.annotator import Status
+from openrlhf_cft.annotation.annotator import Status
 from openrlhf_cft.data.location import Location
 from openrlhf_cft.data.provenance import versions
 from openrlhf_cft.data.records import ID, MASK, METADATA_KEY, PROMPT_IDS, RESPONSE_IDS, annotation_fields

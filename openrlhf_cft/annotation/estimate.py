@@ -17,9 +17,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from openrlhf_cft.annotate.annotator import Annotator, Question, Status
-from openrlhf_cft.annotate.job import STATE, AnnotateJob
-from openrlhf_cft.annotate.row_worker import AnnotateWorker, AnnotateWorkerFactory, settings_record
+from openrlhf_cft.annotation.annotator import Annotator, Question, Status
+from openrlhf_cft.annotation.job import STATE, AnnotateJob
+from openrlhf_cft.annotation.row_worker import AnnotateWorker, AnnotateWorkerFactory, settings_record
 from openrlhf_cft.data.provenance import write_json
 from openrlhf_cft.data.records import ALTERNATIVES, RESPONSE_IDS, Alternative
 from openrlhf_cft.data.source import load_source

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from openrlhf_cft.annotate.criterion import TIE_MARGIN, Candidate, candidates, decided, is_critical
+from openrlhf_cft.annotation.criterion import TIE_MARGIN, Candidate, candidates, decided, is_critical
 from openrlhf_cft.data.records import Alternative, Verdict
 from openrlhf_cft.engine.generate import Generation, Generator, Sampling
 from openrlhf_cft.verify import Judgement

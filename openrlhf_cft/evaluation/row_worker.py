@@ -11,7 +11,7 @@ from openrlhf_cft.data.records import ID, PROMPT, PROMPT_IDS
 from openrlhf_cft.data.source import GOLD
 from openrlhf_cft.engine.generate import Sampling
 from openrlhf_cft.engine.vllm_engine import EngineSettings, VllmGenerator
-from openrlhf_cft.evaluate.samples import EVALUATED, TOO_LONG, SampledResponse, to_payload
+from openrlhf_cft.evaluation.samples import EVALUATED, TOO_LONG, SampledResponse, to_payload
 from openrlhf_cft.jobs.engine_actor import Finished
 from openrlhf_cft.verify.sandbox import VerifierPool
 from openrlhf_cft.verify.settings import VerifierSettings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from openrlhf_cft.evaluate.majority import normalised
+from openrlhf_cft.evaluation.majority import normalised
 
 LARGEST_N = 3
 

@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 
 from openrlhf_cft.data.records import Verdict
-from openrlhf_cft.evaluate.diversity import LARGEST_N, distinct_answers, distinct_n
-from openrlhf_cft.evaluate.majority import majority_at, votes
-from openrlhf_cft.evaluate.samples import SampledQuestion, SampledResponse
+from openrlhf_cft.evaluation.diversity import LARGEST_N, distinct_answers, distinct_n
+from openrlhf_cft.evaluation.majority import majority_at, votes
+from openrlhf_cft.evaluation.samples import SampledQuestion, SampledResponse
 
 ENTROPY, ESTIMATE, NLL = "entropy", "entropy_estimate", "sampled_nll"
 NEEDS_ANSWERS = ("majority@", "distinct_answers")

@@ -20,14 +20,14 @@ from openrlhf_cft.data.tokenizer import load_tokenizer
 from openrlhf_cft.engine.scoring import Scored
 from openrlhf_cft.engine.vllm_engine import EngineSettings
 from openrlhf_cft.errors import InputError
-from openrlhf_cft.evaluate.entropy_cache import AnnotatedResponses, Unit, load_annotated, measure_units, sample_unit
-from openrlhf_cft.evaluate.intervals import RESAMPLES
-from openrlhf_cft.evaluate.metrics import measure
-from openrlhf_cft.evaluate.report import Asked, write_report
-from openrlhf_cft.evaluate.row_worker import EvaluateSettings, EvaluateWorkerFactory
-from openrlhf_cft.evaluate.samples import EVALUATED, TOO_LONG, read_questions, write_samples
-from openrlhf_cft.evaluate.sources import DataSet, load_data_sets
-from openrlhf_cft.evaluate.summary import Result, annotated_summary, metrics_summary
+from openrlhf_cft.evaluation.entropy_cache import AnnotatedResponses, Unit, load_annotated, measure_units, sample_unit
+from openrlhf_cft.evaluation.intervals import RESAMPLES
+from openrlhf_cft.evaluation.metrics import measure
+from openrlhf_cft.evaluation.report import Asked, write_report
+from openrlhf_cft.evaluation.row_worker import EvaluateSettings, EvaluateWorkerFactory
+from openrlhf_cft.evaluation.samples import EVALUATED, TOO_LONG, read_questions, write_samples
+from openrlhf_cft.evaluation.sources import DataSet, load_data_sets
+from openrlhf_cft.evaluation.summary import Result, annotated_summary, metrics_summary
 from openrlhf_cft.jobs.pipeline import PoolSettings
 from openrlhf_cft.jobs.progress import line
 from openrlhf_cft.jobs.run_job import run_job

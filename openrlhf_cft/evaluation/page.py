@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from openrlhf_cft import display
-from openrlhf_cft.evaluate import text_report
-from openrlhf_cft.evaluate.majority import normalised
-from openrlhf_cft.evaluate.samples import SampledQuestion, SampledResponse
+from openrlhf_cft.evaluation import text_report
+from openrlhf_cft.evaluation.majority import normalised
+from openrlhf_cft.evaluation.samples import SampledQuestion, SampledResponse
 
 SHOWN_CHARS = 4_000  # of a text; all of it is in the samples
 

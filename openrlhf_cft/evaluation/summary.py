@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 
 from openrlhf_cft.engine.scoring import Scored
-from openrlhf_cft.evaluate.entropy import Key, by_kind, by_position, of_questions
-from openrlhf_cft.evaluate.intervals import Figure, differences, figures, mcnemar
-from openrlhf_cft.evaluate.metrics import ENTROPY, Measured
-from openrlhf_cft.evaluate.samples import EVALUATED, TOO_LONG
+from openrlhf_cft.evaluation.entropy import Key, by_kind, by_position, of_questions
+from openrlhf_cft.evaluation.intervals import Figure, differences, figures, mcnemar
+from openrlhf_cft.evaluation.metrics import ENTROPY, Measured
+from openrlhf_cft.evaluation.samples import EVALUATED, TOO_LONG
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from openrlhf_cft.annotate.annotator import AnnotateSettings, Annotator, Outcome, Question
+from openrlhf_cft.annotation.annotator import AnnotateSettings, Annotator, Outcome, Question
 from openrlhf_cft.data.checkpoint import weights_fingerprint
 from openrlhf_cft.data.records import (
     ALTERNATIVES,
