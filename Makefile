@@ -33,7 +33,7 @@ PARTIAL := $(VENV)/.partial
 PIP := $(VENV)/bin/python -m pip --quiet --disable-pip-version-check
 REQUIREMENTS := requirements-cpu.txt requirements-dev.txt requirements-gpu.txt
 
-.PHONY: help setup quickstart grpo check test test-light test-all chaos bench-train bench-annotate bench-verify bench-scale evidence wheels lock clean
+.PHONY: help setup quickstart grpo check test test-light test-all chaos bench-train bench-annotate bench-verify bench-scale evidence wheel wheels lock clean
 
 help:
 	echo "make quickstart   set up, then the whole pipeline on a small model"
@@ -49,6 +49,7 @@ help:
 	echo "make bench-scale  1 to 64 engines that sleep on one machine; driver memory by rows"
 	echo "make evidence     the study of CFT against SFT and other choices; MINUTES=60 stops it after an hour"
 	echo "make setup        the environment only, in $(VENV)"
+	echo "make wheel        the package as a wheel in dist/, tried in an environment of its own"
 	echo "make wheels       all packages as a folder of wheels, $(WHEELS), for a site without a network"
 	echo "make lock         resolve requirements-cpu.txt and requirements-dev.txt anew from pyproject.toml (needs uv)"
 	echo "make clean        remove the environment and what tools have cached"
@@ -141,6 +142,10 @@ endif
 
 # See README: "Without a network".
 WHEELS ?= wheels
+wheel: $(STAMP)
+	$(VENV)/bin/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	$(VENV)/bin/python -m pytest tests/test_wheel.py
+
 wheels: $(STAMP)
 	$(VENV)/bin/python tools/install.py --wheels $(WHEELS)
 
@@ -163,7 +168,7 @@ lock:
 # While packages are being installed there is $(PARTIAL). Found by a later run, it tells that the one before was stopped
 # midway; pip cannot always tell such packages from whole ones, so then everything is made anew. It becomes the stamp,
 # with the time of the start: what is edited meanwhile is newer.
-$(STAMP): $(REQUIREMENTS) setup.py $(wildcard tools/*.py) $(wildcard patches/*.patch) patches/apply.py
+$(STAMP): $(REQUIREMENTS) $(wildcard tools/*.py) $(wildcard patches/*.patch) patches/apply.py
 	mkdir -p $(dir $(VENV))
 	exec 9> $(VENV).lock
 	flock 9 # two makes at once: the second one waits, and then finds all done

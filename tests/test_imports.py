@@ -13,6 +13,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "openrlhf_cft"
 HEAVY = {"torch", "vllm", "ray", "deepspeed", "transformers", "datasets", "openrlhf", "sympy", "matplotlib", "jinja2"}
 LIGHT = [
+    "openrlhf_cft.api",
     "openrlhf_cft.data.checkpoint",
     "openrlhf_cft.data.records",
     "openrlhf_cft.engine.platform",
@@ -90,6 +91,7 @@ FLOORS: dict[str, set[str]] = {
     "view": {"data", "display", "errors", "masks", "progress"},
     "reward": {"data", "errors", "verify"},
 }
+FLOORS["api"] = {"annotation", "data", "engine", "jobs", "masks", "verify"}
 FLOORS["cli"] = set(FLOORS)
 # Annotation must not reach DeepSpeed, training not vLLM.
 FORBIDDEN = {

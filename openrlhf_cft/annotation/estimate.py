@@ -7,7 +7,6 @@ the rate of the sample as it is.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import random
@@ -17,13 +16,12 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from openrlhf_cft.annotation.annotator import Annotator, Question, Status
+from openrlhf_cft.annotation.annotator import Question, Status
 from openrlhf_cft.annotation.job import STATE, AnnotateJob
 from openrlhf_cft.annotation.row_worker import AnnotateWorker, AnnotateWorkerFactory, settings_record
 from openrlhf_cft.data.provenance import write_json
-from openrlhf_cft.data.records import ALTERNATIVES, RESPONSE_IDS, Alternative
+from openrlhf_cft.data.records import ALTERNATIVES, RESPONSE_IDS
 from openrlhf_cft.data.source import load_source
-from openrlhf_cft.engine.generate import Generation
 from openrlhf_cft.engine.platform import has_gpu
 from openrlhf_cft.engine.vllm_engine import VllmGenerator
 from openrlhf_cft.errors import InputError
@@ -38,24 +36,15 @@ NORMAL_95 = 1.96
 TIMING, ENGINE = "timing", "engine"
 
 
-class SampledAnnotator(Annotator):
-    """Counterfactuals of `POSITIONS` random positions a response; the outcome has a mask and alternatives of those."""
-
-    async def _counterfactuals(self, question: Question, response: Generation, budget: int) -> list[list[Alternative]]:
-        """See `Annotator._counterfactuals`; here (min(T, POSITIONS), A)."""
-        length = len(response.token_ids)
-        chosen = random.Random(repr(question)).sample(range(length), min(length, POSITIONS))
-        positions = (self._position(question, response, position, budget) for position in sorted(chosen))
-        return list(await asyncio.gather(*positions))
+def sampled_positions(question: Question, length: int) -> list[int]:
+    """`POSITIONS` random positions of a response, the same each time."""
+    return sorted(random.Random(repr(question)).sample(range(length), min(length, POSITIONS)))
 
 
 class SampledWorker(AnnotateWorker):
     """Annotates the sampled positions, and says from when to when."""
 
-    def __init__(self, factory: AnnotateWorkerFactory) -> None:
-        generator, verifier = VllmGenerator(factory.engine), VerifierPool(**vars(factory.verifier))
-        super().__init__(generator, verifier, factory.settings)
-        self.annotator = SampledAnnotator(generator, verifier, generator.decode, factory.settings)
+    positions = staticmethod(sampled_positions)
 
     async def work(self, row: dict[str, Any]) -> Finished:
         """See `AnnotateWorker.work`; the payload also has the engine, and begin and end of the row in Unix seconds."""
@@ -71,7 +60,7 @@ class SampledFactory(AnnotateWorkerFactory):
     """Makes `SampledWorker`s."""
 
     def __call__(self) -> AnnotateWorker:
-        return SampledWorker(self)
+        return SampledWorker(VllmGenerator(self.engine), VerifierPool(**vars(self.verifier)), self.settings)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from openrlhf_cft.annotation.annotator import AnnotateSettings, Annotator, Outcome, Question
+from openrlhf_cft.annotation.annotator import AnnotateSettings, Annotator, Outcome, Positions, Question, every_position
 from openrlhf_cft.data.checkpoint import weights_fingerprint
 from openrlhf_cft.data.records import (
     ALTERNATIVES,
@@ -40,10 +40,12 @@ class AnnotateWorkerFactory:
 class AnnotateWorker:
     """A `engine_actor.RowWorker` that annotates."""
 
+    positions: Positions = staticmethod(every_position)
+
     def __init__(self, generator: VllmGenerator, verifier: VerifierPool, settings: AnnotateSettings) -> None:
         self.generator = generator
         self.verifier = verifier
-        self.annotator = Annotator(generator, verifier, generator.decode, settings)
+        self.annotator = Annotator(generator, verifier, generator.decode, settings, self.positions)
 
     @property
     def dead(self) -> bool:

@@ -20,10 +20,8 @@ from openrlhf_cft.cli.flags import (
     verifier_flags,
     verifier_settings,
 )
-from openrlhf_cft.engine.vllm_engine import MAX_LOGPROBS
 from openrlhf_cft.errors import InputError
 
-HIGHEST_K = MAX_LOGPROBS - 8
 DRY_RUN_ROWS = 256
 
 
@@ -65,11 +63,6 @@ def job_of(arguments: list[str] | None = None) -> AnnotateJob:
 
 def _job(flags: dict[str, Any]) -> AnnotateJob:
     """See `job_of`."""
-    top_k, budget = flags["annotate.top_k"], flags["annotate.max_new_tokens"]
-    if not 2 <= top_k <= HIGHEST_K:
-        raise InputError(f"--annotate.top_k: {top_k} is not between 2 and {HIGHEST_K}")
-    if budget < 1:
-        raise InputError(f"--annotate.max_new_tokens: {budget} is not at least 1")
     sample, cost = flags["annotate.dry_run"], flags["annotate.gpu_hour_cost"]
     if sample is not None and sample < 2:
         raise InputError(f"--annotate.dry_run: {sample} is not at least 2")
@@ -77,7 +70,7 @@ def _job(flags: dict[str, Any]) -> AnnotateJob:
         raise InputError("--annotate.gpu_hour_cost: add --annotate.dry_run, which estimates")
     factory = AnnotateWorkerFactory(
         engine_settings(flags, flags["model.model_name_or_path"]),
-        AnnotateSettings(top_k, budget, flags["annotate.exhaustive"]),
+        AnnotateSettings(*(flags[f"annotate.{name}"] for name in ("top_k", "max_new_tokens", "exhaustive"))),
         verifier_settings(flags, "annotate"),
     )
     return AnnotateJob(source_settings(flags), factory, pool_settings(flags), output_place(flags))

@@ -6,18 +6,17 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import traceback
 from collections.abc import Callable
 
+from openrlhf_cft.data.checkpoint import absolute
 from openrlhf_cft.data.location import Location, location
 from openrlhf_cft.data.source import SourceSettings
 from openrlhf_cft.engine.vllm_engine import EngineSettings, parse_engine_args
 from openrlhf_cft.errors import InputError, JobError
 from openrlhf_cft.jobs.pipeline import PoolSettings
-from openrlhf_cft.verify import VERIFIERS, is_reward_file
-from openrlhf_cft.verify.sandbox import VerifierPool
+from openrlhf_cft.verify import VERIFIERS
 from openrlhf_cft.verify.settings import VerifierSettings
 
 DTYPES = ("auto", "bfloat16", "float16", "float32")
@@ -80,19 +79,18 @@ def verifier_settings(flags: dict[str, object], group: str) -> VerifierSettings:
     Raises:
         InputError: names what is wrong with one of them.
     """
-    name, gib = str(flags[f"{group}.verifier"]), flags[f"{group}.verifier_memory"]
+    gib = flags[f"{group}.verifier_memory"]
     settings = VerifierSettings(
-        os.path.abspath(name) if is_reward_file(name) else name,
+        str(flags[f"{group}.verifier"]),
         threshold=flags[f"{group}.threshold"],  # type: ignore[arg-type]
         workers=flags[f"{group}.verifier_workers"],  # type: ignore[arg-type]
         time_limit=flags[f"{group}.verifier_time_limit"],  # type: ignore[arg-type]
         memory_limit=None if gib is None else int(gib * 2**30),  # type: ignore[operator]
     )
     try:
-        VerifierPool(**vars(settings)).close()  # checks its arguments, starts nothing
+        return settings.checked()
     except ValueError as error:
         raise InputError(f"--{group}.verifier: {error}") from None
-    return settings
 
 
 def output_place(flags: dict[str, object]) -> Location:
@@ -111,18 +109,13 @@ def source_settings(flags: dict[str, object]) -> SourceSettings:
     """The `--data.*` flags."""
     names = SourceSettings.__dataclass_fields__
     given = {name: flags[f"data.{name}"] for name in names if f"data.{name}" in flags}
-    settings = SourceSettings(**given)  # type: ignore[arg-type]
-    if settings.input_template is not None and "{}" not in settings.input_template:
-        raise InputError(f"--data.input_template: {settings.input_template!r} has no {{}} for the question")
-    if settings.max_samples < 1:
-        raise InputError(f"--data.max_samples: {settings.max_samples} is not at least 1")
-    return settings
+    return SourceSettings(**given)  # type: ignore[arg-type]
 
 
 def engine_settings(flags: dict[str, object], model: str) -> EngineSettings:
     """The engine's `--vllm.*` flags, for one model."""
     return EngineSettings(
-        model=os.path.abspath(model) if os.path.isdir(model) else model,
+        model=absolute(model),
         dtype=str(flags["vllm.dtype"]),
         tensor_parallel_size=flags["vllm.tensor_parallel_size"],  # type: ignore[arg-type]
         gpu_memory_utilization=flags["vllm.gpu_memory_utilization"],  # type: ignore[arg-type]
@@ -134,12 +127,8 @@ def engine_settings(flags: dict[str, object], model: str) -> EngineSettings:
 
 def pool_settings(flags: dict[str, object]) -> PoolSettings:
     """The pool's `--vllm.*` and `--ray.*` flags."""
-    engines, rows = flags["vllm.num_engines"], flags["vllm.rows_in_flight"]
-    if not isinstance(engines, int) or engines < 1:
-        raise InputError(f"--vllm.num_engines: {engines} is not at least 1")
-    if not isinstance(rows, int) or rows < 1:
-        raise InputError(f"--vllm.rows_in_flight: {rows} is not at least 1")
-    return PoolSettings(engines, flags["vllm.tensor_parallel_size"], rows, flags["ray.address"])  # type: ignore[arg-type]
+    names = ("vllm.num_engines", "vllm.tensor_parallel_size", "vllm.rows_in_flight", "ray.address")
+    return PoolSettings(*(flags[name] for name in names))  # type: ignore[arg-type]
 
 
 def run_command(name: str, command: Callable[[], int], resumes: bool = True) -> None:

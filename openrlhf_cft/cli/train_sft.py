@@ -85,11 +85,12 @@ def main() -> None:
     if {"-h", "--help"} & set(sys.argv[1:]):
         own = argparse.ArgumentParser(add_help=False, usage=argparse.SUPPRESS)
         add_flags(own)
-        print(f"{own.format_help()}\nEvery other flag is stock:\n")
+        print(f"{own.format_help()}\nEvery other flag is stock:\n", flush=True)
     from openrlhf_cft.train.preflight import check_openrlhf
 
     try:
         if options is None:
+            check_openrlhf(any_version=True)
             run_stock()
             return
         check_openrlhf()

@@ -87,8 +87,8 @@ class AnnotatedData:
             with pq.ParquetFile(file.path, filesystem=file.filesystem) as opened:
                 yield from opened.iter_batches(batch_size=BATCH_ROWS, columns=kept)
 
-    def rows(self, columns: Sequence[str]) -> Iterator[Row]:
-        """The named columns of all rows, in order."""
+    def rows(self, columns: Sequence[str] | None = None) -> Iterator[Row]:
+        """All rows in order: all columns, or the named ones."""
         for batch in self.batches(columns):
             yield from batch.to_pylist()
 

@@ -16,6 +16,11 @@ WEIGHTS = (".safetensors", ".bin", ".pt", ".gguf")
 PIECES, PIECE_BYTES = 64, 16 << 10  # of each file, evenly spread: a changed tensor is hit, a 7B model read in no time
 
 
+def absolute(model: str) -> str:
+    """A path as every process finds it, whatever its current directory; a hub name as it is."""
+    return os.path.abspath(model) if os.path.isdir(model) else model
+
+
 def load_config(model: str, flag: str = FLAG) -> Any:
     """A model's configuration.
 

@@ -44,6 +44,12 @@ class SourceSettings:
     input_template: str | None = None
     max_samples: int = 1_000_000
 
+    def __post_init__(self) -> None:
+        if self.input_template is not None and "{}" not in self.input_template:
+            raise InputError(f"--data.input_template: {self.input_template!r} has no {{}} for the question")
+        if self.max_samples < 1:
+            raise InputError(f"--data.max_samples: {self.max_samples} is not at least 1")
+
 
 def load_source(settings: SourceSettings) -> Dataset:
     """The source rows; those of several data sets, `a,b`, one after the other, a column that one lacks being null.

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+MAX_LOGPROBS = 64  # top tokens that a request may ask for
+
 
 @dataclass(frozen=True)
 class Sampling:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from openrlhf_cft.data.checkpoint import TRUST_REMOTE_CODE
 from openrlhf_cft.data.tokenizer import load_tokenizer
 from openrlhf_cft.engine.engine_log import EngineLog
-from openrlhf_cft.engine.generate import Generation, Sampling
+from openrlhf_cft.engine.generate import MAX_LOGPROBS, Generation, Sampling
 from openrlhf_cft.engine.platform import engine_defaults, environment, has_gpu
 from openrlhf_cft.errors import EngineError, InputError
 
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from vllm.outputs import RequestOutput
 
 CLOSING_SECONDS = 300.0  # guard against a process that never ends; a slow one gives its shared memory back
-MAX_LOGPROBS = 64  # vLLM refuses requests for more top tokens than this; Strict-k with ties needs k + 8
 
 
 @dataclass(frozen=True)

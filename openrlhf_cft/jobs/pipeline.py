@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from openrlhf_cft.data.location import Location
 from openrlhf_cft.data.records import ID, PROMPT, PROMPT_IDS
 from openrlhf_cft.data.source import GIVEN_IDS, GOLD, NUMBER
-from openrlhf_cft.errors import Failure, JobError
+from openrlhf_cft.errors import Failure, InputError, JobError
 from openrlhf_cft.jobs.cluster import connect
 from openrlhf_cft.jobs.engine_actor import TALLY_SECONDS, EngineActor, RowWorker
 from openrlhf_cft.jobs.finished_rows import Outcomes
@@ -41,6 +41,12 @@ class PoolSettings:
     gpus_per_engine: int = 1  # ignored on a cluster without a GPU
     rows_in_flight: int = 64  # per engine
     ray_address: str | None = None  # None: a local Ray, unless RAY_ADDRESS names a cluster
+
+    def __post_init__(self) -> None:
+        if self.num_engines < 1:
+            raise InputError(f"--vllm.num_engines: {self.num_engines} is not at least 1")
+        if self.rows_in_flight < 1:
+            raise InputError(f"--vllm.rows_in_flight: {self.rows_in_flight} is not at least 1")
 
 
 def run(

@@ -11,37 +11,39 @@ arXiv 2508.05629).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from openrlhf.models import SFTLoss
 
 from openrlhf_cft.train import token_flags
 
 
-@dataclass
 class Meter:
-    """Sums over the micro-batches of this rank since the last `take`."""
+    """Sums over the micro-batches of this rank since the last `take`, kept on the device: reading one waits for it."""
 
-    weighted_nll: float = 0.0  # sum of w * nll
-    weight: float = 0.0  # sum of w
-    trained: float = 0.0  # tokens with w > 0
-    response: float = 0.0  # response tokens
-    # In evaluation only, which alone has logits beside the loss positions:
-    other_nll: float = 0.0  # of response tokens with w = 0
-    other_entropy: float = 0.0  # nats
-    trained_entropy: float = 0.0  # of tokens with w > 0
-    compared: float = 0.0  # response tokens with w = 0
+    NAMES = (
+        "weighted_nll",  # sum of w * nll
+        "weight",  # sum of w
+        "trained",  # tokens with w > 0
+        "response",  # response tokens
+        # In evaluation only, which alone has logits beside the loss positions:
+        "other_nll",  # of response tokens with w = 0
+        "other_entropy",  # nats
+        "trained_entropy",  # of tokens with w > 0
+        "compared",  # response tokens with w = 0
+    )
+
+    def __init__(self) -> None:
+        self._sums: dict[str, torch.Tensor] = {}
 
     def add_loss(self, log_probs: torch.Tensor, loss_mask: torch.Tensor) -> None:
         """Add one micro-batch; both (B, L - 1)."""
-        self.weighted_nll -= (log_probs.detach() * loss_mask).sum().item()
-        self.weight += loss_mask.sum().item()
-        self.trained += (loss_mask != 0).sum().item()
+        self._add("weighted_nll", -log_probs.detach() * loss_mask)
+        self._add("weight", loss_mask)
+        self._add("trained", loss_mask != 0)
 
     def add_flags(self, attention_mask: torch.Tensor) -> None:
         """Add the response tokens of one micro-batch of flags, (B, L)."""
-        self.response += token_flags.response(attention_mask).sum().item()
+        self._add("response", token_flags.response(attention_mask))
 
     def add_evaluated(self, attention_mask: torch.Tensor, log_probs: torch.Tensor, entropy: torch.Tensor) -> None:
         """Add what an evaluated micro-batch says of critical and of other response tokens.
@@ -52,15 +54,21 @@ class Meter:
         """
         trained = token_flags.loss(attention_mask)[:, :-1]
         other = token_flags.response(attention_mask)[:, :-1] & ~trained
-        self.other_nll -= log_probs[other].sum().item()
-        self.other_entropy += entropy[other].sum().item()
-        self.trained_entropy += entropy[trained].sum().item()
-        self.compared += other.sum().item()
+        self._add("other_nll", torch.where(other, -log_probs, 0))
+        self._add("other_entropy", torch.where(other, entropy, 0))
+        self._add("trained_entropy", torch.where(trained, entropy, 0))
+        self._add("compared", other)
 
-    def take(self) -> dict[str, float]:
-        """The sums by name, and start again from zero."""
-        sums = dict(vars(self))
-        vars(self).update(vars(Meter()))
+    def _add(self, name: str, values: torch.Tensor) -> None:
+        total = values.detach().sum(dtype=torch.float64)
+        self._sums[name] = self._sums[name] + total if name in self._sums else total
+
+    def take(self) -> torch.Tensor:
+        """The sums in the order of `NAMES`, (8,) float64, and start again from zero."""
+        device = next((total.device for total in self._sums.values()), torch.device("cpu"))
+        zero = torch.zeros((), dtype=torch.float64, device=device)
+        sums = torch.stack([self._sums.get(name, zero) for name in self.NAMES])
+        self._sums = {}
         return sums
 
 

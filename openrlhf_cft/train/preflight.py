@@ -42,8 +42,12 @@ class Expected:
     hub: bool = True  # names that are no local path are the Hugging Face hub's
 
 
-def check_openrlhf(version: str | None = None) -> None:
+def check_openrlhf(version: str | None = None, any_version: bool = False) -> None:
     """Refuse an OpenRLHF whose names may not be those that `train` relies on.
+
+    Args:
+        version: instead of the installed one.
+        any_version: it only has to be there, as for the stock flags.
 
     Raises:
         InputError: it is not installed, or outside the supported range.
@@ -51,8 +55,10 @@ def check_openrlhf(version: str | None = None) -> None:
     try:
         version = version or metadata.version("openrlhf")
     except metadata.PackageNotFoundError:
-        raise InputError(f"openrlhf is not installed; --critical_mask needs openrlhf{SUPPORTED_OPENRLHF}") from None
-    if not SpecifierSet(SUPPORTED_OPENRLHF).contains(version, prereleases=True):
+        raise InputError(
+            f"openrlhf is not installed: pip install 'openrlhf{SUPPORTED_OPENRLHF}', see its own instructions for GPUs"
+        ) from None
+    if not any_version and not SpecifierSet(SUPPORTED_OPENRLHF).contains(version, prereleases=True):
         raise InputError(f"--critical_mask supports openrlhf{SUPPORTED_OPENRLHF}, and {version} is installed")
 
 

@@ -17,7 +17,6 @@ import time
 from datetime import timedelta
 from typing import Any
 
-import torch
 from openrlhf.trainer.sft_trainer import SFTTrainer
 from torch import nn
 from tqdm import tqdm
@@ -87,9 +86,9 @@ class CriticalTokenTrainer(SFTTrainer):
 
     def _reduce_meter(self) -> dict[str, float]:
         """The meter's sums over all ranks; every rank must call it."""
-        sums = self.loss_fn.meter.take()
-        total = self.strategy.all_reduce(torch.tensor(list(sums.values()), dtype=torch.float64), op="sum")
-        return dict(zip(sums, total.tolist(), strict=True))
+        meter = self.loss_fn.meter
+        total = self.strategy.all_reduce(meter.take(), op="sum")
+        return dict(zip(meter.NAMES, total.tolist(), strict=True))
 
     def _line(self, step: int, logs: dict[str, float]) -> str:
         rate = (step - self._first_step) / (time.monotonic() - self._started)

@@ -34,7 +34,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterable
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from concurrent.futures import TimeoutError as FutureTimeout
 from concurrent.futures.process import BrokenProcessPool
 from types import TracebackType
@@ -254,7 +254,7 @@ class VerifierPool:
         with self._lock:
             if self._pending.pop(future, None) is not None:
                 self._failures = 0
-        with contextlib.suppress(Exception):  # the future was cancelled, or failed with its pool
+        with contextlib.suppress(InvalidStateError):  # the future was cancelled, or failed with its pool
             _settle(future, done, error)
 
 
@@ -272,7 +272,7 @@ def _settle(future: Future[Judgement], done: Future[Judgement], error: BaseExcep
 
 def _fail(futures: Iterable[Future[Judgement]], error: BaseException) -> None:
     for future in futures:
-        with contextlib.suppress(Exception):  # already cancelled or finished
+        with contextlib.suppress(InvalidStateError):  # already cancelled or finished
             future.set_exception(error)
 
 

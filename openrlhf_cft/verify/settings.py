@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,18 @@ class VerifierSettings:
     workers: int = 2
     time_limit: float | None = None
     memory_limit: int | None = None
+
+    def checked(self) -> VerifierSettings:
+        """The same with the absolute path of a user's file: workers on a cluster have other current directories.
+
+        Raises:
+            ValueError: as `VerifierPool`.
+        """
+        given = vars(self)
+        if is_reward_file(self.verifier):
+            given = {**given, "verifier": os.path.abspath(self.verifier)}
+        VerifierPool(**given).close()  # checks its arguments, starts nothing
+        return VerifierSettings(**given)
 
     def record(self) -> dict[str, Any]:
         """What of them decides a verdict, as JSON; of a user's file also its content's hash.

@@ -1,0 +1,170 @@
+"""The commands as functions. Each is also a name of the package: `openrlhf_cft.annotate`, `openrlhf_cft.judge` ..."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from openrlhf_cft.annotation.annotator import AnnotateSettings
+from openrlhf_cft.annotation.job import AnnotateJob
+from openrlhf_cft.annotation.job import annotate as run_annotation
+from openrlhf_cft.annotation.row_worker import AnnotateWorkerFactory
+from openrlhf_cft.data.annotated import AnnotatedData, open_data, output
+from openrlhf_cft.data.checkpoint import absolute
+from openrlhf_cft.data.location import location
+from openrlhf_cft.data.records import MASK
+from openrlhf_cft.data.source import SourceSettings
+from openrlhf_cft.engine.token_scores import BATCH_TOKENS
+from openrlhf_cft.engine.vllm_engine import EngineSettings
+from openrlhf_cft.jobs.pipeline import PoolSettings
+from openrlhf_cft.masks.derive import DeriveSettings, Wish
+from openrlhf_cft.masks.derive import derive as write_derived
+from openrlhf_cft.masks.select import Budget
+from openrlhf_cft.verify.judgement import Judgement
+from openrlhf_cft.verify.sandbox import VerifierPool
+from openrlhf_cft.verify.settings import VerifierSettings
+
+
+def annotate(
+    model: str,
+    dataset: str,
+    output_dir: str | Path,
+    *,
+    dataset_split: str = "train",
+    input_key: str = "input",
+    label_key: str = "label",
+    output_key: str | None = None,
+    id_key: str | None = None,
+    apply_chat_template: bool = False,
+    input_template: str | None = None,
+    max_samples: int = 1_000_000,
+    top_k: int = 3,
+    max_new_tokens: int = 512,
+    exhaustive: bool = False,
+    verifier: str = "math",
+    threshold: float = 0.5,
+    num_engines: int = 1,
+    tensor_parallel_size: int = 1,
+    gpu_memory_utilization: float = 0.9,
+    dtype: str = "auto",
+    max_model_len: int | None = None,
+    engine_args: Mapping[str, Any] | None = None,
+    rows_in_flight: int = 64,
+    ray_address: str | None = None,
+    seed: int = 42,
+) -> dict[str, Any]:
+    """Annotate a data set: what `python -m openrlhf_cft.cli.annotate` does, with its flags by their last names.
+
+        openrlhf_cft.annotate("runs/model", "questions.jsonl", "annotated", input_key="question", label_key="answer")
+
+    Called again with the same arguments, it goes on from where it stopped.
+
+    Returns:
+        The summary, see `annotation.job.annotate`; `failed` counts the rows that this call could not finish.
+
+    Raises:
+        InputError: bad input, before any engine starts; the message names the flag and the value.
+        JobError: the job cannot go on; what is finished stays.
+    """
+    source = SourceSettings(
+        dataset,
+        dataset_split,
+        input_key,
+        label_key,
+        output_key,
+        id_key,
+        apply_chat_template,
+        input_template,
+        max_samples,
+    )
+    engine = EngineSettings(
+        absolute(model),
+        dtype,
+        tensor_parallel_size,
+        gpu_memory_utilization,
+        max_model_len,
+        seed,
+        dict(engine_args or {}),
+    )
+    factory = AnnotateWorkerFactory(
+        engine,
+        AnnotateSettings(top_k, max_new_tokens, exhaustive),
+        VerifierSettings(verifier, threshold).checked(),
+    )
+    pool = PoolSettings(num_engines, tensor_parallel_size, rows_in_flight, ray_address)
+    return run_annotation(AnnotateJob(source, factory, pool, location(str(output_dir))))
+
+
+def load_annotated(path: str | Path) -> AnnotatedData:
+    """An annotated data set, a directory, a Parquet file or a URI, to read with one batch in memory at a time.
+
+        data = openrlhf_cft.load_annotated("annotated")
+        data.count(), data.metadata["criterion"]            # (1082, "strict-3")
+        for row in data.rows(["id", "response_token_ids", "critical_mask"]): ...
+
+    Raises:
+        InputError: it is not there, not whole, or holds other rows.
+    """
+    return open_data(path)
+
+
+def derive(
+    dataset: str | Path,
+    output_dir: str | Path,
+    columns: Mapping[str, str],
+    *,
+    reference: str = MASK,
+    share: float | None = None,
+    threshold: float | None = None,
+    seed: int = 42,
+    model: str | None = None,
+    reference_model: str | None = None,
+    dtype: str = "auto",
+    batch_tokens: int = BATCH_TOKENS,
+) -> dict[str, float]:
+    """Write an annotated data set again with new mask columns: what `masks derive` does.
+
+        openrlhf_cft.derive("annotated", "with-masks", {"strict_2": "strict-2", "same_count": "random"})
+
+    Args:
+        columns: by the name of each new column, how it is made.
+        reference: the mask whose number of tokens a selection takes in each row, where there is no `share`.
+
+    Returns:
+        By column, the share of response tokens whose weight is above 0.
+
+    Raises:
+        InputError: a column is there already, a name is no selection, or what it needs is not stored.
+    """
+    data = open_data(dataset)
+    settings = DeriveSettings(Budget(reference, share), threshold, seed, model, reference_model, dtype, batch_tokens)
+    return write_derived(data, [Wish(*pair) for pair in columns.items()], settings, output(output_dir, [data]))
+
+
+def judge(response: str, answer: str, verifier: str = "math") -> Judgement:
+    """The verdict on one response, from a worker process with limits of time and memory.
+
+        openrlhf_cft.judge("so it is $5.00", "5").verdict                   # correct
+        openrlhf_cft.judge("The answer is (B).", "B", verifier="choice")
+
+    For many responses at once, `VerifierPool` has `judge` for an event loop and `judge_all` for a list.
+
+    Args:
+        verifier: `math`, `choice`, `exact`, or the path of a Python file with OpenRLHF's `reward_func`.
+
+    Raises:
+        InputError: there is no such verifier.
+        VerifierError: it cannot run.
+    """
+    return _pool(verifier).judge_all([(response, answer)])[0]
+
+
+@functools.cache
+def _pool(verifier: str) -> VerifierPool:
+    """Workers that stay for the next call, and end with this process."""
+    pool = VerifierPool(verifier)
+    atexit.register(pool.close)
+    return pool
