@@ -12,7 +12,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from train_helpers import make_rows, write_rows
+from train_helpers import make_rows, make_tokenizer, write_rows
 
 pytestmark = [pytest.mark.all, pytest.mark.slow, pytest.mark.timeout(1800)]
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,7 +27,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if name.startswith(("openrlhf_cft/", "pyproject.toml", "setup.py", "README.md", "LICENSE")):
             (folder / "source" / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / "source" / name).write_bytes((ROOT / name).read_bytes())
-    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), "source"]
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), "./source"]
     subprocess.run(build, cwd=folder, check=True)
     (built,) = folder.glob("openrlhf_cft-*.whl")
     return built
@@ -69,10 +69,11 @@ def test_help(python: Path, tmp_path: Path, command: str) -> None:
 
 def test_masks_view_and_verify(python: Path, tmp_path: Path) -> None:
     write_rows(tmp_path / "annotated", make_rows(20))
+    make_tokenizer(tmp_path / "model")
     for arguments, said in [
         (("masks", "stats", "annotated"), "rows"),
-        (("view", "annotated", "--terminal"), "row"),
-        (("view", "annotated", "--out", "page.html"), "page.html"),
+        (("view", "annotated", "--terminal", "--model.model_name_or_path", "model"), "row"),
+        (("view", "annotated", "--out", "page.html", "--model.model_name_or_path", "model"), "page.html"),
     ]:
         made = run(python, tmp_path, "-m", f"openrlhf_cft.cli.{arguments[0]}", *arguments[1:])
         assert made.returncode == 0 and said in made.stdout, (arguments, made.stdout, made.stderr)
