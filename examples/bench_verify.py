@@ -23,7 +23,7 @@ from make_questions import questions
 from openrlhf_cft.engine.generate import Sampling
 from openrlhf_cft.engine.vllm_engine import EngineSettings, VllmGenerator
 from openrlhf_cft.verify.choice import judge_choice
-from openrlhf_cft.verify.comparison import forget
+from openrlhf_cft.verify.equality import forget
 from openrlhf_cft.verify.math import judge_math
 from openrlhf_cft.verify.sandbox import VerifierPool
 

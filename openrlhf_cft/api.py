@@ -69,31 +69,12 @@ def annotate(
         InputError: bad input, before any engine starts; the message names the flag and the value.
         JobError: the job cannot go on; what is finished stays.
     """
-    source = SourceSettings(
-        dataset,
-        dataset_split,
-        input_key,
-        label_key,
-        output_key,
-        id_key,
-        apply_chat_template,
-        input_template,
-        max_samples,
-    )
-    engine = EngineSettings(
-        absolute(model),
-        dtype,
-        tensor_parallel_size,
-        gpu_memory_utilization,
-        max_model_len,
-        seed,
-        dict(engine_args or {}),
-    )
-    factory = AnnotateWorkerFactory(
-        engine,
-        AnnotateSettings(top_k, max_new_tokens, exhaustive),
-        VerifierSettings(verifier, threshold).checked(),
-    )
+    columns = (input_key, label_key, output_key, id_key)
+    source = SourceSettings(dataset, dataset_split, *columns, apply_chat_template, input_template, max_samples)
+    path, extra = absolute(model), dict(engine_args or {})
+    engine = EngineSettings(path, dtype, tensor_parallel_size, gpu_memory_utilization, max_model_len, seed, extra)
+    checked = VerifierSettings(verifier, threshold).checked()
+    factory = AnnotateWorkerFactory(engine, AnnotateSettings(top_k, max_new_tokens, exhaustive), checked)
     pool = PoolSettings(num_engines, tensor_parallel_size, rows_in_flight, ray_address)
     return run_annotation(AnnotateJob(source, factory, pool, location(str(output_dir))))
 

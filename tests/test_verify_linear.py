@@ -17,7 +17,7 @@ import openrlhf_cft.verify
 from openrlhf_cft import reward
 from openrlhf_cft.evaluation import majority
 from openrlhf_cft.verify.choice import judge_choice
-from openrlhf_cft.verify.comparison import MAX_CHARS, equal, forget
+from openrlhf_cft.verify.equality import MAX_CHARS, equal, forget
 from openrlhf_cft.verify.exact import judge_exact
 from openrlhf_cft.verify.math import judge_math
 from openrlhf_cft.verify.special_tokens import without_special_tokens

@@ -16,7 +16,7 @@ from cpu_time import cpu_seconds
 from openrlhf_cft.data.records import Verdict
 from openrlhf_cft.verify import VERIFIERS, load_verifier
 from openrlhf_cft.verify.choice import judge_choice
-from openrlhf_cft.verify.comparison import equal
+from openrlhf_cft.verify.equality import equal
 from openrlhf_cft.verify.extract import extract_answer
 from openrlhf_cft.verify.gold import gold_response, read_gold, write_gold
 from openrlhf_cft.verify.math import judge_math

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from properties import tries
 
-from openrlhf_cft.verify.comparison import equal
+from openrlhf_cft.verify.equality import equal
 
 Draw = Any
 

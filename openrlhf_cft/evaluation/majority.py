@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from openrlhf_cft.verify.comparison import MAX_CHARS, plain_number
+from openrlhf_cft.verify.equality import MAX_CHARS, plain_number
 
 MAX_SAMPLES = 1_000  # binomials of more are beyond float64
 # What is written in several ways and means nothing: spaces, sizes of brackets and of fractions, dollar signs.

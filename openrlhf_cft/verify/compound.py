@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
-from openrlhf_cft.verify.expression import MAX_DIGITS, decimal, number
+from openrlhf_cft.verify.expression import MAX_DIGITS
 from openrlhf_cft.verify.forms import Quantity
+from openrlhf_cft.verify.nodes import decimal, number
 from openrlhf_cft.verify.notation import Token
 from openrlhf_cft.verify.units import Unit, is_currency, is_measure, is_symbol, read_unit, scale
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from openrlhf_cft.verify.expression import Node
+from openrlhf_cft.verify.nodes import Node
 from openrlhf_cft.verify.units import NONE, Unit
 
 FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}  # relation signs read from the other side

@@ -9,7 +9,7 @@ the gold answer. Nothing that a model wrote is evaluated as code.
 from __future__ import annotations
 
 from openrlhf_cft.data.records import Verdict
-from openrlhf_cft.verify.comparison import equal
+from openrlhf_cft.verify.equality import equal
 from openrlhf_cft.verify.extract import extract_answer
 from openrlhf_cft.verify.gold import read_gold
 from openrlhf_cft.verify.judgement import Judgement

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from openrlhf_cft.verify.expression import Node
 from openrlhf_cft.verify.forms import FLIPPED, Builder, Form, Interval, Listing, Quantity, Raw, Relation, Union
+from openrlhf_cft.verify.nodes import Node
 from openrlhf_cft.verify.notation import tokens
 from openrlhf_cft.verify.reading import read
 

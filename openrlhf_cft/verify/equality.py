@@ -1,0 +1,84 @@
+r"""Whether an answer is the gold answer: plain numbers at once, all else by the form that the gold answer has.
+
+equal("x = 0.5", r"\frac12")      # True: a name may stand before a value
+equal("50", r"\frac12")           # False
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Sequence
+from fractions import Fraction
+
+from openrlhf_cft.verify.comparison import same_form
+from openrlhf_cft.verify.forms import Listing
+from openrlhf_cft.verify.notation import Token, key, tokens
+from openrlhf_cft.verify.options import lettered, same_option
+from openrlhf_cft.verify.reading import read
+from openrlhf_cft.verify.value import EXACT, Tolerance
+
+MAX_CHARS = 4_000  # longer than any answer; beyond it only the same notation is equal
+_PLAIN_NUMBER = re.compile(r"[-+]?(?:(?:[1-9]\d{0,2}(?:,\d{3})+|\d+)(?:\.\d*)?|\.\d+)", re.ASCII)
+
+
+def equal(answer: str, gold: str, tolerance: Tolerance = EXACT) -> bool:
+    """Whether an extracted answer equals the gold answer. Cached: most rollouts of a prompt end in a few answers.
+
+    Args:
+        answer: of any content.
+        gold: LaTeX, plain text or Unicode.
+        tolerance: the difference of numbers that is still equal.
+    """
+    if len(gold) > MAX_CHARS or len(answer) > MAX_CHARS:  # nor is it kept
+        return bool(gold.strip()) and answer.split() == gold.split()
+    return _equal(answer, gold, tolerance)
+
+
+def forget() -> None:
+    """Empty the cache of `equal`, to measure it."""
+    _equal.cache_clear()
+
+
+@functools.lru_cache(maxsize=4096)
+def _equal(answer: str, gold: str, tolerance: Tolerance) -> bool:
+    numbers = plain_number(answer), plain_number(gold)
+    if numbers[0] is not None and numbers[1] is not None:  # most answers
+        return abs(numbers[0] - numbers[1]) <= tolerance.of(numbers[1])
+    wanted, given = _meaningful(tokens(gold)), _meaningful(tokens(answer))
+    if not wanted:
+        return False
+    if key(wanted) == key(given) or _same_word(wanted, given):
+        return True
+    compare = functools.partial(_same, tolerance=tolerance)
+    option = lettered(wanted)
+    return same_option(option, given, compare) if option is not None else compare(wanted, given)
+
+
+def plain_number(text: str) -> Fraction | None:
+    """The value of an integer or decimal number, with or without thousands separators; None for all else."""
+    text = text.strip()
+    if len(text) > MAX_CHARS or not _PLAIN_NUMBER.fullmatch(text):
+        return None
+    return Fraction(text.replace(",", "").removesuffix("."))
+
+
+def _same(gold: Sequence[Token], answer: Sequence[Token], tolerance: Tolerance) -> bool:
+    form = read(gold)
+    return same_form(form, read(answer, several=isinstance(form, Listing)), tolerance)
+
+
+def _meaningful(of: list[Token]) -> list[Token]:
+    """Without the sentence's dot; nothing where there are only marks without a meaning."""
+    if all(token.kind == "mark" and token.text in "$.,;:{}" for token in of):
+        return []
+    while of and of[-1].kind == "mark" and of[-1].text == "." and not (len(of) > 2 and of[-3].text == "."):
+        of = of[:-1]
+    return of
+
+
+def _same_word(gold: Sequence[Token], answer: Sequence[Token]) -> bool:
+    """Whether both are one word, with or without a capital: Tom and tom, but not GM and Gm."""
+    if len(gold) != 1 or len(answer) != 1 or gold[0].kind != "word" or answer[0].kind != "word":
+        return False
+    return gold[0].text.lower() == answer[0].text.lower() and gold[0].text[1:] == answer[0].text[1:]
