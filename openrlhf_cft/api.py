@@ -13,8 +13,8 @@ from openrlhf_cft.annotation.job import AnnotateJob
 from openrlhf_cft.annotation.job import annotate as run_annotation
 from openrlhf_cft.annotation.row_worker import AnnotateWorkerFactory
 from openrlhf_cft.data.annotated import AnnotatedData, open_data, output
-from openrlhf_cft.data.checkpoint import absolute
 from openrlhf_cft.data.location import location
+from openrlhf_cft.data.model_files import absolute
 from openrlhf_cft.data.records import MASK
 from openrlhf_cft.data.source import SourceSettings
 from openrlhf_cft.engine.token_scores import BATCH_TOKENS

@@ -20,7 +20,7 @@ from openrlhf_cft.cli.masks import main
 from openrlhf_cft.data.records import ALTERNATIVES, ID, MASK, PROMPT_IDS, RESPONSE, RESPONSE_IDS, read_rows
 from openrlhf_cft.data.token_text import decode
 from openrlhf_cft.masks.carry import layout
-from openrlhf_cft.train.checks import columns_to_read, count_tokens
+from openrlhf_cft.train.row_checks import columns_to_read, count_tokens
 
 Rows = list[dict[str, Any]]
 

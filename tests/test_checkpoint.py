@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from train_helpers import make_model
 
-from openrlhf_cft.data import checkpoint
-from openrlhf_cft.data.checkpoint import load_config, weights_fingerprint
+from openrlhf_cft.data import model_files
+from openrlhf_cft.data.model_files import load_config, weights_fingerprint
 from openrlhf_cft.data.tokenizer import load_tokenizer
-from openrlhf_cft.engine import scoring, token_scores
+from openrlhf_cft.engine import scoring_process, token_scores
 from openrlhf_cft.engine.vllm_engine import EngineSettings
 from openrlhf_cft.errors import InputError
 
@@ -57,7 +57,7 @@ def test_a_model_with_code_of_its_own_is_loaded_everywhere(tmp_path: Path) -> No
     row = {"id": "a", "prompt_token_ids": [5, 6], "response_token_ids": [7, 8, 9]}
     nll = [list(token_scores.token_scores(token_scores.load_model(str(path)), [row], "nll")) for path in (plain, own)]
     assert nll[0] == nll[1]
-    assert type(scoring.load(str(own))).__name__ == "OwnModel"
+    assert type(scoring_process.load(str(own))).__name__ == "OwnModel"
 
 
 def test_a_broken_checkpoint_is_one_sentence(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_a_hub_model_is_known_by_its_commit_or_refused(monkeypatch: pytest.Monke
     class Config:
         _commit_hash: str | None = "0123abcd"
 
-    monkeypatch.setattr(checkpoint, "load_config", lambda model, flag: Config())
+    monkeypatch.setattr(model_files, "load_config", lambda model, flag: Config())
     assert weights_fingerprint("org/name") == "0123abcd"
     Config._commit_hash = None
     with pytest.raises(InputError, match=r"--eval\.checkpoints: which commit of 'org/name' is used cannot be told"):

@@ -23,7 +23,7 @@ from openrlhf_cft.cli.evaluate import job_of
 from openrlhf_cft.data.location import Location, location
 from openrlhf_cft.data.records import ID, MASK, Verdict, read_metadata, read_rows, tokenizer_fingerprint
 from openrlhf_cft.data.source import NUMBER
-from openrlhf_cft.engine.scoring import PromptResponse, Scored
+from openrlhf_cft.engine.scoring_process import PromptResponse, Scored
 from openrlhf_cft.errors import Failure
 from openrlhf_cft.evaluation import page
 from openrlhf_cft.evaluation.job import evaluate

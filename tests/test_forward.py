@@ -13,7 +13,7 @@ from train_helpers import VOCAB, make_model, make_rows, write_rows
 
 from openrlhf_cft.data.location import location
 from openrlhf_cft.data.records import MASK, PROMPT_IDS, RESPONSE_IDS
-from openrlhf_cft.engine.scoring import PromptResponse, Scored, load, score, score_sequence
+from openrlhf_cft.engine.scoring_process import PromptResponse, Scored, load, score, score_sequence
 from openrlhf_cft.errors import JobError
 from openrlhf_cft.evaluation import entropy_cache
 from openrlhf_cft.evaluation.entropy import Bin, bins, by_kind, by_position, choose, of_questions

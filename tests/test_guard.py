@@ -13,7 +13,7 @@ import pytest
 
 STARTER = """
 import os, subprocess, sys
-from openrlhf_cft.jobs.guard import end_children_with_this_process
+from openrlhf_cft.jobs.orphans import end_children_with_this_process
 end_children_with_this_process()
 sleeper = [sys.executable, "-c", "import time; time.sleep(600)"]
 both = [sys.executable, "-c", f"import subprocess; subprocess.run({sleeper})"]

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "openrlhf_cft"
 HEAVY = {"torch", "vllm", "ray", "deepspeed", "transformers", "datasets", "openrlhf", "sympy", "matplotlib", "jinja2"}
 LIGHT = [
     "openrlhf_cft.api",
-    "openrlhf_cft.data.checkpoint",
+    "openrlhf_cft.data.model_files",
     "openrlhf_cft.data.records",
     "openrlhf_cft.engine.platform",
     "openrlhf_cft.verify",
@@ -23,7 +23,7 @@ LIGHT = [
     "openrlhf_cft.annotation.job",
     "openrlhf_cft.evaluation.benchmarks",
     "openrlhf_cft.evaluation.entropy",
-    "openrlhf_cft.engine.scoring",
+    "openrlhf_cft.engine.scoring_process",
     "openrlhf_cft.evaluation.intervals",
     "openrlhf_cft.evaluation.job",
     "openrlhf_cft.evaluation.majority",

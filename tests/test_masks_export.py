@@ -23,20 +23,11 @@ from train_helpers import make_model, make_rows, write_rows
 
 from openrlhf_cft.cli.masks import main
 from openrlhf_cft.data.annotated import open_data
-from openrlhf_cft.data.records import (
-    ID,
-    MASK,
-    METADATA_KEY,
-    PROMPT,
-    PROMPT_IDS,
-    RESPONSE,
-    RESPONSE_IDS,
-    labels,
-    read_rows,
-)
+from openrlhf_cft.data.loss_mask import labels
+from openrlhf_cft.data.records import ID, MASK, METADATA_KEY, PROMPT, PROMPT_IDS, RESPONSE, RESPONSE_IDS, read_rows
 from openrlhf_cft.data.token_text import decode, pieces
-from openrlhf_cft.masks.card import size_category
 from openrlhf_cft.masks.conversation import question_column, spans
+from openrlhf_cft.masks.dataset_card import size_category
 
 
 @pytest.fixture(scope="module")

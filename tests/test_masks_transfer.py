@@ -34,8 +34,8 @@ from openrlhf_cft.data.records import (
 )
 from openrlhf_cft.data.token_text import decode
 from openrlhf_cft.masks.carry import layout
-from openrlhf_cft.train.checks import columns_to_read, count_tokens
 from openrlhf_cft.train.dataset import CriticalTokenDataset
+from openrlhf_cft.train.row_checks import columns_to_read, count_tokens
 
 TEXTS = [f"The answer to {n} + {n} is {2 * n}, so there are {2 * n} pieces. Zwölf 🎉 数学" for n in range(30)]
 TEMPLATE = "{% for m in messages %}<{{ m['role'] }}> {{ m['content'] }}\n{% endfor %}<assistant> "

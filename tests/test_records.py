@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from openrlhf_cft.data import records
+from openrlhf_cft.data.loss_mask import loss_mask
 from openrlhf_cft.data.records import Alternative, Verdict
 
 
@@ -16,15 +17,15 @@ from openrlhf_cft.data.records import Alternative, Verdict
 def test_a_critical_token_sets_exactly_the_entry_before_it(prompt_length: int, position: int) -> None:
     weights = [0.0] * 5
     weights[position] = 2.5
-    mask = records.loss_mask(prompt_length, weights, max_length=100)
+    mask = loss_mask(prompt_length, weights, max_length=100)
     assert len(mask) == prompt_length + 5
     assert {i: w for i, w in enumerate(mask) if w} == {prompt_length + position - 1: 2.5}
 
 
 @pytest.mark.parametrize("max_length", range(1, 12))
 def test_a_cut_keeps_the_entries_before_it_and_ends_with_zero(max_length: int) -> None:
-    whole = records.loss_mask(3, [1.0] * 5, max_length=100)
-    cut = records.loss_mask(3, [1.0] * 5, max_length)
+    whole = loss_mask(3, [1.0] * 5, max_length=100)
+    cut = loss_mask(3, [1.0] * 5, max_length)
     assert len(cut) == min(8, max_length)
     assert cut[:-1] == whole[: len(cut) - 1]
     assert cut[-1] == 0.0  # the token that it would predict is gone
@@ -32,7 +33,7 @@ def test_a_cut_keeps_the_entries_before_it_and_ends_with_zero(max_length: int) -
 
 def test_an_empty_prompt_is_refused() -> None:
     with pytest.raises(ValueError, match="prompt_length is 0"):
-        records.loss_mask(0, [1.0], 10)
+        loss_mask(0, [1.0], 10)
 
 
 @pytest.mark.parametrize(

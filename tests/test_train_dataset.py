@@ -16,7 +16,7 @@ from train_helpers import Strategy, make_rows, make_tokenizer
 from openrlhf_cft import display
 from openrlhf_cft.data import records
 from openrlhf_cft.errors import InputError
-from openrlhf_cft.train import show, token_flags
+from openrlhf_cft.train import mask_bits, show
 from openrlhf_cft.train.dataset import CriticalTokenDataset, encode_row
 
 PROMPT, RESPONSE, MASK = records.PROMPT_IDS, records.RESPONSE_IDS, records.MASK
@@ -53,11 +53,11 @@ def test_flags_are_shifted_as_the_loss_mask_is() -> None:
     ids, bits, mask = encode_row([5, 6, 7], [8, 9, 10], [0.0, 0.5, 0.0], max_length=100)
     assert ids.tolist() == [[5, 6, 7, 8, 9, 10]]
     assert mask.tolist() == [[0, 0, 0, 0.5, 0, 0]]
-    assert token_flags.real(bits).tolist() == [[1] * 6]
-    assert token_flags.loss(bits).tolist() == [[False, False, False, True, False, False]]
-    assert token_flags.response(bits).tolist() == [[False, False, True, True, True, False]]
-    assert token_flags.has_flags(bits)
-    assert not token_flags.has_flags(token_flags.real(bits))
+    assert mask_bits.real(bits).tolist() == [[1] * 6]
+    assert mask_bits.loss(bits).tolist() == [[False, False, False, True, False, False]]
+    assert mask_bits.response(bits).tolist() == [[False, False, True, True, True, False]]
+    assert mask_bits.has_flags(bits)
+    assert not mask_bits.has_flags(mask_bits.real(bits))
 
 
 def test_a_cut_inside_the_prompt_leaves_no_flags() -> None:
@@ -70,7 +70,7 @@ def test_the_stock_collate_pads_ids_flags_and_weights() -> None:
     dataset = make([row([5], [6, 7], [1, 1]), row([5, 6, 7], [8, 1], [0, 1], "r1")])
     ids, bits, mask = dataset.collate_fn([dataset[0], dataset[1]])
     assert ids.tolist() == [[5, 6, 7, 0, 0], [5, 6, 7, 8, 1]]
-    assert token_flags.real(bits).tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]
+    assert mask_bits.real(bits).tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]
     assert mask.tolist() == [[1, 1, 0, 0, 0], [0, 0, 0, 1, 0]]
 
 
@@ -88,7 +88,7 @@ def test_counts_do_not_depend_on_how_the_rows_are_batched(monkeypatch: pytest.Mo
     for r in rows[::4]:
         r[MASK] = [0.0] * len(r[MASK])
     whole = make(rows, 12)
-    monkeypatch.setattr("openrlhf_cft.train.checks.ROWS_AT_ONCE", 3)
+    monkeypatch.setattr("openrlhf_cft.train.row_checks.ROWS_AT_ONCE", 3)
     parts = make(rows, 12)
     assert (whole.skipped, whole.trained_tokens, whole.response_tokens) == (
         parts.skipped,
@@ -201,9 +201,9 @@ def test_rows_without_weights_are_trained_on_all_response_tokens(tokenizer: Any)
     for index in range(3):
         (ids, bits, mask), (stock_ids, stock_attention, stock_mask) = dataset[4 + index], stock[index]
         assert torch.equal(ids, stock_ids) and torch.equal(mask, stock_mask)
-        assert torch.equal(token_flags.real(bits), stock_attention)
-        assert torch.equal(token_flags.loss(bits), stock_mask != 0) and torch.equal(
-            token_flags.response(bits), stock_mask != 0
+        assert torch.equal(mask_bits.real(bits), stock_attention)
+        assert torch.equal(mask_bits.loss(bits), stock_mask != 0) and torch.equal(
+            mask_bits.response(bits), stock_mask != 0
         )
     assert "4 trained on all response tokens, 0 dropped, 0 too long (--cft.missing train)" in strategy.printed[-1]
 

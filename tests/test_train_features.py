@@ -16,6 +16,7 @@ import torch
 from train_helpers import VOCAB, free_port, launch, make_model, make_rows, remove_buffers, run_command, scalars, tail
 
 from openrlhf_cft.data import records
+from openrlhf_cft.data.loss_mask import labels as labels_of
 
 MODULE = "openrlhf_cft.cli.train_sft"
 EXAMPLE = Path(__file__).parents[1] / "examples" / "train_sft_cft.sh"
@@ -186,7 +187,7 @@ def test_other_trainers_see_the_same_loss(tmp_path: Path) -> None:
     length = max(len(row[records.PROMPT_IDS] + row[records.RESPONSE_IDS]) for row in rows)
     columns: list[list[torch.Tensor]] = [[], [], [], [], []]
     for row in rows:
-        ids, labels = records.labels(row[records.PROMPT_IDS], row[records.RESPONSE_IDS], row[records.MASK])
+        ids, labels = labels_of(row[records.PROMPT_IDS], row[records.RESPONSE_IDS], row[records.MASK])
         encoded = encode_row(row[records.PROMPT_IDS], row[records.RESPONSE_IDS], row[records.MASK], length)
         parts = (torch.tensor([ids]), torch.tensor([labels]), *encoded)
         for column, part, fill in zip(columns, parts, (0, -100, 0, 0, 0), strict=True):

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from openrlhf_cft.annotation.annotator import AnnotateSettings, Annotator, Outcome, Positions, Question, every_position
-from openrlhf_cft.data.checkpoint import weights_fingerprint
+from openrlhf_cft.data.model_files import weights_fingerprint
 from openrlhf_cft.data.records import (
     ALTERNATIVES,
     ANSWER,

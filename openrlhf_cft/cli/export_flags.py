@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from openrlhf_cft.data.records import MASK
-from openrlhf_cft.masks.card import CardSettings
+from openrlhf_cft.masks.dataset_card import CardSettings
 from openrlhf_cft.masks.export import ExportSettings
 from openrlhf_cft.masks.formats import FORMATS
 

@@ -10,8 +10,8 @@ import sys
 import traceback
 from collections.abc import Callable
 
-from openrlhf_cft.data.checkpoint import absolute
 from openrlhf_cft.data.location import Location, location
+from openrlhf_cft.data.model_files import absolute
 from openrlhf_cft.data.source import SourceSettings
 from openrlhf_cft.engine.vllm_engine import EngineSettings, parse_engine_args
 from openrlhf_cft.errors import InputError, JobError

@@ -20,9 +20,9 @@ from openrlhf_cft.data.records import MASK
 from openrlhf_cft.data.tokenizer import tokenizer_if_any
 from openrlhf_cft.engine.token_scores import BATCH_TOKENS
 from openrlhf_cft.errors import InputError
-from openrlhf_cft.masks.card import card
 from openrlhf_cft.masks.compare import compare, comparison_text
 from openrlhf_cft.masks.coverage import transfer_text
+from openrlhf_cft.masks.dataset_card import card
 from openrlhf_cft.masks.derive import SELECTIONS, DeriveSettings, Wish, derive
 from openrlhf_cft.masks.export import export, export_text, local_output
 from openrlhf_cft.masks.merge import ON_DUPLICATE, merge

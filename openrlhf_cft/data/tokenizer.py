@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from openrlhf_cft.data.annotated import AnnotatedData
-from openrlhf_cft.data.checkpoint import FLAG, TRUST_REMOTE_CODE, first_line
+from openrlhf_cft.data.model_files import FLAG, TRUST_REMOTE_CODE, first_line
 from openrlhf_cft.data.records import tokenizer_fingerprint
 from openrlhf_cft.errors import InputError
 

@@ -22,7 +22,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
-from openrlhf_cft.data.checkpoint import FLAG, TRUST_REMOTE_CODE, first_line
+from openrlhf_cft.data.model_files import FLAG, TRUST_REMOTE_CODE, first_line
 from openrlhf_cft.data.records import ID, PROMPT_IDS, RESPONSE_IDS
 from openrlhf_cft.errors import InputError
 from openrlhf_cft.progress import Progress

@@ -20,7 +20,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from openrlhf_cft.data.checkpoint import TRUST_REMOTE_CODE
+from openrlhf_cft.data.model_files import TRUST_REMOTE_CODE
 from openrlhf_cft.data.tokenizer import load_tokenizer
 from openrlhf_cft.engine.engine_log import EngineLog
 from openrlhf_cft.engine.generate import MAX_LOGPROBS, Generation, Sampling

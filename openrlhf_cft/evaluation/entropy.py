@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from openrlhf_cft.engine.scoring import Scored
+from openrlhf_cft.engine.scoring_process import Scored
 
 KINDS = ("critical", "other")
 

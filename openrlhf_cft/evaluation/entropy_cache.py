@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from openrlhf_cft.data.checkpoint import weights_fingerprint
 from openrlhf_cft.data.location import Location
+from openrlhf_cft.data.model_files import weights_fingerprint
 from openrlhf_cft.data.records import ID, MASK, PROMPT_IDS, RESPONSE_IDS, check_weights, read_metadata, read_rows
-from openrlhf_cft.engine.scoring import PromptResponse, Scored, score
+from openrlhf_cft.engine.scoring_process import PromptResponse, Scored, score
 from openrlhf_cft.errors import InputError
 from openrlhf_cft.evaluation.entropy import Key, choose
 

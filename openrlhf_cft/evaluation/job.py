@@ -11,13 +11,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from openrlhf_cft.data.checkpoint import weights_fingerprint
 from openrlhf_cft.data.location import Location, without_credentials
+from openrlhf_cft.data.model_files import weights_fingerprint
 from openrlhf_cft.data.provenance import versions, write_json
 from openrlhf_cft.data.records import tokenizer_fingerprint
 from openrlhf_cft.data.source import SourceSettings
 from openrlhf_cft.data.tokenizer import load_tokenizer
-from openrlhf_cft.engine.scoring import Scored
+from openrlhf_cft.engine.scoring_process import Scored
 from openrlhf_cft.engine.vllm_engine import EngineSettings
 from openrlhf_cft.errors import InputError
 from openrlhf_cft.evaluation.entropy_cache import AnnotatedResponses, Unit, load_annotated, measure_units, sample_unit

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from openrlhf_cft.engine.scoring import Scored
+from openrlhf_cft.engine.scoring_process import Scored
 from openrlhf_cft.evaluation.entropy import Key, by_kind, by_position, of_questions
 from openrlhf_cft.evaluation.intervals import Figure, differences, figures, mcnemar
 from openrlhf_cft.evaluation.metrics import ENTROPY, Measured

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from openrlhf_cft.data.records import ID
 from openrlhf_cft.data.source import NUMBER
 from openrlhf_cft.errors import EngineError, JobError, VerifierError
-from openrlhf_cft.jobs.guard import end_children_with_this_process
+from openrlhf_cft.jobs.orphans import end_children_with_this_process
 
 if TYPE_CHECKING:
     import ray.actor

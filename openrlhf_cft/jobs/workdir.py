@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from openrlhf_cft.data.checkpoint import load_config
 from openrlhf_cft.data.location import Location, lock, without_credentials
+from openrlhf_cft.data.model_files import load_config
 from openrlhf_cft.data.provenance import write_json
 from openrlhf_cft.data.records import PROMPT, tokenizer_fingerprint
 from openrlhf_cft.data.source import GOLD, SourceSettings, load_source, write_prompts

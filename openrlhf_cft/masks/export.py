@@ -27,8 +27,8 @@ from openrlhf_cft.data.annotated import AnnotatedData, Row, output, unfinished
 from openrlhf_cft.data.location import Location, location, without_credentials
 from openrlhf_cft.data.records import ID, MASK, PROMPT, PROMPT_IDS, RESPONSE_IDS, check_weights
 from openrlhf_cft.errors import InputError
-from openrlhf_cft.masks.card import CardSettings, render
 from openrlhf_cft.masks.conversation import question_column
+from openrlhf_cft.masks.dataset_card import CardSettings, render
 from openrlhf_cft.masks.formats import FORMATS, SPOKEN, Source
 from openrlhf_cft.masks.stats import Stats
 from openrlhf_cft.progress import Progress

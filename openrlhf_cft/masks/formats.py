@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 from openrlhf_cft.data.annotated import AnnotatedData, Row, write
 from openrlhf_cft.data.location import BATCH_ROWS, location
-from openrlhf_cft.data.records import ID, PROMPT, PROMPT_IDS, RESPONSE_IDS, labels
+from openrlhf_cft.data.loss_mask import labels
+from openrlhf_cft.data.records import ID, PROMPT, PROMPT_IDS, RESPONSE_IDS
 from openrlhf_cft.data.token_text import decode, pieces
 from openrlhf_cft.data.tokenizer import tokenizer_of
 from openrlhf_cft.errors import InputError

@@ -7,7 +7,7 @@ Invariants:
 
 - Every rank runs every module in every forward, also with nothing selected (N = 0): the output embeddings then see a
   (1, 0, H) tensor, their gradient is zero, and the collectives of ZeRO 2 and 3 stay aligned.
-- A mask without flags (`token_flags`) takes the stock path untouched.
+- A mask without flags (`mask_bits`) takes the stock path untouched.
 - A causal model computes the same whatever follows, so what follows the last loss position of a row is not computed.
 
 Axes: B batch, L padded length, N selected positions, H hidden size, V vocabulary.
@@ -21,7 +21,7 @@ import torch
 from openrlhf.models import Actor
 
 from openrlhf_cft.engine.logits import SelectedLogits, entropy, later_tokens_change_nothing
-from openrlhf_cft.train import token_flags
+from openrlhf_cft.train import mask_bits
 
 
 class CriticalTokenActor(Actor):
@@ -66,8 +66,8 @@ class CriticalTokenActor(Actor):
         Returns:
             (B, L - 1) float32, with `return_output` a pair with the model's output, whose logits are (1, N, V).
         """
-        flagged = attention_mask is not None and token_flags.has_flags(attention_mask)
-        plain = token_flags.real(attention_mask) if flagged else attention_mask
+        flagged = attention_mask is not None and mask_bits.has_flags(attention_mask)
+        plain = mask_bits.real(attention_mask) if flagged else attention_mask
         if not flagged or action_mask is not None or return_entropy or not return_logprobs:
             return super().forward(
                 sequences,
@@ -80,9 +80,9 @@ class CriticalTokenActor(Actor):
             )
         if self.dense_logits:
             return self._dense(sequences, attention_mask, return_output, kwargs)
-        wanted_BL = token_flags.loss(attention_mask)
+        wanted_BL = mask_bits.loss(attention_mask)
         if not self.training:
-            wanted_BL = wanted_BL | token_flags.response(attention_mask)
+            wanted_BL = wanted_BL | mask_bits.response(attention_mask)
         output = self._forward_selected(sequences, plain, wanted_BL, kwargs)
         log_probs = scatter_log_probs(output["logits"], sequences, wanted_BL)
         if not self.training:
@@ -95,16 +95,16 @@ class CriticalTokenActor(Actor):
         """The stock forward; flags decide nothing but where the entropy is kept."""
         log_probs, output = super().forward(
             sequences,
-            attention_mask=token_flags.real(attention_mask),
+            attention_mask=mask_bits.real(attention_mask),
             return_output=True,
             return_logprobs=True,
             **kwargs,
         )
         if not self.training:
-            wanted_BL = token_flags.loss(attention_mask) | token_flags.response(attention_mask)
+            wanted_BL = mask_bits.loss(attention_mask) | mask_bits.response(attention_mask)
             rows_N = wanted_BL.flatten().nonzero().squeeze(1)
             if self.packing_samples:
-                rows_N = (token_flags.real(attention_mask).flatten().cumsum(0) - 1)[rows_N]
+                rows_N = (mask_bits.real(attention_mask).flatten().cumsum(0) - 1)[rows_N]
             self.entropy = scatter(entropy(output["logits"].flatten(0, 1)[rows_N]), wanted_BL)
         return (log_probs, output) if return_output else log_probs
 

@@ -24,8 +24,9 @@ from openrlhf.datasets import SFTDataset
 from torch.utils.data import Dataset
 
 from openrlhf_cft.data import records
+from openrlhf_cft.data.loss_mask import loss_mask
 from openrlhf_cft.errors import InputError
-from openrlhf_cft.train import checks, rows, token_flags
+from openrlhf_cft.train import mask_bits, row_checks, rows
 
 
 def encode_row(
@@ -34,12 +35,12 @@ def encode_row(
     """One row as the stock `collate_fn` takes it, L = min(P + T, max_length).
 
     Returns:
-        input_ids (1, L) int64, flags (1, L) int64 (`token_flags`), loss mask (1, L) float32, shifted
-        (`records.loss_mask`).
+        input_ids (1, L) int64, flags (1, L) int64 (`mask_bits`), loss mask (1, L) float32, shifted
+        (`data.loss_mask`).
     """
     ids_L = torch.tensor([*prompt_ids, *response_ids], dtype=torch.long)[:max_length]
-    mask_L = torch.tensor(records.loss_mask(len(prompt_ids), weights, max_length), dtype=torch.float32)
-    return ids_L[None], token_flags.encode(len(prompt_ids), mask_L)[None], mask_L[None]
+    mask_L = torch.tensor(loss_mask(len(prompt_ids), weights, max_length), dtype=torch.float32)
+    return ids_L[None], mask_bits.encode(len(prompt_ids), mask_L)[None], mask_L[None]
 
 
 def flag_stock(
@@ -49,7 +50,7 @@ def flag_stock(
     trained_1L = (loss_mask_1L != 0).long()
     return (
         ids_1L,
-        attention_mask_1L.long() * token_flags.REAL + trained_1L * (token_flags.LOSS | token_flags.RESPONSE),
+        attention_mask_1L.long() * mask_bits.REAL + trained_1L * (mask_bits.LOSS | mask_bits.RESPONSE),
         loss_mask_1L,
     )
 
@@ -87,14 +88,14 @@ class CriticalTokenDataset(SFTDataset):
         missing: str = "error",
     ) -> None:
         Dataset.__init__(self)  # not SFTDataset's, which tokenizes text
-        checks.refuse_pretraining(pretrain_mode)
+        row_checks.refuse_pretraining(pretrain_mode)
         self.tokenizer = tokenizer
         self.strategy = strategy
         self.max_length = max_length
         self.mask_column = mask_column
         self.missing = missing
         self.columns = dataset.column_names
-        checks.require_columns(self.columns, mask_column, "the data set", missing)
+        row_checks.require_columns(self.columns, mask_column, "the data set", missing)
         if len(dataset) == 0:
             raise InputError("the data set has no rows")
         counts = self._count(dataset)
@@ -111,13 +112,13 @@ class CriticalTokenDataset(SFTDataset):
         self._report(counts)
 
     def _columns_to_read(self) -> list[str]:
-        return checks.columns_to_read(self.columns, self.mask_column) or self.columns[:1]  # for the number of rows
+        return row_checks.columns_to_read(self.columns, self.mask_column) or self.columns[:1]  # for the number of rows
 
     def _count(self, dataset: Any) -> rows.RowCounts:
         """Check and count all rows, a batch at a time."""
         view = dataset.select_columns(self._columns_to_read()).with_format("arrow")
         parts, first = [], 0
-        for table in view.iter(batch_size=checks.ROWS_AT_ONCE):
+        for table in view.iter(batch_size=row_checks.ROWS_AT_ONCE):
             parts.append(rows.count_rows(table, self.mask_column, self.max_length, self.missing, first))
             first += len(table)
         kind_R, trained_R, response_R = (
@@ -163,7 +164,9 @@ class CriticalTokenDataset(SFTDataset):
         self.trained_tokens = int(counts.trained_R.sum())
         self.response_tokens = int(counts.response_R[usable_R].sum())
         if len(self) == 0:
-            raise InputError(checks.no_trained_token("the data set", len(usable_R), self.mask_column, self.max_length))
+            raise InputError(
+                row_checks.no_trained_token("the data set", len(usable_R), self.mask_column, self.max_length)
+            )
         share = self.trained_tokens / max(1, self.response_tokens)
         self.strategy.print(
             f"critical tokens: {len(self.rows)} rows, {self.trained_tokens} of {self.response_tokens} response tokens "

@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from openrlhf.models import SFTLoss
 
-from openrlhf_cft.train import token_flags
+from openrlhf_cft.train import mask_bits
 
 
 class Meter:
@@ -43,7 +43,7 @@ class Meter:
 
     def add_flags(self, attention_mask: torch.Tensor) -> None:
         """Add the response tokens of one micro-batch of flags, (B, L)."""
-        self._add("response", token_flags.response(attention_mask))
+        self._add("response", mask_bits.response(attention_mask))
 
     def add_evaluated(self, attention_mask: torch.Tensor, log_probs: torch.Tensor, entropy: torch.Tensor) -> None:
         """Add what an evaluated micro-batch says of critical and of other response tokens.
@@ -52,8 +52,8 @@ class Meter:
             attention_mask: (B, L) flags.
             log_probs, entropy: (B, L - 1) float32, at all flagged positions.
         """
-        trained = token_flags.loss(attention_mask)[:, :-1]
-        other = token_flags.response(attention_mask)[:, :-1] & ~trained
+        trained = mask_bits.loss(attention_mask)[:, :-1]
+        other = mask_bits.response(attention_mask)[:, :-1] & ~trained
         self._add("other_nll", torch.where(other, -log_probs, 0))
         self._add("other_entropy", torch.where(other, entropy, 0))
         self._add("trained_entropy", torch.where(trained, entropy, 0))

@@ -21,10 +21,10 @@ import pyarrow.parquet as pq
 from packaging.specifiers import SpecifierSet
 
 from openrlhf_cft.data import records
-from openrlhf_cft.data.checkpoint import first_line, load_config
+from openrlhf_cft.data.model_files import first_line, load_config
 from openrlhf_cft.data.tokenizer import load_tokenizer
 from openrlhf_cft.errors import InputError
-from openrlhf_cft.train import checks, rows
+from openrlhf_cft.train import row_checks, rows
 from openrlhf_cft.train.arguments import Options
 
 SUPPORTED_OPENRLHF = ">=0.11.2,<0.12"
@@ -103,7 +103,7 @@ def check_modes(args: Any) -> None:
             raise InputError(f"{flag} {size} cannot be combined with --critical_mask yet: use 1")
     if args.ds.deepcompile:
         raise InputError("--ds.deepcompile cannot be combined with --critical_mask yet")
-    checks.refuse_pretraining(args.model.pretrain_mode_enable)
+    row_checks.refuse_pretraining(args.model.pretrain_mode_enable)
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,9 @@ def local_parquet(source: str, hub: bool) -> list[Path]:
 
 def _check_schema(name: str, file: Path, expected: Expected) -> None:
     """Refuse a file without the columns, or of another tokenizer."""
-    checks.require_columns(pq.read_schema(file).names, str(expected.options.column), name, expected.options.missing)
+    row_checks.require_columns(
+        pq.read_schema(file).names, str(expected.options.column), name, expected.options.missing
+    )
     stored = (records.read_metadata(file) or {}).get("tokenizer_fingerprint")
     if stored is not None and stored != expected.fingerprint:
         raise InputError(
@@ -199,15 +201,15 @@ def _check_files(source: str, files: list[Path], expected: Expected) -> Found:
         texts=sum(int((part.kind_R == rows.TEXT).sum()) for part in parts),
     )
     if missing == "error" and not found.usable:
-        raise InputError(checks.no_trained_token(name, first, column, expected.max_length))
+        raise InputError(row_checks.no_trained_token(name, first, column, expected.max_length))
     return found
 
 
 def _tables(files: list[Path], column: str) -> Iterator[pa.Table]:
     for file in files:
         names = pq.read_schema(file).names
-        columns = checks.columns_to_read(names, column) or names[:1]  # for the number of rows
-        for batch in pq.ParquetFile(file).iter_batches(batch_size=checks.ROWS_AT_ONCE, columns=columns):
+        columns = row_checks.columns_to_read(names, column) or names[:1]  # for the number of rows
+        for batch in pq.ParquetFile(file).iter_batches(batch_size=row_checks.ROWS_AT_ONCE, columns=columns):
             yield pa.Table.from_batches([batch])
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from openrlhf_cft.data import records
-from openrlhf_cft.train.checks import count_tokens
+from openrlhf_cft.train.row_checks import count_tokens
 
 ANNOTATED, STORED, TEXT, DROPPED = range(4)
 
@@ -32,7 +32,7 @@ def count_rows(table: pa.Table, column: str, max_length: int, missing: str, firs
     """Check every row of a table and count its tokens.
 
     Args:
-        table: R rows with those of the columns of `checks.columns_to_read` that there are.
+        table: R rows with those of the columns of `row_checks.columns_to_read` that there are.
         column: of the weights.
         max_length: each sequence is cut to this many tokens.
         missing: what becomes of a row without weights (`arguments`).

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from openrlhf_cft.display import visible
-from openrlhf_cft.train import token_flags
+from openrlhf_cft.train import mask_bits
 
 PROMPT_TOKENS = 64  # of the prompt only its end is shown
 RESPONSE_TOKENS = 512
@@ -20,11 +20,11 @@ def mark_trained(tokenizer: Any, input_ids_L: torch.Tensor, flags_L: torch.Tenso
     Args:
         tokenizer: of the `transformers` API.
         input_ids_L: (L,) int64.
-        flags_L: (L,) int64, shifted (`token_flags`): the flag of the token at p stands at p - 1.
+        flags_L: (L,) int64, shifted (`mask_bits`): the flag of the token at p stands at p - 1.
         marks: what opens and what closes a run.
     """
-    trained = [False, *token_flags.loss(flags_L)[:-1].tolist()]
-    response = [False, *token_flags.response(flags_L)[:-1].tolist()]
+    trained = [False, *mask_bits.loss(flags_L)[:-1].tolist()]
+    response = [False, *mask_bits.response(flags_L)[:-1].tolist()]
     first = response.index(True) if True in response else len(response)
     begin, end = max(0, first - PROMPT_TOKENS), first + RESPONSE_TOKENS
     pairs = list(zip(input_ids_L.tolist(), trained, strict=True))[begin:end]

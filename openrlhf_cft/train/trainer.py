@@ -22,7 +22,7 @@ from torch import nn
 from tqdm import tqdm
 
 from openrlhf_cft.display import marks_for_stdout, printable
-from openrlhf_cft.train import show, token_flags
+from openrlhf_cft.train import mask_bits, show
 from openrlhf_cft.train.arguments import Options
 from openrlhf_cft.train.dataset import CriticalTokenDataset
 from openrlhf_cft.train.loss import CriticalTokenLoss, critical_logs, evaluation_logs
@@ -47,7 +47,7 @@ class CriticalTokenTrainer(SFTTrainer):
     def _count_tokens(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         """Hook: the loss sees the weights only, so what else there is is counted where the flags pass by."""
         attention_mask = kwargs.get("attention_mask")
-        if attention_mask is None or not token_flags.has_flags(attention_mask):
+        if attention_mask is None or not mask_bits.has_flags(attention_mask):
             return
         self.loss_fn.meter.add_flags(attention_mask)
         if not module.training:

@@ -4,7 +4,7 @@
     bit 1 (LOSS)      the logits at this position carry loss: the loss mask there is not zero
     bit 2 (RESPONSE)  the logits at this position predict a response token
 
-Bits 1 and 2 are shifted as the loss mask is: the token at p is flagged at p - 1 (`records.loss_mask`).
+Bits 1 and 2 are shifted as the loss mask is: the token at p is flagged at p - 1 (`data.loss_mask`).
 `CriticalTokenDataset` writes the flags, `CriticalTokenActor` and the meter read them, and no model ever sees them.
 A mask of plain zeros and ones has no flags, and means what it always meant.
 """

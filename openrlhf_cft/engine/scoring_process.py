@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
-from openrlhf_cft.data.checkpoint import TRUST_REMOTE_CODE
+from openrlhf_cft.data.model_files import TRUST_REMOTE_CODE
 from openrlhf_cft.errors import JobError
 from openrlhf_cft.progress import Progress
 
