@@ -74,7 +74,7 @@ check: $(STAMP)
 
 # Two streams, each of half of the work. What is heavy and has an engine runs one after another; the other stream has its
 # only engines, in test_cluster.py, while this one trains.
-HEAVY := $(wildcard tests/test_train_*.py) tests/test_grpo.py tests/test_end_to_end.py
+HEAVY := tests/train tests/whole
 
 test: check
 	$(VENV)/bin/python tools/check_system.py --installed --venv $(VENV)
@@ -90,7 +90,7 @@ test-all: check
 	bash tests/bare_machine.sh
 
 chaos: $(STAMP)
-	python tests/chaos.py
+	python tests/chaos/chaos.py
 
 bench-train: $(STAMP)
 	python examples/make_model.py --output_dir $(VENV)/smollm2
@@ -144,7 +144,7 @@ endif
 WHEELS ?= wheels
 wheel: $(STAMP)
 	$(VENV)/bin/python -m pip wheel --quiet --no-deps --wheel-dir dist .
-	$(VENV)/bin/python -m pytest tests/test_wheel.py
+	$(VENV)/bin/python -m pytest tests/project/test_wheel.py
 
 wheels: $(STAMP)
 	$(VENV)/bin/python tools/install.py --wheels $(WHEELS)

@@ -27,7 +27,7 @@ from openrlhf_cft.verify.equality import forget
 from openrlhf_cft.verify.math import judge_math
 from openrlhf_cft.verify.sandbox import VerifierPool
 
-TESTS = Path(__file__).parent.parent / "tests"
+TESTS = Path(__file__).parents[1] / "tests" / "verify"
 
 
 def say(text: str) -> None:

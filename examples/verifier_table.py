@@ -17,7 +17,7 @@ from types import ModuleType
 from openrlhf_cft.data.records import Verdict
 from openrlhf_cft.verify.math import judge_math
 
-PAIRS = Path(__file__).parent.parent / "tests" / "honest_pairs.tsv"
+PAIRS = Path(__file__).parent.parent / "tests" / "verify" / "honest_pairs.tsv"
 GRADERS = ("OpenRLHF", "Math-Verify")
 
 

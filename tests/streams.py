@@ -1,9 +1,9 @@
 """Runs the tests in two streams at once, and ends with what failed, what was skipped and the totals of both.
 
-    python tests/streams.py --logs .venv -- tests/test_grpo.py tests/test_end_to_end.py
+    python tests/streams.py --logs .venv -- tests/train tests/whole
 
-The files named are the heavy stream, shown as it runs; all others are the light stream, whose output follows. Each is
-a pytest process over tests without the mark `all`. Exit status 1 where one of them failed.
+The files or folders named are the heavy stream, shown as it runs; all others are the light stream, whose output
+follows. Each is a pytest process over tests without the mark `all`. Exit status 1 where one of them failed.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def main() -> int:
     """Run the streams, print the report, and return the exit status."""
     parser = argparse.ArgumentParser(description="Run the tests in two streams at once.")
     parser.add_argument("--logs", type=Path, required=True, help="folder for the logs of both streams")
-    parser.add_argument("heavy", nargs="+", help="test files of the heavy stream")
+    parser.add_argument("heavy", nargs="+", help="test files or folders of the heavy stream")
     args = parser.parse_args()
     streams = run(args.heavy, args.logs)
     print("\n".join(report(streams)), flush=True)

@@ -1,7 +1,7 @@
 """Runs the stock OpenRLHF SFT script with the three CFT classes in place of its own.
 
 `openrlhf/cli/train_sft.py` imports what it uses by name, so putting a subclass under that name before it runs is all
-it takes: no flag is copied, and none is lost. `tests/test_contract.py` pins every name.
+it takes: no flag is copied, and none is lost. `tests/project/test_contract.py` pins every name.
 """
 
 from __future__ import annotations

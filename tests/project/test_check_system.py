@@ -13,7 +13,7 @@ from types import ModuleType
 
 import pytest
 
-SCRIPT = Path(__file__).parents[1] / "tools" / "check_system.py"
+SCRIPT = Path(__file__).parents[2] / "tools" / "check_system.py"
 Usage = namedtuple("Usage", "total used free")
 
 

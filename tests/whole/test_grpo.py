@@ -23,7 +23,7 @@ from openrlhf_cft.curves import ENTROPY, REWARD, Curve, read_curves
 from openrlhf_cft.data.records import tokenizer_fingerprint
 from openrlhf_cft.reward import FAILURES
 
-SCRIPT = Path(__file__).parents[1] / "examples" / "train_grpo.sh"
+SCRIPT = Path(__file__).parents[2] / "examples" / "train_grpo.sh"
 STEPS = 3
 MARKER = "OPENRLHF_CFT_TEST_RUN"  # in the environment of every process of a run
 TEMPLATE = "{% for message in messages %}{{ message['content'] }}{% endfor %} is"

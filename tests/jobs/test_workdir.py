@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from test_storage import bucket
+from test_location import bucket
 from train_helpers import make_model
 
 from openrlhf_cft.annotation.writer import write_dataset

@@ -16,14 +16,14 @@ import psutil
 import pytest
 from hostile import GOLD, corpus
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 from verifier_table import grade_all, honest_pairs, table
 
 from openrlhf_cft.data.records import Verdict
 from openrlhf_cft.verify import VERIFIERS
 from openrlhf_cft.verify.sandbox import VerifierPool
 
-REPOSITORY = Path(__file__).parent.parent
+REPOSITORY = Path(__file__).parents[2]
 GIB = 1 << 30
 
 
@@ -91,7 +91,7 @@ def test_the_table_of_the_readme(graded: list[tuple[Any, dict[str, bool]]]) -> N
 
 def test_nothing_is_evaluated(tmp_path: Path) -> None:
     """Not even without the sandbox: an audit hook sees no code that runs, and nothing that reaches outside."""
-    script = Path(__file__).with_name("verify_audit_script.py")
+    script = Path(__file__).parents[1] / "support" / "verify_audit_script.py"
     command = [sys.executable, str(script), str(tmp_path / "canary")]
     result = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr

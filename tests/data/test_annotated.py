@@ -13,7 +13,7 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from test_storage import bucket
+from test_location import bucket
 from train_helpers import make_rows, write_rows
 
 from openrlhf_cft import progress

@@ -30,7 +30,7 @@ from openrlhf_cft.data.records import ALTERNATIVES, MASK, PROMPT_IDS, RESPONSE_I
 from openrlhf_cft.verify.math import judge_math
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # guards against a hang, not claims about speed
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 LENGTH = 32  # token budget of a response
 QUESTIONS = 48  # about a third is answered right, and ten such rows are compared
 FLAGS = ["--data.input_key", "question", "--data.label_key", "answer", "--data.apply_chat_template"]

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -77,9 +78,10 @@ def test_tower_times_out_and_the_pool_goes_on(pool):
     assert verdicts(pool.judge_all([("7", "7"), ("7", "8")])) == [Verdict.CORRECT, Verdict.WRONG]
 
 
+SUPPORT = str(Path(__file__).parents[1] / "support")
 LIMITED = f"""
 import os, resource, sys
-sys.path.append({os.path.dirname(__file__)!r})
+sys.path.append({SUPPORT!r})
 import slow_verifier
 from openrlhf_cft.verify.sandbox_process import run_verifier, start_worker
 pid = os.fork()
@@ -278,7 +280,7 @@ def test_pools_that_never_work_are_an_error_with_its_cause(monkeypatch):
 
 PAUSED = f"""
 import sys
-sys.path.append({os.path.dirname(__file__)!r})
+sys.path.append({SUPPORT!r})
 from slow_verifier import NAME
 from openrlhf_cft.verify import sandbox
 sandbox.STALL = 0.5
@@ -380,7 +382,7 @@ def test_bad_settings_are_named(setting, value):
 
 PARENT = f"""
 import multiprocessing, sys, threading, time
-sys.path.append({os.path.dirname(__file__)!r})
+sys.path.append({SUPPORT!r})
 from slow_verifier import NAME
 from openrlhf_cft.verify.sandbox import VerifierPool
 pool = VerifierPool(NAME, workers=2, time_limit=3600.0)  # no main guard on purpose: main is not imported again

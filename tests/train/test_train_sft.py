@@ -82,7 +82,7 @@ def patched(script: str) -> str:
     """The stock script with `patches/optional/critical_mask.patch`."""
     import whatthepatch
 
-    patch = Path(__file__).parents[1] / "patches" / "optional" / "critical_mask.patch"
+    patch = Path(__file__).parents[2] / "patches" / "optional" / "critical_mask.patch"
     (diff,) = whatthepatch.parse_patch(patch.read_text())
     return "\n".join(whatthepatch.apply_diff(diff, script)) + "\n"
 

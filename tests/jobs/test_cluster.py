@@ -33,7 +33,7 @@ def reward_func(queries, prompts, labels):
         time.sleep(0.1)
     return [judge_math(response, labels[0]).score]
 """
-SCRIPT = Path(__file__).with_name("cluster_script.py")
+SCRIPT = Path(__file__).parents[1] / "support" / "cluster_script.py"
 # Its ports and its shared memory are its own then, and nothing outlives it.
 NAMESPACE = ["unshare", "--user", "--map-root-user", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
 SETUP = 'ip link set lo up && mount -t tmpfs tmpfs /dev/shm && exec "$@"'

@@ -23,7 +23,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "patches" / "apply.py"
 PATCHES = sorted((ROOT / "patches").glob("*.patch"))
 CHANGED = "openrlhf/utils/utils.py"

@@ -16,7 +16,7 @@ from openrlhf_cft.cli.transfer_flags import transfer_settings
 from openrlhf_cft.data.records import ANNOTATION_COLUMNS
 from openrlhf_cft.train.arguments import Options
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 README = (REPOSITORY / "README.md").read_text()
 
 
@@ -41,7 +41,10 @@ def test_the_tree_is_the_projects() -> None:
     named = tree()
     missing = [name for name in named if not (REPOSITORY / name).exists()]
     assert not missing, f"the README names {missing}"
-    for folder in ("", "verify", "annotation", "train", "masks", "view", "evaluation"):
+    for folder in (
+        "",
+        *(path.name for path in (REPOSITORY / "openrlhf_cft").iterdir() if path.is_dir() and path.name != "cli"),
+    ):
         for path in (REPOSITORY / "openrlhf_cft" / folder).glob("*.py"):
             name = str(path.relative_to(REPOSITORY))
             if path.name not in ("__init__.py", "judgement.py"):

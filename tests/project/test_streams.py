@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parent / "streams.py"
+SCRIPT = Path(__file__).parents[1] / "streams.py"
 PASSES = "def test_a(): pass\n"
 FAILS = "def test_b():\n    print('ERROR 11-27 20:05:11 of an engine\\nSKIPPED too')\n    assert 1 == 2\n"
 SKIPS = "import pytest\ndef test_c(): pytest.skip('no browser here')\n"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-EVIDENCE = Path(__file__).parents[1] / "examples" / "evidence"
+EVIDENCE = Path(__file__).parents[2] / "examples" / "evidence"
 sys.path.insert(0, str(EVIDENCE))
 
 import study  # noqa: E402

@@ -19,7 +19,7 @@ from openrlhf_cft.data import records
 from openrlhf_cft.data.loss_mask import labels as labels_of
 
 MODULE = "openrlhf_cft.cli.train_sft"
-EXAMPLE = Path(__file__).parents[1] / "examples" / "train_sft_cft.sh"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "train_sft_cft.sh"
 # The flags of OpenRLHF 0.11's examples/scripts/train_sft.sh and train_sft_mixtral_lora.sh, in their order.
 SCRIPTS = {
     "train_sft.sh": """

@@ -14,7 +14,7 @@ from train_helpers import environment, launch, make_model, make_rows, run_comman
 from openrlhf_cft import reward
 from openrlhf_cft.data.records import tokenizer_fingerprint
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 MODULE = "openrlhf.cli.train_ppo_ray"
 # In place of `python`: the real script, with its own checks of its flags, up to where it would start Ray.
 PYTHON = f"""#!{sys.executable}

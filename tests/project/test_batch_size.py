@@ -13,7 +13,7 @@ from train_helpers import make_rows, write_rows
 
 from openrlhf_cft.data import records
 
-SCRIPT = Path(__file__).parents[1] / "examples" / "batch_size.py"
+SCRIPT = Path(__file__).parents[2] / "examples" / "batch_size.py"
 
 
 def run(*arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:

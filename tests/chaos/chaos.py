@@ -1,6 +1,6 @@
 """`make chaos`: an annotation that is killed all the time. The last line is JSON; exit code 1 where a bound is missed.
 
-    python tests/chaos.py [--rows 240] [--kills 24] [--seed 0]
+    python tests/chaos/chaos.py [--rows 240] [--kills 24] [--seed 0]
 
 One command, `chaos_job.py`, is started again and again until it ends well. Meanwhile processes of it are killed with
 SIGKILL, of each kind and at random times: engines, actors, verifiers, Ray's reading and writing tasks, the tally, the
@@ -25,6 +25,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+
 import psutil
 from chaos_job import SEED, SETTINGS, prepare
 from scripted import EOS, HashModel, decode, literal_greedy, literal_mask
@@ -33,6 +35,8 @@ from openrlhf_cft.data.records import MASK, RESPONSE_IDS, Verdict, read_rows
 from openrlhf_cft.verify.math import judge_math
 
 JOB = Path(__file__).with_name("chaos_job.py")
+# The jobs that are killed, their engines and Ray's workers import from there too.
+os.environ["PYTHONPATH"] = os.pathsep.join([sys.path[0], *filter(None, [os.environ.get("PYTHONPATH")])])
 ENGINES = 2
 DISK_BYTES = 64 << 20
 MAX_RESTARTS = 60

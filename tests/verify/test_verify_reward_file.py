@@ -22,7 +22,7 @@ from openrlhf_cft.verify.reward_file import score_of
 from openrlhf_cft.verify.sandbox import VerifierPool
 from openrlhf_cft.verify.settings import VerifierSettings, try_reward_file
 
-REPOSITORY = Path(__file__).parent.parent
+REPOSITORY = Path(__file__).parents[2]
 
 GRADED = """
 def reward_func(queries, prompts, labels):

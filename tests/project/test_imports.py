@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[1] / "openrlhf_cft"
+PACKAGE = Path(__file__).parents[2] / "openrlhf_cft"
 HEAVY = {"torch", "vllm", "ray", "deepspeed", "transformers", "datasets", "openrlhf", "sympy", "matplotlib", "jinja2"}
 LIGHT = [
     "openrlhf_cft.api",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_checkpoint import with_own_code
+from test_model_files import with_own_code
 from train_helpers import make_model, run_command, tail
 
 from openrlhf_cft.data.records import Verdict
@@ -17,7 +17,7 @@ from openrlhf_cft.verify.math import judge_math
 
 pytestmark = [pytest.mark.all, pytest.mark.slow, pytest.mark.timeout(3600)]
 CHAT = SourceSettings("x", apply_chat_template=True)
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 HIGHEST_K, LENGTH = 4, 32
 
 
@@ -75,7 +75,7 @@ def found(model: Path, tokenizer: Any, tmp_path_factory: pytest.TempPathFactory)
     longest = max(len(row[2]) for row in given)
     jobs.append({"settings": {"top_k": 3, "max_new_tokens": longest}, "rows": given})
     (folder / "jobs.json").write_text(json.dumps(jobs))
-    script, output = Path(__file__).with_name("annotate_script.py"), folder / "outcomes.json"
+    script, output = Path(__file__).parents[1] / "support" / "annotate_script.py", folder / "outcomes.json"
     command = [sys.executable, str(script), "--model", str(model), "--jobs", str(folder / "jobs.json")]
     result = run_command([*command, "--output", str(output)], timeout=2400)
     assert result.returncode == 0, tail(result)

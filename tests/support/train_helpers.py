@@ -139,7 +139,7 @@ def environment(tree: Path | None = None) -> dict[str, str]:
         "TORCH_EXTENSIONS_DIR": os.environ.get("TORCH_EXTENSIONS_DIR", str(Path(sys.prefix) / "torch_extensions")),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         "PYTHONPATH": os.pathsep.join(
-            map(str, [*([tree] if tree else []), Path(__file__).parents[1], Path(__file__).parent])
+            map(str, [*([tree] if tree else []), Path(__file__).parents[2], Path(__file__).parent])
         ),
         "COLUMNS": "200",
     }

@@ -20,7 +20,7 @@ from openrlhf_cft.data.location import location
 from openrlhf_cft.jobs.pipeline import rows_per_block
 from openrlhf_cft.jobs.workdir import Workdir
 
-SCRIPT = Path(__file__).with_name("pipeline_script.py")
+SCRIPT = Path(__file__).parents[1] / "support" / "pipeline_script.py"
 ROWS = 96
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
