@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from openrlhf_cft.annotation.annotator import Status
 from openrlhf_cft.data.location import Location
+from openrlhf_cft.data.parquet import PartFiles
 from openrlhf_cft.data.provenance import versions
 from openrlhf_cft.data.records import ID, MASK, METADATA_KEY, PROMPT_IDS, RESPONSE_IDS, annotation_fields
 from openrlhf_cft.data.source import GIVEN_IDS, GOLD, NUMBER
@@ -17,9 +18,7 @@ from openrlhf_cft.jobs.workdir import Workdir
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-ROWS_PER_FILE = 50_000
 OWN = (GOLD, NUMBER, GIVEN_IDS)  # columns of the prompts file that are not part of the data set
 
 
@@ -31,62 +30,29 @@ def write_dataset(output_dir: Location, work: Workdir, config: dict[str, Any]) -
         `mask_bits_compared` of them and how many are others now, `mask_bits_changed`.
     """
     totals: Counter[str] = Counter()
-    writer = _Writer(output_dir, work.root / "part.partial", _schema(work, config))
-    for batch in work.outcomes.in_order(work.prompts):
-        payloads = {at: json.loads(row[PAYLOAD]) for at, row in batch.done.items()}
-        for payload in payloads.values():
-            totals.update(payload.pop("counts"))
-        annotated = [at for at in sorted(payloads) if batch.done[at][STATUS] == Status.ANNOTATED.value]
-        if annotated:
-            table = _table(batch, annotated, payloads, writer.schema)
-            totals.update(_compared(table))
-            writer.write(table)
-    writer.close()
+    schema = _schema(work, config)
+    with PartFiles(
+        schema, lambda number: output_dir / f"part-{number:05d}.parquet", work.root / "part.partial"
+    ) as parts:
+        for batch in work.outcomes.in_order(work.prompts):
+            payloads = {at: json.loads(row[PAYLOAD]) for at, row in batch.done.items()}
+            for payload in payloads.values():
+                totals.update(payload.pop("counts"))
+            annotated = [at for at in sorted(payloads) if batch.done[at][STATUS] == Status.ANNOTATED.value]
+            if annotated:
+                table = _table(batch, annotated, payloads, schema)
+                totals.update(_compared(table))
+                parts.write(table)
+    _delete_others(output_dir, parts.files)
     return dict(totals)
 
 
-class _Writer:
-    """Parquet files of `ROWS_PER_FILE` rows, or one without a row."""
-
-    def __init__(self, output_dir: Location, partial: Location, schema: pa.Schema) -> None:
-        self.schema = schema
-        self._output_dir, self._partial = output_dir, partial
-        self._writing = partial
-        self._files = self._rows = 0
-        self._writer: pq.ParquetWriter | None = None
-
-    def write(self, table: pa.Table) -> None:
-        """Add some rows."""
-        import pyarrow.parquet as pq
-
-        if self._writer is None:
-            self._writing = self._partial if self._partial.is_local else self._file(self._files)
-            self._writer = pq.ParquetWriter(self._writing.path, self.schema, filesystem=self._writing.filesystem)
-        self._writer.write_table(table)
-        self._rows += len(table)
-        if self._rows >= ROWS_PER_FILE:
-            self._finish()
-
-    def _finish(self) -> None:
-        """The current file is whole: give it its name."""
-        assert self._writer is not None
-        self._writer.close()
-        self._writing.move(self._file(self._files))
-        self._files, self._rows, self._writer = self._files + 1, 0, None
-
-    def close(self) -> None:
-        """Finish what is there."""
-        if self._files == 0 and self._writer is None:
-            self.write(self.schema.empty_table())
-        if self._writer is not None:
-            self._finish()
-        written = {self._file(number).name for number in range(self._files)}
-        for file in self._output_dir.files(".parquet"):  # of a run before, with more rows
-            if file.name.startswith("part-") and file.name not in written:
-                file.delete()
-
-    def _file(self, number: int) -> Location:
-        return self._output_dir / f"part-{number:05d}.parquet"
+def _delete_others(output_dir: Location, files: list[Location]) -> None:
+    """Delete the files of a run before, with more rows."""
+    written = {file.name for file in files}
+    for file in output_dir.files(".parquet"):
+        if file.name.startswith("part-") and file.name not in written:
+            file.delete()
 
 
 def _table(batch: Batch, rows: list[int], payloads: dict[int, dict[str, Any]], schema: pa.Schema) -> pa.Table:

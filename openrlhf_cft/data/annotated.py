@@ -21,15 +21,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from openrlhf_cft.data.location import BATCH_ROWS, Location, location, without_credentials
+from openrlhf_cft.data.location import Location, location, without_credentials
+from openrlhf_cft.data.parquet import PartFiles
 from openrlhf_cft.data.records import ID, METADATA_KEY, RESPONSE_IDS
 from openrlhf_cft.errors import InputError
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-ROWS_PER_FILE = 50_000
 
 Row = dict[str, Any]
 
@@ -80,12 +79,8 @@ class AnnotatedData:
 
     def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """All rows in order, at most `BATCH_ROWS` at a time; all columns, or the named ones in the file's order."""
-        import pyarrow.parquet as pq
-
-        kept = None if columns is None else [name for name in self.schema.names if name in columns]
         for file in self.files:
-            with pq.ParquetFile(file.path, filesystem=file.filesystem) as opened:
-                yield from opened.iter_batches(batch_size=BATCH_ROWS, columns=kept)
+            yield from file.batches(columns)
 
     def rows(self, columns: Sequence[str] | None = None) -> Iterator[Row]:
         """All rows in order: all columns, or the named ones."""
@@ -202,18 +197,20 @@ def write(out: Location, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -
     folder = unfinished(out)
     _discard(out, folder)
     folder.make_dir()
-    parts: list[Location] = []
+    prefix = "" if out.is_local else "."
     try:
-        rows = _write_parts(folder, "" if out.is_local else ".", schema, batches, parts)
+        with PartFiles(schema, lambda number: folder / f"{prefix}part-{number:05d}.parquet") as parts:
+            for batch in batches:
+                parts.write(batch)
     except BaseException:
         _discard(out, folder)
         raise
     if out.is_local:
         folder.move(out)
     else:
-        for part in parts:
+        for part in parts.files:
             part.move(out / part.name.removeprefix("."))
-    return rows
+    return parts.rows
 
 
 def _discard(out: Location, folder: Location) -> None:
@@ -225,32 +222,3 @@ def _discard(out: Location, folder: Location) -> None:
     for part in folder.files(".parquet"):
         if part.name.startswith(".part-"):
             part.delete()
-
-
-def _write_parts(
-    folder: Location, prefix: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch], parts: list[Location]
-) -> int:
-    """Write the files, whose places are added to `parts`; the number of rows."""
-    import pyarrow.parquet as pq
-
-    writer: pq.ParquetWriter | None = None
-    rows = in_file = 0
-
-    def start() -> pq.ParquetWriter:
-        parts.append(folder / f"{prefix}part-{len(parts):05d}.parquet")
-        return pq.ParquetWriter(parts[-1].path, schema, filesystem=folder.filesystem)
-
-    try:
-        for batch in batches:
-            writer = writer or start()
-            writer.write_batch(batch)
-            rows, in_file = rows + batch.num_rows, in_file + batch.num_rows
-            if in_file >= ROWS_PER_FILE:
-                writer.close()
-                writer, in_file = None, 0
-        if not parts:
-            writer = start()
-    finally:
-        if writer is not None:
-            writer.close()
-    return rows

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from openrlhf_cft.errors import InputError
 
 if TYPE_CHECKING:
-    from pyarrow import NativeFile
+    from pyarrow import NativeFile, RecordBatch
     from pyarrow.fs import FileSystem
 
 BATCH_ROWS = 256
@@ -113,13 +113,18 @@ class Location:
         if self.is_dir():
             self.filesystem.delete_dir_contents(self.path)
 
-    def rows(self, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
-        """The rows of a Parquet file, one record batch in memory at a time."""
+    def batches(self, columns: Sequence[str] | None = None, rows: int = BATCH_ROWS) -> Iterator[RecordBatch]:
+        """The rows of a Parquet file in order, at most `rows` in memory; all columns, or the named ones."""
         import pyarrow.parquet as pq
 
         with pq.ParquetFile(self.path, filesystem=self.filesystem) as file:
-            for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=columns):
-                yield from batch.to_pylist()
+            kept = None if columns is None else [name for name in file.schema_arrow.names if name in columns]
+            yield from file.iter_batches(batch_size=rows, columns=kept)
+
+    def rows(self, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+        """As `batches`, row by row."""
+        for batch in self.batches(columns):
+            yield from batch.to_pylist()
 
 
 def location(value: str | Path) -> Location:

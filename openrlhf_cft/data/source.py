@@ -11,10 +11,12 @@ import atexit
 import hashlib
 import os
 import tempfile
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from openrlhf_cft.data.location import Location, location, without_credentials
+from openrlhf_cft.data.parquet import whole_file
 from openrlhf_cft.data.records import ANNOTATION_COLUMNS, ID, PROMPT, PROMPT_IDS
 from openrlhf_cft.errors import InputError
 
@@ -268,7 +270,6 @@ def write_prompts(data: Dataset, tokenizer: PreTrainedTokenizerBase, settings: S
         InputError: names the row that cannot be rendered.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     digest = hashlib.sha256()
     ids = row_ids(data, settings)
@@ -279,9 +280,8 @@ def write_prompts(data: Dataset, tokenizer: PreTrainedTokenizerBase, settings: S
     )
     names = [f"source_{name}" if name in TAKEN else name for name in own.column_names]
     source, types = own.with_format("arrow"), _types()
-    partial = path.partial()
-    writer: pq.ParquetWriter | None = None
-    try:
+    with ExitStack() as stack:
+        writer = None
         for first in range(0, len(data), GROUP_ROWS):
             last = min(first + GROUP_ROWS, len(data))
             added = _rendered(data, first, last, tokenizer, settings, ids)
@@ -291,10 +291,6 @@ def write_prompts(data: Dataset, tokenizer: PreTrainedTokenizerBase, settings: S
             given = [added[GIVEN_IDS]] if GIVEN_IDS in added else []
             for row in zip(added[ID], added[PROMPT_IDS], added[GOLD], *given, strict=True):
                 digest.update(repr(row).encode())
-            writer = writer or pq.ParquetWriter(partial.path, table.schema, filesystem=partial.filesystem)
+            writer = writer or stack.enter_context(whole_file(path, table.schema))
             writer.write_table(table)
-    finally:
-        if writer is not None:
-            writer.close()
-    partial.move(path)
     return digest.hexdigest()[:16]

@@ -16,6 +16,7 @@ import numpy as np
 
 from openrlhf_cft.data.location import Location
 from openrlhf_cft.data.model_files import weights_fingerprint
+from openrlhf_cft.data.parquet import whole_file
 from openrlhf_cft.data.records import ID, MASK, PROMPT_IDS, RESPONSE_IDS, check_weights, read_metadata, read_rows
 from openrlhf_cft.engine.scoring_process import PromptResponse, Scored, score
 from openrlhf_cft.errors import InputError
@@ -152,16 +153,14 @@ def _schema(unit: Unit, model: str) -> pa.Schema:
 def _write(unit: Unit, model: str, scored: list[Scored]) -> None:
     """Whole or absent."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     rows = [
         {ID: row_id, "number": number, "entropy": response.entropy, "nll": response.nll}
         for (row_id, number), response in zip(unit.keys, scored, strict=True)
     ]
-    partial = unit.file.partial()
     table = pa.Table.from_pylist(rows, schema=_schema(unit, model))
-    pq.write_table(table, partial.path, filesystem=partial.filesystem)
-    partial.move(unit.file)
+    with whole_file(unit.file, table.schema) as writer:
+        writer.write_table(table)
 
 
 def _read(unit: Unit) -> dict[Key, Scored]:

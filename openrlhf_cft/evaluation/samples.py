@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from openrlhf_cft.data.location import Location
+from openrlhf_cft.data.parquet import whole_file
 from openrlhf_cft.data.records import ID, RESPONSE, RESPONSE_IDS, VERDICT, Verdict
 from openrlhf_cft.data.source import GOLD
 from openrlhf_cft.jobs.engine_actor import PAYLOAD, STATUS
@@ -111,18 +112,14 @@ def write_samples(work: Workdir, dataset: str, checkpoint: str, file: Location) 
     Returns:
         The number of questions that were `evaluated`, and that were `too_long` to be.
     """
-    import pyarrow.parquet as pq
-
     counts = {EVALUATED: 0, TOO_LONG: 0}
-    partial = file.partial()
-    with pq.ParquetWriter(partial.path, schema(), filesystem=partial.filesystem) as writer:
+    with whole_file(file, schema()) as writer:
         for batch in work.outcomes.in_order(work.prompts):
             for done in batch.done.values():
                 counts[done[STATUS]] += 1
             rows = [{"dataset": dataset, "checkpoint": checkpoint, **row} for row in _rows(batch)]
             if rows:
                 writer.write_table(_table(rows))
-    partial.move(file)
     return counts
 
 

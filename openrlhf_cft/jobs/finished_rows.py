@@ -13,7 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from openrlhf_cft.data.location import BATCH_ROWS, Location
+from openrlhf_cft.data.location import Location
+from openrlhf_cft.data.parquet import whole_file
 from openrlhf_cft.data.records import ID
 from openrlhf_cft.data.source import NUMBER
 
@@ -81,10 +82,10 @@ class Outcomes:
         import pyarrow.parquet as pq
 
         self.checkpoint.make_dir()
-        partial = target.partial()
         with pq.ParquetFile(file.path, filesystem=file.filesystem) as found:
-            pq.write_table(found.read([ID]), partial.path, filesystem=partial.filesystem)
-        partial.move(target)
+            ids = found.read([ID])
+        with whole_file(target, ids.schema) as writer:
+            writer.write_table(ids)
 
     def rows(self, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
         """The finished rows, in no order."""
@@ -97,20 +98,17 @@ class Outcomes:
         Only a few files are in memory at a time. A row that two files have, because a driver that was believed dead
         still wrote, counts once.
         """
-        import pyarrow.parquet as pq
-
         found = _concurrently(_part, self.data.files(PARQUET))
         parts = sorted((part for part in found if part), key=lambda part: part.first, reverse=True)
         ahead: dict[int, dict[str, Any]] = {}
-        with pq.ParquetFile(prompts.path, filesystem=prompts.filesystem) as file:
-            for record_batch in file.iter_batches(batch_size=BATCH_ROWS):
-                source = _table(record_batch)
-                numbers = source[NUMBER].to_pylist()
-                while parts and parts[-1].first <= numbers[-1]:
-                    for row in parts.pop().file.rows():
-                        ahead.setdefault(row[NUMBER], row)
-                done = {at: ahead.pop(number) for at, number in enumerate(numbers) if number in ahead}
-                yield Batch(source, done)
+        for record_batch in prompts.batches():
+            source = _table(record_batch)
+            numbers = source[NUMBER].to_pylist()
+            while parts and parts[-1].first <= numbers[-1]:
+                for row in parts.pop().file.rows():
+                    ahead.setdefault(row[NUMBER], row)
+            done = {at: ahead.pop(number) for at, number in enumerate(numbers) if number in ahead}
+            yield Batch(source, done)
 
 
 def _table(batch: pa.RecordBatch) -> pa.Table:

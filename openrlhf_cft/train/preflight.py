@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from packaging.specifiers import SpecifierSet
 
 from openrlhf_cft.data import records
+from openrlhf_cft.data.location import location
 from openrlhf_cft.data.model_files import first_line, load_config
 from openrlhf_cft.data.tokenizer import load_tokenizer
 from openrlhf_cft.errors import InputError
@@ -209,7 +210,7 @@ def _tables(files: list[Path], column: str) -> Iterator[pa.Table]:
     for file in files:
         names = pq.read_schema(file).names
         columns = row_checks.columns_to_read(names, column) or names[:1]  # for the number of rows
-        for batch in pq.ParquetFile(file).iter_batches(batch_size=row_checks.ROWS_AT_ONCE, columns=columns):
+        for batch in location(file).batches(columns, row_checks.ROWS_AT_ONCE):
             yield pa.Table.from_batches([batch])
 
 

@@ -19,7 +19,7 @@ from train_helpers import make_rows, write_rows
 from openrlhf_cft import progress
 from openrlhf_cft.cli.flags import run_command
 from openrlhf_cft.cli.masks import main
-from openrlhf_cft.data import annotated
+from openrlhf_cft.data import parquet
 from openrlhf_cft.data.annotated import open_data, output, unfinished, with_record, write
 from openrlhf_cft.data.location import location
 from openrlhf_cft.data.records import MASK, METADATA_KEY, read_metadata, read_rows
@@ -50,7 +50,7 @@ def read(path: Path) -> pa.Table:
 
 
 def test_what_is_written_is_what_was_read(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(annotated, "ROWS_PER_FILE", 50)
+    monkeypatch.setattr(parquet, "ROWS_PER_FILE", 50)
     data = open_data(source)
     out = output(tmp_path / "out", [data])
     assert write(out, with_record(data.schema, "note", [1]), data.batches()) == 120
@@ -66,7 +66,7 @@ def test_what_is_written_is_what_was_read(source: Path, tmp_path: Path, monkeypa
 
 
 def test_it_is_whole_or_absent(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(annotated, "ROWS_PER_FILE", 30)
+    monkeypatch.setattr(parquet, "ROWS_PER_FILE", 30)
     data, out = open_data(source), tmp_path / "out"
     folder = Path(unfinished(location(out)).path)
 
