@@ -106,9 +106,9 @@ def dry_run(job: AnnotateJob, sample: int, gpu_hour_cost: float | None) -> dict[
         run_job(work, config["rows"], factory, job.pool, annotation_line)
         rows = [(row[STATUS], json.loads(row[PAYLOAD])) for row in work.outcomes.rows([STATUS, PAYLOAD])]
         paid = has_gpu() or gpu_hour_cost is not None  # a cluster's head may be without a GPU
-        found = estimate(rows, len(data), job.pool.gpus_per_engine if paid else 0, gpu_hour_cost)
-        write_json(work.root / "estimate.json", found)
-        return found
+        figures = estimate(rows, len(data), job.pool.gpus_per_engine if paid else 0, gpu_hour_cost)
+        write_json(work.root / "estimate.json", figures)
+        return figures
 
 
 def estimate(

@@ -70,7 +70,7 @@ def annotate(job: AnnotateJob) -> dict[str, Any]:
 def annotation_summary(config: dict[str, Any], totals: dict[str, float], seconds: float) -> dict[str, Any]:
     """Totals over all runs into this directory: rows by status, positions, rollouts, rates."""
     positions, compared = totals.get("positions", 0), int(totals.get("mask_bits_compared", 0))
-    found: dict[str, Any] = {
+    summary: dict[str, Any] = {
         "rows_read": config["rows"],
         **{status.value: int(totals.get(status.value, 0)) for status in Status},
         "failed": config["rows"] - int(totals.get("rows", 0)),
@@ -87,8 +87,8 @@ def annotation_summary(config: dict[str, Any], totals: dict[str, float], seconds
         "versions": versions(),
     }
     if compared:
-        found |= {"mask_bits_compared": compared, "mask_bits_changed": int(totals.get("mask_bits_changed", 0))}
-    return found
+        summary |= {"mask_bits_compared": compared, "mask_bits_changed": int(totals.get("mask_bits_changed", 0))}
+    return summary
 
 
 def annotation_text(summary: dict[str, Any]) -> str:

@@ -35,10 +35,10 @@ def write_dataset(output_dir: Location, work: Workdir, config: dict[str, Any]) -
         schema, lambda number: output_dir / f"part-{number:05d}.parquet", work.root / "part.partial"
     ) as parts:
         for batch in work.outcomes.in_order(work.prompts):
-            payloads = {at: json.loads(row[PAYLOAD]) for at, row in batch.done.items()}
+            payloads = {index: json.loads(row[PAYLOAD]) for index, row in batch.done.items()}
             for payload in payloads.values():
                 totals.update(payload.pop("counts"))
-            annotated = [at for at in sorted(payloads) if batch.done[at][STATUS] == Status.ANNOTATED.value]
+            annotated = [index for index in sorted(payloads) if batch.done[index][STATUS] == Status.ANNOTATED.value]
             if annotated:
                 table = _table(batch, annotated, payloads, schema)
                 totals.update(_compared(table))
@@ -59,11 +59,11 @@ def _table(batch: Batch, rows: list[int], payloads: dict[int, dict[str, Any]], s
     """Some rows of a batch: the source's own columns as they are, and what annotation found."""
     import pyarrow as pa
 
-    found = [payloads[at] for at in rows]
+    annotated = [payloads[index] for index in rows]
     source = batch.source.take(pa.array(rows))
     columns = [
-        pa.array([payload[field.name] for payload in found], field.type)
-        if field.name in found[0]
+        pa.array([payload[field.name] for payload in annotated], field.type)
+        if field.name in annotated[0]
         else source[field.name]
         for field in schema
     ]

@@ -109,8 +109,8 @@ def open_data(path: str | Path) -> AnnotatedData:
     import pyarrow.parquet as pq
 
     target, name = location(path), without_credentials(str(path))
-    found = target.files(".parquet") if target.is_dir() else [target] if target.exists() else []
-    files = tuple(file for file in found if not file.name.startswith("."))
+    parquet_files = target.files(".parquet") if target.is_dir() else [target] if target.exists() else []
+    files = tuple(file for file in parquet_files if not file.name.startswith("."))
     if not files:
         raise InputError(f"no Parquet file at {name!r}")
     schemas = []

@@ -66,8 +66,8 @@ class Location:
         """The files in this directory whose names end so, sorted; none where there is no such directory."""
         from pyarrow.fs import FileSelector, FileType
 
-        found = self.filesystem.get_file_info(FileSelector(self.path, allow_not_found=True))
-        paths = (info.path for info in found if info.type == FileType.File and info.base_name.endswith(ending))
+        infos = self.filesystem.get_file_info(FileSelector(self.path, allow_not_found=True))
+        paths = (info.path for info in infos if info.type == FileType.File and info.base_name.endswith(ending))
         return [Location(self.filesystem, path) for path in sorted(paths)]
 
     def open_input(self) -> NativeFile:
@@ -140,9 +140,9 @@ def location(value: str | Path) -> Location:
     try:
         filesystem, path = FileSystem.from_uri(value)
     except (ValueError, OSError, NotImplementedError) as error:
-        told = str(error).replace(value, without_credentials(value))
+        reason = str(error).replace(value, without_credentials(value))
         raise InputError(
-            f"{without_credentials(value)!r} is on no filesystem that pyarrow can reach: {told}"
+            f"{without_credentials(value)!r} is on no filesystem that pyarrow can reach: {reason}"
         ) from None
     return Location(filesystem, path)
 

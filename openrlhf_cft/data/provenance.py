@@ -23,13 +23,13 @@ PACKAGES = (
 
 def versions() -> dict[str, str]:
     """Versions of this package and of those that it runs on, as far as they are installed."""
-    found = {"openrlhf_cft": openrlhf_cft.__version__}
+    installed = {"openrlhf_cft": openrlhf_cft.__version__}
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            installed[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def write_json(path: Location, value: Any) -> None:

@@ -59,17 +59,17 @@ def pieces(tokenizer: Any, token_ids: Sequence[int]) -> list[Piece]:
     ids = [int(token) for token in token_ids]
     text = decode(tokenizer, ids)
     special = special_ids(tokenizer)
-    found, before = [], 0
+    pieces_T, before = [], 0
     for token, (start, complete, end) in zip(ids, _spans(tokenizer, ids, text), strict=True):
         assert start == before, "spans leave no gap"
         before = complete
         if token in special:
             name = str(tokenizer.convert_ids_to_tokens(token))
-            found.append(Piece(name, start, start, Kind.END, special=True, partial=False))
+            pieces_T.append(Piece(name, start, start, Kind.END, special=True, partial=False))
         else:
             kind = kind_of(text[start:end])
-            found.append(Piece(text[start:complete], start, end, kind, special=False, partial=end > complete))
-    return found
+            pieces_T.append(Piece(text[start:complete], start, end, kind, special=False, partial=end > complete))
+    return pieces_T
 
 
 def special_ids(tokenizer: Any) -> set[int]:

@@ -46,11 +46,11 @@ def require_same(data: AnnotatedData, tokenizer: Any, name: str, flag: str = FLA
     Raises:
         InputError: names both.
     """
-    expected, found = fingerprint_of(data), tokenizer_fingerprint(tokenizer)
-    if expected not in (None, found):
+    expected, fingerprint = fingerprint_of(data), tokenizer_fingerprint(tokenizer)
+    if expected not in (None, fingerprint):
         raise InputError(
-            f"{flag}: the tokenizer of {name!r} (fingerprint {found}) is not the one that {data.name!r} was annotated "
-            f"with (fingerprint {expected})"
+            f"{flag}: the tokenizer of {name!r} (fingerprint {fingerprint}) is not the one that {data.name!r} was "
+            f"annotated with (fingerprint {expected})"
         )
 
 

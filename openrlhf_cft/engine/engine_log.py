@@ -34,8 +34,8 @@ class EngineLog:
     """What this process and its children write from now on, where that goes to files."""
 
     def __init__(self) -> None:
-        found = [_file_of(descriptor) for descriptor in OUTPUTS]
-        self._starts = dict(each for each in found if each is not None)
+        starts = [_file_of(descriptor) for descriptor in OUTPUTS]
+        self._starts = dict(start for start in starts if start is not None)
 
     def text(self) -> str:
         """The standard output, then the error output; of each the last `MAX_BYTES` at most."""
@@ -59,11 +59,11 @@ def cause(text: str) -> str | None:
 
     Where vLLM's compiled part lacks an operator, it is why that part was not loaded.
     """
-    for found in exceptions(text):
-        if CONSEQUENCE.search(found):
+    for exception in exceptions(text):
+        if CONSEQUENCE.search(exception):
             continue
-        absent = NOT_LOADED.search(text) if NO_OPERATOR.search(found) else None
-        return f"{absent[1]}: {absent[3]}" if absent else found
+        absent = NOT_LOADED.search(text) if NO_OPERATOR.search(exception) else None
+        return f"{absent[1]}: {absent[3]}" if absent else exception
     return None
 
 
@@ -87,8 +87,8 @@ def exceptions(text: str) -> Iterator[str]:
 
 
 def _killed(message: str) -> str | None:
-    found = SIGNAL.search(message)
-    return found and f"its process was ended by signal {found[1]}, for example because memory ran out"
+    match = SIGNAL.search(message)
+    return match and f"its process was ended by signal {match[1]}, for example because memory ran out"
 
 
 def _one_line(text: str) -> str:

@@ -61,7 +61,7 @@ def score(model: str, sequences: Sequence[PromptResponse], name: str) -> list[Sc
     process.start()
     sender.close()  # so that its end is seen here when the process dies
     try:
-        found = receiver.recv()
+        reply = receiver.recv()
     except EOFError:
         process.join()
         raise JobError(
@@ -72,9 +72,9 @@ def score(model: str, sequences: Sequence[PromptResponse], name: str) -> list[Sc
     finally:
         process.kill()
         process.join()
-    if isinstance(found, str):
-        raise JobError(f"measuring entropies of {model!r}: {found}; --eval.entropy_positions 0 leaves them out")
-    scored: list[Scored] = found
+    if isinstance(reply, str):
+        raise JobError(f"measuring entropies of {model!r}: {reply}; --eval.entropy_positions 0 leaves them out")
+    scored: list[Scored] = reply
     return scored
 
 

@@ -119,17 +119,17 @@ def token_scores(
     source = iter(rows)
     try:
         while window := [limits.checked(row) for row in islice(source, WINDOW)]:
-            found: list[list[float]] = [[] for _ in window]
+            window_scores: list[list[float]] = [[] for _ in window]
             lengths = [len(prompt) + len(response) for prompt, response, _ in window]
             for batch in batches(lengths, batch_tokens, square=measure == "attention"):
                 scores = score(model, selected, [window[index][:2] for index in batch], measure)
                 for index, scores_T in zip(batch, scores, strict=True):
                     if any(value != value for value in scores_T):
                         raise InputError(f"row {window[index][2]!r}: {measure} is not a number in {model.dtype}")
-                    found[index] = scores_T
+                    window_scores[index] = scores_T
                 if progress is not None:
                     progress.add(len(batch))
-            yield from found
+            yield from window_scores
     finally:
         selected.remove()
 
@@ -143,15 +143,15 @@ def batches(lengths: Sequence[int], batch_tokens: int, square: bool = False) -> 
         square: rows over `SQUARE` tokens count L / `SQUARE` times, so that a layer's attention is bounded too.
     """
     order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
-    found: list[list[int]] = []
+    groups: list[list[int]] = []
     for index in order:
-        longest = lengths[found[-1][0]] if found else 0
+        longest = lengths[groups[-1][0]] if groups else 0
         cost = longest * max(longest, SQUARE) / SQUARE if square else longest
-        if found and (len(found[-1]) + 1) * cost <= batch_tokens:
-            found[-1].append(index)
+        if groups and (len(groups[-1]) + 1) * cost <= batch_tokens:
+            groups[-1].append(index)
         else:
-            found.append([index])
-    return found
+            groups.append([index])
+    return groups
 
 
 class _Limits:

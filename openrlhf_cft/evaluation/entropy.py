@@ -42,14 +42,14 @@ def choose(lengths: Mapping[Key, int], positions: int, seed: int) -> list[Key]:
     """
     questions = sorted({row_id for row_id, _ in lengths})
     random.Random(seed).shuffle(questions)
-    place = {row_id: at for at, row_id in enumerate(questions)}
+    place = {row_id: index for index, row_id in enumerate(questions)}
     ordered = sorted(lengths, key=lambda key: (key[1], place[key[0]]))
-    chosen, found = [], 0
+    chosen, tokens = [], 0
     for key in ordered:
-        if found >= positions:
+        if tokens >= positions:
             break
         chosen.append(key)
-        found += lengths[key]
+        tokens += lengths[key]
     return chosen
 
 
@@ -61,11 +61,11 @@ def bins(longest: int) -> list[Bin]:
 
 def of_questions(ids: Sequence[str], scored: Mapping[Key, Scored]) -> Any:
     """(Q, 2) sum of entropies and number of positions of each question; zeros where no sample of it was measured."""
-    found = np.zeros((len(ids), 2))
-    place = {row_id: at for at, row_id in enumerate(ids)}
+    sums = np.zeros((len(ids), 2))
+    place = {row_id: index for index, row_id in enumerate(ids)}
     for (row_id, _), response in scored.items():
-        found[place[row_id]] += (response.entropy.sum(dtype=float), len(response.entropy))
-    return found
+        sums[place[row_id]] += (response.entropy.sum(dtype=float), len(response.entropy))
+    return sums
 
 
 def by_position(ids: Sequence[str], scored: Mapping[Key, Scored]) -> dict[Bin, Any]:
@@ -89,11 +89,11 @@ def by_kind(weights: Iterable[Sequence[float]], scored: Iterable[Scored]) -> dic
     Returns:
         `critical_entropy`, `other_entropy`, `critical_nll` and `other_nll`: (R, 2) sums and numbers of tokens.
     """
-    found: dict[str, list[tuple[float, int]]] = {f"{kind}_{of}": [] for of in ("entropy", "nll") for kind in KINDS}
+    sums: dict[str, list[tuple[float, int]]] = {f"{kind}_{of}": [] for of in ("entropy", "nll") for kind in KINDS}
     for mask, response in zip(weights, scored, strict=True):
         critical = np.asarray(mask) > 0
         for kind, chosen in zip(KINDS, (critical, ~critical), strict=True):
             for of in ("entropy", "nll"):
                 values = getattr(response, of)[chosen]
-                found[f"{kind}_{of}"].append((values.sum(dtype=float), len(values)))
-    return {name: np.array(pairs, float).reshape(-1, 2) for name, pairs in found.items()}
+                sums[f"{kind}_{of}"].append((values.sum(dtype=float), len(values)))
+    return {name: np.array(pairs, float).reshape(-1, 2) for name, pairs in sums.items()}

@@ -71,8 +71,8 @@ def sample_unit(samples: Location, prompts: Location, file: Location, positions:
     asked = {row_id for row_id, _ in keys}
     prompt_ids = {row[ID]: row[PROMPT_IDS] for row in prompts.rows([ID, PROMPT_IDS]) if row[ID] in asked}
     rows = samples.rows([ID, "greedy", "number", RESPONSE_IDS])
-    found = {(row[ID], row["number"]): row[RESPONSE_IDS] for row in rows if _is_chosen(row, chosen)}
-    return Unit(file, keys, [PromptResponse(prompt_ids[key[0]], found[key]) for key in keys])
+    response_ids = {(row[ID], row["number"]): row[RESPONSE_IDS] for row in rows if _is_chosen(row, chosen)}
+    return Unit(file, keys, [PromptResponse(prompt_ids[key[0]], response_ids[key]) for key in keys])
 
 
 def _is_chosen(row: dict[str, object], chosen: set[Key]) -> bool:
@@ -96,16 +96,16 @@ def load_annotated(path: str, positions: int, seed: int) -> AnnotatedResponses:
         raise InputError(f"--eval.annotated: {path!r} has no row with a {MASK}")
     chosen = {number for number, _ in keys}
     rows = enumerate(read_rows(path, [ID, PROMPT_IDS, RESPONSE_IDS, MASK]))
-    found = {(str(number), 0): row for number, row in rows if str(number) in chosen}
+    rows_by_key = {(str(number), 0): row for number, row in rows if str(number) in chosen}
     for number, _ in keys:
-        row = found[number, 0]
+        row = rows_by_key[number, 0]
         try:
             check_weights(row.get(ID, number), row[MASK], row[RESPONSE_IDS], MASK)
         except InputError as error:
             raise InputError(f"--eval.annotated: {error}") from None
-    sequences = [PromptResponse(found[key][PROMPT_IDS], found[key][RESPONSE_IDS]) for key in keys]
+    sequences = [PromptResponse(rows_by_key[key][PROMPT_IDS], rows_by_key[key][RESPONSE_IDS]) for key in keys]
     return AnnotatedResponses(
-        path, metadata["tokenizer_fingerprint"], keys, sequences, [found[key][MASK] for key in keys]
+        path, metadata["tokenizer_fingerprint"], keys, sequences, [rows_by_key[key][MASK] for key in keys]
     )
 
 
@@ -164,8 +164,8 @@ def _write(unit: Unit, model: str, scored: list[Scored]) -> None:
 
 
 def _read(unit: Unit) -> dict[Key, Scored]:
-    found = {}
+    scored = {}
     for row in unit.file.rows():
         entropy, nll = (np.array(row[name], np.float32) for name in ("entropy", "nll"))
-        found[row[ID], row["number"]] = Scored(entropy, nll)
-    return found
+        scored[row[ID], row["number"]] = Scored(entropy, nll)
+    return scored

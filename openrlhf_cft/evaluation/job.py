@@ -89,27 +89,27 @@ def evaluate(job: EvaluateJob) -> dict[str, Any]:
         _rename(job.output_dir, data)
     counts = {pair.name: _sample(job, pair) for pair in pairs}
     results, critical = _measure(job, pairs, counts, annotated)
-    found = metrics_summary(results, job.settings.seed)
+    metrics = metrics_summary(results, job.settings.seed)
     if annotated is not None:
         about = annotated_summary(annotated.weights, critical, job.settings.seed)
-        found["annotated"] = {"path": without_credentials(annotated.path), **about}
-    found |= _about(job, sets)
-    write_json(job.output_dir / "metrics.json", found)
+        metrics["annotated"] = {"path": without_credentials(annotated.path), **about}
+    metrics |= _about(job, sets)
+    write_json(job.output_dir / "metrics.json", metrics)
     asked = {pair.data.name: Asked(pair.work.prompts, pair.data.source.input_key) for pair in pairs}
-    write_report(job.output_dir, found, asked)
-    return found
+    write_report(job.output_dir, metrics, asked)
+    return metrics
 
 
 def _rename(output_dir: Location, data: DataSet) -> None:
     """Give the files of a data set their names, which depend on what else is evaluated: `test`, later `a-test`."""
-    told = output_dir / STATE / data.key / "name"
-    before = told.read_text() if told.exists() else data.name
+    name_file = output_dir / STATE / data.key / "name"
+    before = name_file.read_text() if name_file.exists() else data.name
     for folder in ("samples", "entropy") if before != data.name else ():
         for file in (output_dir / folder).files(".parquet"):
             name, separator, checkpoint = file.name.partition("--")
             if name == before and separator:
                 file.move(output_dir / folder / f"{data.name}--{checkpoint}")
-    told.write_text(data.name)
+    name_file.write_text(data.name)
 
 
 def _measure(

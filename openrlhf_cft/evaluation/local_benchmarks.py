@@ -47,13 +47,13 @@ def _configured(benchmark: Benchmark, folder: str) -> str:
     """The folder of the benchmark's configuration in that of its repository; the folder itself where it has none."""
     if benchmark.config is None:
         return folder
-    found = [path for path, _, files in os.walk(folder) if os.path.basename(path) == benchmark.config and files]
-    found += [
+    paths = [path for path, _, files in os.walk(folder) if os.path.basename(path) == benchmark.config and files]
+    paths += [
         path
         for path, folders, _ in os.walk(folder)  # of the splits
-        if os.path.basename(path) == benchmark.config and folders and path not in found
+        if os.path.basename(path) == benchmark.config and folders and path not in paths
     ]
-    return min(found, key=len, default=folder)
+    return min(paths, key=len, default=folder)
 
 
 def _split(benchmark: Benchmark, splits: DatasetDict) -> Dataset:

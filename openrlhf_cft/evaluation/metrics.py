@@ -75,28 +75,28 @@ def measure(questions: Iterable[SampledQuestion], samples: int, pure: bool, answ
         answers: whether the verifier finds answers in responses; without them there is no majority.
     """
     ids: list[str] = []
-    found: list[dict[str, Ratio]] = []
+    all_ratios: list[dict[str, Ratio]] = []
     for question in questions:
         ids.append(question.id)
-        found.append(question_ratios(question, samples, pure))
-    names = [name for name in (found[0] if found else ()) if answers or not name.startswith(NEEDS_ANSWERS)]
-    return Measured(ids, {name: np.array([ratios[name] for ratios in found], float) for name in names}, samples)
+        all_ratios.append(question_ratios(question, samples, pure))
+    names = [name for name in (all_ratios[0] if all_ratios else ()) if answers or not name.startswith(NEEDS_ANSWERS)]
+    return Measured(ids, {name: np.array([ratios[name] for ratios in all_ratios], float) for name in names}, samples)
 
 
 def question_ratios(question: SampledQuestion, samples: int, pure: bool) -> dict[str, Ratio]:
     """What one question adds to each figure; see the table above."""
     drawn = question.samples
-    found: dict[str, Ratio] = {"accuracy": (float(question.greedy.correct), 1)}
+    ratios: dict[str, Ratio] = {"accuracy": (float(question.greedy.correct), 1)}
     if samples:
-        found |= _at_k(drawn, samples)
+        ratios |= _at_k(drawn, samples)
         tokens = sum(sample.length for sample in drawn)
-        found[ENTROPY] = (0, 0)  # its place; `summary.with_entropy` has what was measured
-        found[ESTIMATE if pure else NLL] = (-sum(sample.logprob for sample in drawn), tokens)
-        found["distinct_answers"] = (distinct_answers([sample.answer for sample in drawn]), 1)
+        ratios[ENTROPY] = (0, 0)  # its place; `summary.with_entropy` has what was measured
+        ratios[ESTIMATE if pure else NLL] = (-sum(sample.logprob for sample in drawn), tokens)
+        ratios["distinct_answers"] = (distinct_answers([sample.answer for sample in drawn]), 1)
         for n in range(1, LARGEST_N + 1):
             share = distinct_n([sample.token_ids for sample in drawn], n)
-            found[f"distinct_{n}"] = (0, 0) if share is None else (share, 1)
-    return found | _ends("greedy", [question.greedy]) | (_ends("sampled", drawn) if samples else {})
+            ratios[f"distinct_{n}"] = (0, 0) if share is None else (share, 1)
+    return ratios | _ends("greedy", [question.greedy]) | (_ends("sampled", drawn) if samples else {})
 
 
 def _at_k(drawn: Sequence[SampledResponse], samples: int) -> dict[str, Ratio]:

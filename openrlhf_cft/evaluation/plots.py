@@ -32,10 +32,10 @@ def passes(found: Mapping[str, Any], dataset: str) -> bytes | None:
     figure, panels = _panels(len(kinds))
     for panel, kind in zip(panels, kinds, strict=True):
         ks: set[int] = set()
-        for at, (name, result) in enumerate(results.items()):
+        for index, (name, result) in enumerate(results.items()):
             points = _at(result, kind)
             ks |= {k for k, _ in points}
-            _line(panel, at, name, [k for k, _ in points], [point for _, point in points])
+            _line(panel, index, name, [k for k, _ in points], [point for _, point in points])
         panel.set_xscale("log", base=2)
         panel.set_xticks(sorted(ks), [str(k) for k in sorted(ks)])
         panel.minorticks_off()
@@ -52,11 +52,11 @@ def entropies(found: Mapping[str, Any], dataset: str) -> bytes | None:
     if not any(result["entropy_by_position"] for result in results.values()):
         return None
     figure, (panel,) = _panels(1)
-    for at, (name, result) in enumerate(results.items()):
+    for index, (name, result) in enumerate(results.items()):
         parts = result["entropy_by_position"]
         middles = [(part["first"] * part["last"]) ** 0.5 for part in parts]
         mean = result["figures"][ENTROPY]["value"] if parts else float("nan")
-        _line(panel, at, f"{name}, mean {mean:.2f}", middles, parts)
+        _line(panel, index, f"{name}, mean {mean:.2f}", middles, parts)
     panel.set_xscale("log", base=2)
     panel.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     panel.set(xlabel="position in the response, tokens", ylabel="entropy, nats a token", ylim=(0, None))
@@ -72,14 +72,16 @@ def kinds(found: Mapping[str, Any]) -> bytes | None:
         return None
     figure, panels = _panels(2)
     for panel, (of, title) in zip(panels, (("entropy", "Entropy"), ("nll", "Loss")), strict=True):
-        for at, (name, column) in enumerate(annotated["figures"].items()):
+        for index, (name, column) in enumerate(annotated["figures"].items()):
             count = len(annotated["figures"])
             for group, kind in enumerate(KINDS):
                 point = column.get(f"{kind}_{of}")
                 if point is not None:
-                    place = group + (at - (count - 1) / 2) * 0.8 / count
+                    place = group + (index - (count - 1) / 2) * 0.8 / count
                     label = name if group == 0 else None
-                    panel.bar(place, point["value"], 0.75 / count, color=_colour(at), label=label, yerr=_error(point))
+                    panel.bar(
+                        place, point["value"], 0.75 / count, color=_colour(index), label=label, yerr=_error(point)
+                    )
         panel.set_xticks(range(len(KINDS)), [f"{kind} tokens" for kind in KINDS])
         panel.set_title(title)
     panels[0].set_ylabel("nats a token")
@@ -89,10 +91,10 @@ def kinds(found: Mapping[str, Any]) -> bytes | None:
 def _at(result: Mapping[str, Any], kind: str) -> list[tuple[int, Mapping[str, Any]]]:
     """The figures of one kind by k. The majority of one sample is Pass@1."""
     figures = result["figures"]
-    found = {int(name.removeprefix(kind)): figure for name, figure in figures.items() if name.startswith(kind)}
-    if found and "pass@1" in figures:
-        found[1] = figures["pass@1"]
-    return sorted(found.items())
+    by_k = {int(name.removeprefix(kind)): figure for name, figure in figures.items() if name.startswith(kind)}
+    if by_k and "pass@1" in figures:
+        by_k[1] = figures["pass@1"]
+    return sorted(by_k.items())
 
 
 def _panels(count: int) -> tuple[Figure, Sequence[Axes]]:
@@ -104,17 +106,17 @@ def _panels(count: int) -> tuple[Figure, Sequence[Axes]]:
     return figure, list(figure.subplots(1, count, squeeze=False, sharey=True)[0])
 
 
-def _colour(at: int) -> str:
-    return COLOURS[at % len(COLOURS)]
+def _colour(index: int) -> str:
+    return COLOURS[index % len(COLOURS)]
 
 
-def _line(panel: Axes, at: int, name: str, x: Sequence[float], points: Sequence[Mapping[str, Any]]) -> None:
+def _line(panel: Axes, index: int, name: str, x: Sequence[float], points: Sequence[Mapping[str, Any]]) -> None:
     """A line with its band, which is the line where a point has no interval."""
-    marker = MARKERS[at % len(MARKERS)]
-    panel.plot(x, [p["value"] for p in points], color=_colour(at), marker=marker, markersize=4, label=name)
+    marker = MARKERS[index % len(MARKERS)]
+    panel.plot(x, [p["value"] for p in points], color=_colour(index), marker=marker, markersize=4, label=name)
     if any(p["low"] is not None for p in points):
         low, high = ([p["value"] if p[end] is None else p[end] for p in points] for end in ("low", "high"))
-        panel.fill_between(x, low, high, color=_colour(at), alpha=0.15, linewidth=0)
+        panel.fill_between(x, low, high, color=_colour(index), alpha=0.15, linewidth=0)
 
 
 def _error(point: Mapping[str, Any]) -> list[list[float]] | None:

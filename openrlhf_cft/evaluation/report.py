@@ -69,10 +69,10 @@ def examples(files: Mapping[str, Location], asked: Asked, count: int = EXAMPLES)
     agreed = {row_id: len({others[row_id] for others in correct}) == 1 for row_id in common}
     chosen = sorted(common, key=lambda row_id: agreed[row_id])[:count]
     rows = {row[ID]: row for row in asked.prompts.rows() if row[ID] in set(chosen)}
-    said = {name: _questions(file, chosen) for name, file in files.items()}
+    sampled = {name: _questions(file, chosen) for name, file in files.items()}
     return [
         example(
-            _title(rows[i], asked.column), rows[i][PROMPT], {name: questions[i] for name, questions in said.items()}
+            _title(rows[i], asked.column), rows[i][PROMPT], {name: questions[i] for name, questions in sampled.items()}
         )
         for i in chosen
     ]

@@ -132,15 +132,15 @@ def _table(rows: list[dict[str, Any]]) -> pa.Table:
 def _rows(batch: Batch) -> Iterator[dict[str, Any]]:
     """The responses of some questions."""
     golds = batch.source[GOLD].to_pylist()
-    for at in sorted(batch.done):
-        done = batch.done[at]
+    for index in sorted(batch.done):
+        done = batch.done[index]
         if done[STATUS] != EVALUATED:
             continue
         payload = json.loads(done[PAYLOAD])
-        said = [(True, 0, payload["greedy"])]
-        said += [(False, number, sample) for number, sample in enumerate(payload["samples"])]
-        for greedy, number, response in said:
-            own = {ID: done[ID], "gold": golds[at], "greedy": greedy, "number": number}
+        responses = [(True, 0, payload["greedy"])]
+        responses += [(False, number, sample) for number, sample in enumerate(payload["samples"])]
+        for greedy, number, response in responses:
+            own = {ID: done[ID], "gold": golds[index], "greedy": greedy, "number": number}
             yield {**own, "length": len(response[RESPONSE_IDS]), **response}
 
 

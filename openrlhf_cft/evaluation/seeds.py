@@ -29,12 +29,12 @@ def mean_over_seeds(values: Sequence[float]) -> dict[str, Any]:
     """
     if not values:
         raise ValueError("a mean over seeds needs at least one value")
-    found: dict[str, Any] = {"mean": statistics.fmean(values), "seeds": len(values)}
+    figures: dict[str, Any] = {"mean": statistics.fmean(values), "seeds": len(values)}
     if len(values) > 1:
         freedom = len(values) - 1
         quantile = STUDENT_95[freedom - 1] if freedom <= len(STUDENT_95) else LARGEST
-        found["margin"] = quantile * statistics.stdev(values) / math.sqrt(len(values))
-    return found
+        figures["margin"] = quantile * statistics.stdev(values) / math.sqrt(len(values))
+    return figures
 
 
 def paired_by_seed(first: Mapping[int, float], second: Mapping[int, float]) -> list[float]:

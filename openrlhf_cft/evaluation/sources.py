@@ -65,14 +65,14 @@ def load_data_sets(
         InputError: a data set that cannot be loaded, or that is named twice.
     """
     names = [name.strip() for name in source.dataset.split(",")]
-    found = []
+    data_sets = []
     for name, label in zip(names, short_names(names), strict=True):
         if is_benchmark(name):
-            found.append(_benchmark(name, source, verifier, own_verifier, directory))
+            data_sets.append(_benchmark(name, source, verifier, own_verifier, directory))
         else:
-            one = replace(source, dataset=name)
-            found.append(DataSet(label, state_key(name), load_source(one), one, verifier, {}))
-    return found
+            set_source = replace(source, dataset=name)
+            data_sets.append(DataSet(label, state_key(name), load_source(set_source), set_source, verifier, {}))
+    return data_sets
 
 
 def is_benchmark(name: str) -> bool:

@@ -48,15 +48,15 @@ def metrics_summary(results: Mapping[str, Mapping[str, Result]], seed: int) -> d
         results: by data set, by checkpoint.
         seed: of the resampling.
     """
-    found: dict[str, Any] = {"results": {}, "differences": {}}
+    summary: dict[str, Any] = {"results": {}, "differences": {}}
     for dataset, by_checkpoint in results.items():
-        found["results"][dataset] = {name: _result(result, seed) for name, result in by_checkpoint.items()}
+        summary["results"][dataset] = {name: _result(result, seed) for name, result in by_checkpoint.items()}
         measured = {name: with_entropy(result) for name, result in by_checkpoint.items()}
-        found["differences"][dataset] = [
+        summary["differences"][dataset] = [
             {"from": first, "to": second, **_difference(measured[first], measured[second], seed)}
             for first, second in itertools.combinations(measured, 2)
         ]
-    return found
+    return summary
 
 
 def _result(result: Result, seed: int) -> dict[str, Any]:
@@ -83,17 +83,17 @@ def _result(result: Result, seed: int) -> dict[str, Any]:
 def _difference(first: Measured, second: Measured, seed: int) -> dict[str, Any]:
     """The second checkpoint less the first, on the questions that both were asked."""
     before, after = _aligned(first, second)
-    found: dict[str, Any] = {"questions": len(next(iter(before.values()), ()))}
-    found["figures"] = {name: asdict(figure) for name, figure in differences(before, after, seed).items()}
-    if found["questions"]:
-        found["accuracy_p"] = mcnemar(before["accuracy"][:, 0] > 0, after["accuracy"][:, 0] > 0)
-    return found
+    difference: dict[str, Any] = {"questions": len(next(iter(before.values()), ()))}
+    difference["figures"] = {name: asdict(figure) for name, figure in differences(before, after, seed).items()}
+    if difference["questions"]:
+        difference["accuracy_p"] = mcnemar(before["accuracy"][:, 0] > 0, after["accuracy"][:, 0] > 0)
+    return difference
 
 
 def _aligned(first: Measured, second: Measured) -> tuple[dict[str, Any], dict[str, Any]]:
     """The ratios of both, on their common questions in one order."""
-    second_at = {row_id: at for at, row_id in enumerate(second.ids)}
-    pairs = [(at, second_at[row_id]) for at, row_id in enumerate(first.ids) if row_id in second_at]
+    second_at = {row_id: index for index, row_id in enumerate(second.ids)}
+    pairs = [(index, second_at[row_id]) for index, row_id in enumerate(first.ids) if row_id in second_at]
     own, others = ([pair[side] for pair in pairs] for side in (0, 1))
     names = [name for name in first.ratios if name in second.ratios]
     return {n: first.ratios[n][own] for n in names}, {n: second.ratios[n][others] for n in names}
@@ -123,5 +123,5 @@ def annotated_summary(
     }
 
 
-def _as_json(found: Mapping[str, Figure]) -> dict[str, Any]:
-    return {name: asdict(figure) for name, figure in found.items()}
+def _as_json(by_name: Mapping[str, Figure]) -> dict[str, Any]:
+    return {name: asdict(figure) for name, figure in by_name.items()}

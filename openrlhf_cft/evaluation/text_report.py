@@ -57,9 +57,9 @@ def heading(found: Mapping[str, Any], dataset: str) -> str:
 def about(found: Mapping[str, Any], dataset: str) -> str:
     """What the figures of a data set are of."""
     results = found["results"][dataset]
-    one = next(iter(results.values()))
-    text = f"{_counts(results)}, {sampling(found['settings'], one['samples_per_question'])}"
-    if one["entropy_positions"]:
+    first_result = next(iter(results.values()))
+    text = f"{_counts(results)}, {sampling(found['settings'], first_result['samples_per_question'])}"
+    if first_result["entropy_positions"]:
         positions = [result["entropy_positions"] for result in results.values()]
         text += f"; entropy at {span(positions)} positions"
         if not is_pure(found["settings"]):

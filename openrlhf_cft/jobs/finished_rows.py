@@ -82,8 +82,8 @@ class Outcomes:
         import pyarrow.parquet as pq
 
         self.checkpoint.make_dir()
-        with pq.ParquetFile(file.path, filesystem=file.filesystem) as found:
-            ids = found.read([ID])
+        with pq.ParquetFile(file.path, filesystem=file.filesystem) as parquet:
+            ids = parquet.read([ID])
         with whole_file(target, ids.schema) as writer:
             writer.write_table(ids)
 
@@ -98,8 +98,8 @@ class Outcomes:
         Only a few files are in memory at a time. A row that two files have, because a driver that was believed dead
         still wrote, counts once.
         """
-        found = _concurrently(_part, self.data.files(PARQUET))
-        parts = sorted((part for part in found if part), key=lambda part: part.first, reverse=True)
+        all_parts = _concurrently(_part, self.data.files(PARQUET))
+        parts = sorted((part for part in all_parts if part), key=lambda part: part.first, reverse=True)
         ahead: dict[int, dict[str, Any]] = {}
         for record_batch in prompts.batches():
             source = _table(record_batch)
@@ -107,7 +107,7 @@ class Outcomes:
             while parts and parts[-1].first <= numbers[-1]:
                 for row in parts.pop().file.rows():
                     ahead.setdefault(row[NUMBER], row)
-            done = {at: ahead.pop(number) for at, number in enumerate(numbers) if number in ahead}
+            done = {index: ahead.pop(number) for index, number in enumerate(numbers) if number in ahead}
             yield Batch(source, done)
 
 

@@ -174,16 +174,16 @@ def _ended(error: BaseException, tally: ray.actor.ActorHandle, engine_log: Locat
     failures: list[Failure] = []
     kept = False
     try:
-        told = ray.get([tally.reason.remote(), tally.read.remote()], timeout=TALLY_SECONDS)
-        reason, failures = told[0], told[1][2]
+        answers = ray.get([tally.reason.remote(), tally.read.remote()], timeout=TALLY_SECONDS)
+        reason, failures = answers[0], answers[1][2]
         kept = _keep_log(tally, engine_log)
     except ray.exceptions.RayError:  # it may have gone with the cluster
         pass
     text = ""
-    found: BaseException | None = error
-    while isinstance(found, BaseException):
-        text = str(found) or text
-        found = getattr(found, "cause", None) or found.__cause__
+    cause: BaseException | None = error
+    while isinstance(cause, BaseException):
+        text = str(cause) or text
+        cause = getattr(cause, "cause", None) or cause.__cause__
     log = f"; the engine's log is {engine_log}" if kept else ""
     return JobError(f"{reason or text}{log}", failures)
 

@@ -88,17 +88,17 @@ def measures(counts: dict[str, float], engines: int, seconds: float, total: int)
         total: rows that this run has to do.
     """
     rows, positions = counts.get("rows", 0), counts.get("positions", 0)
-    found: dict[str, float] = {"rows": rows, "rows_left": total - rows, "engines": engines}
-    found["engine_deaths"] = counts.get("deaths", 0)
+    values: dict[str, float] = {"rows": rows, "rows_left": total - rows, "engines": engines}
+    values["engine_deaths"] = counts.get("deaths", 0)
     for name in ("positions", "rollouts", "decoded_tokens"):
-        found[name] = counts.get(name, 0)
+        values[name] = counts.get(name, 0)
     for name in ("rollouts", "decoded_tokens"):
-        found[f"{name}_per_second"] = found[name] / seconds
+        values[f"{name}_per_second"] = values[name] / seconds
     if positions:
-        found["critical_share"] = counts.get("critical", 0) / positions
+        values["critical_share"] = counts.get("critical", 0) / positions
     if rows:
-        found["eta_seconds"] = seconds / rows * (total - rows)
-    return found
+        values["eta_seconds"] = seconds / rows * (total - rows)
+    return values
 
 
 def line(counts: dict[str, float], seconds: float, total: int, detail: str) -> str:

@@ -62,8 +62,8 @@ class Agreement:
     def figures(self) -> dict[str, Any]:
         """All of it, as JSON; what has no value is absent."""
         names = ("tokens", "both", "only_a", "only_b", "neither", "share", "kappa", "precision", "recall")
-        found = {"agreement" if name == "share" else name: getattr(self, name) for name in names}
-        return {name: value for name, value in found.items() if value is not None}
+        figures = {"agreement" if name == "share" else name: getattr(self, name) for name in names}
+        return {name: value for name, value in figures.items() if value is not None}
 
 
 def agreement(left: Sequence[float], right: Sequence[float]) -> Agreement:

@@ -53,17 +53,17 @@ def layout(tokenizer: Any, token_ids: Sequence[int], text: str) -> Layout:
     Raises:
         NotCarried: a special token is not the last one, or they spell something else.
     """
-    found = pieces(tokenizer, token_ids)
-    if any(piece.special for piece in found[:-1]):
+    pieces_T = pieces(tokenizer, token_ids)
+    if any(piece.special for piece in pieces_T[:-1]):
         raise NotCarried(INSIDE)
     spelled = decode(tokenizer, token_ids)
     lead = len(text) - len(spelled)
     if not text.endswith(spelled) or (lead and not text[:lead].isspace()):
         raise NotCarried(OTHER_TEXT)
     spans = [
-        (len(text), len(text) + 1) if piece.special else (piece.start + lead, piece.end + lead) for piece in found
+        (len(text), len(text) + 1) if piece.special else (piece.start + lead, piece.end + lead) for piece in pieces_T
     ]
-    if lead and spans and not found[0].special:
+    if lead and spans and not pieces_T[0].special:
         spans[0] = (0, spans[0][1])
     return Layout(text, spans)
 
@@ -83,27 +83,27 @@ def per_token(data: AnnotatedData, columns: Sequence[str]) -> dict[str, bool]:
     import pyarrow.compute as pc
 
     fields = [data.schema.field(name) for name in columns if name not in (PROMPT_IDS, RESPONSE_IDS)]
-    found = {
+    numeric = {
         field.name: not pa.types.is_integer(field.type.value_type) for field in fields if holds_numbers(field.type)
     }
     measured: set[str] = set()
-    for batch in data.batches([RESPONSE_IDS, *found]) if found else ():
+    for batch in data.batches([RESPONSE_IDS, *numeric]) if numeric else ():
         lengths = pc.list_value_length(batch.column(RESPONSE_IDS))
-        for name in list(found):
+        for name in list(numeric):
             values = batch.column(name)
             if pc.any(pc.not_equal(pc.list_value_length(values), lengths)).as_py():
-                del found[name]
+                del numeric[name]
                 continue
             numbers = pc.cast(pc.list_flatten(values), pa.float64())
             measured |= {name} if len(numbers) else set()
             fit = pc.all(pc.and_(pc.is_finite(numbers), pc.greater_equal(numbers, 0)), skip_nulls=False).as_py()
-            found[name] = found[name] and bool(fit)
-    return {name: weights for name, weights in found.items() if name in measured}
+            numeric[name] = numeric[name] and bool(fit)
+    return {name: weights for name, weights in numeric.items() if name in measured}
 
 
 def one_by_one(count: int) -> Layout:
     """Tokens that are the same on both sides, each as if it were a character."""
-    return Layout(" " * count, [(at, at + 1) for at in range(count)])
+    return Layout(" " * count, [(index, index + 1) for index in range(count)])
 
 
 def spread(tokens: Layout, weights: Sequence[float]) -> list[float]:
@@ -116,11 +116,11 @@ def spread(tokens: Layout, weights: Sequence[float]) -> list[float]:
     Returns:
         (C + 1,) one a character, and one of the end, 0 where there is none.
     """
-    found = [0.0] * (len(tokens.text) + 1)
+    character_weights = [0.0] * (len(tokens.text) + 1)
     for (start, end), weight in zip(tokens.spans, weights, strict=True):
-        for at in range(start, end):
-            found[at] = max(found[at], weight)
-    return found
+        for index in range(start, end):
+            character_weights[index] = max(character_weights[index], weight)
+    return character_weights
 
 
 def gather(characters: Sequence[float], tokens: Layout) -> list[float]:

@@ -60,13 +60,13 @@ def compare(
     whole, by_kind, rows, identical = Agreement(), dict.fromkeys(Kind, Agreement()), 0, 0
     seen: set[str] = set()
     for row in Progress("masks compare", left.count()).over(left.rows([ID, RESPONSE_IDS, mask_a])):
-        reason, other = _partner(row, mask_a, partners, seen)
-        if other is None:
+        reason, critical_b = _partner(row, mask_a, partners, seen)
+        if critical_b is None:
             unmatched[reason] += 1
             continue
-        found = agreement(row[mask_a], other)
-        rows, identical, whole = rows + 1, identical + (found.only_a + found.only_b == 0), whole + found
-        for kind, a, b in _by_kind(row, mask_a, other, tokenizer):
+        row_counts = agreement(row[mask_a], critical_b)
+        rows, identical, whole = rows + 1, identical + (row_counts.only_a + row_counts.only_b == 0), whole + row_counts
+        for kind, a, b in _by_kind(row, mask_a, critical_b, tokenizer):
             by_kind[kind] += agreement([a], [b])
     unmatched["only in B"] = len(partners.keys() - seen)
     kinds = {kind: counts for kind, counts in by_kind.items() if counts.tokens}
@@ -75,17 +75,17 @@ def compare(
 
 def _partners(data: AnnotatedData, mask: str, unmatched: Counter[str]) -> dict[str, tuple[bytes, bytes | None]]:
     """By id: a digest of the response tokens, and which are critical; None where the row has no weights."""
-    found: dict[str, tuple[bytes, bytes | None]] = {}
+    partners: dict[str, tuple[bytes, bytes | None]] = {}
     for row in data.rows([ID, RESPONSE_IDS, mask]):
-        if row[ID] in found:
+        if row[ID] in partners:
             unmatched["id occurs again in B"] += 1
             continue
         critical = None
         if row[mask] is not None:
             check_weights(row[ID], row[mask], row[RESPONSE_IDS], mask)
             critical = bytes(weight > 0 for weight in row[mask])
-        found[row[ID]] = digest(row[RESPONSE_IDS]), critical
-    return found
+        partners[row[ID]] = digest(row[RESPONSE_IDS]), critical
+    return partners
 
 
 def _partner(
@@ -111,9 +111,9 @@ def digest(token_ids: list[int]) -> bytes:
     return hashlib.sha256(repr(token_ids).encode()).digest()[:16]
 
 
-def _by_kind(row: Row, mask: str, other: bytes, tokenizer: Any | None) -> Iterator[tuple[Kind, float, int]]:
+def _by_kind(row: Row, mask: str, critical_b: bytes, tokenizer: Any | None) -> Iterator[tuple[Kind, float, int]]:
     if tokenizer is not None:
-        for piece, a, b in zip(pieces(tokenizer, row[RESPONSE_IDS]), row[mask], other, strict=True):
+        for piece, a, b in zip(pieces(tokenizer, row[RESPONSE_IDS]), row[mask], critical_b, strict=True):
             yield piece.kind, a, b
 
 
@@ -125,10 +125,10 @@ def comparison_text(found: Comparison) -> str:
     lines.append(f"tokens              {counts.tokens}")
     lines.append(f"critical            {counts.both} in both, {counts.only_a} only in A, {counts.only_b} only in B")
     head = ["", "tokens", "agreement", "kappa", "precision of B", "recall of B"]
-    named = {"all": found.whole, **{str(kind): each for kind, each in found.by_kind.items()}}
+    named = {"all": found.whole, **{str(kind): scores for kind, scores in found.by_kind.items()}}
     lines += ["", "".join(f"{cell:<16}" for cell in head).rstrip()]
-    for name, each in named.items():
-        cells = [name, str(each.tokens), *map(_cell, (each.share, each.kappa, each.precision, each.recall))]
+    for name, scores in named.items():
+        cells = [name, str(scores.tokens), *map(_cell, (scores.share, scores.kappa, scores.precision, scores.recall))]
         lines.append("".join(f"{cell:<16}" for cell in cells).rstrip())
     return "\n".join(lines)
 

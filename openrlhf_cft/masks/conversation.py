@@ -44,15 +44,15 @@ def spans(pieces_T: Sequence[Piece], weights_T: Sequence[float]) -> list[Span]:
     """
     heaviest: dict[tuple[int, int], float] = {}  # by place: a character, or a token without text before it
     for piece, weight in zip(pieces_T, weights_T, strict=True):
-        places = [(at, 1) for at in range(piece.start, piece.end)] or [(piece.start, 0)]
-        for at in places:
-            heaviest[at] = max(weight, heaviest.get(at, 0.0))
-    found = []
-    for (weight, length), group in groupby(sorted(heaviest), lambda at: (heaviest[at], at[1])):
+        places = [(character, 1) for character in range(piece.start, piece.end)] or [(piece.start, 0)]
+        for place in places:
+            heaviest[place] = max(weight, heaviest.get(place, 0.0))
+    marked = []
+    for (weight, length), group in groupby(sorted(heaviest), lambda place: (heaviest[place], place[1])):
         run = list(group)
         if weight > 0:
-            found.append(Span(run[0][0], run[-1][0] + length, weight))
-    return found
+            marked.append(Span(run[0][0], run[-1][0] + length, weight))
+    return marked
 
 
 def question_column(data: AnnotatedData) -> str | None:
@@ -88,9 +88,9 @@ def turns(row: Row, column: str | None) -> list[dict[str, str]]:
     if isinstance(value, str):
         return [{"from": "human", "value": value}]
     try:
-        found = [{"from": ROLES[message["role"]], "value": message["content"]} for message in value]
-        if found and all(isinstance(turn["value"], str) for turn in found):
-            return found
+        earlier_turns = [{"from": ROLES[message["role"]], "value": message["content"]} for message in value]
+        if earlier_turns and all(isinstance(turn["value"], str) for turn in earlier_turns):
+            return earlier_turns
     except (KeyError, TypeError):
         pass
     raise InputError(f"row {row[ID]!r}: {value!r:.80} in column {column!r} is neither a text nor messages of text")

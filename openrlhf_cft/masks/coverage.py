@@ -35,14 +35,14 @@ class Coverage:
 
     def figures(self) -> dict[str, Any]:
         """All of it, as JSON."""
-        found: dict[str, Any] = {"rows": self.rows, "rows_dropped": dict(self.dropped)}
-        found |= {"critical_tokens": self.critical, "critical_tokens_carried": self.carried}
+        figures: dict[str, Any] = {"rows": self.rows, "rows_dropped": dict(self.dropped)}
+        figures |= {"critical_tokens": self.critical, "critical_tokens_carried": self.carried}
         if self.critical:
-            found["coverage"] = self.carried / self.critical
-        found["characters"] = self.characters.figures()
+            figures["coverage"] = self.carried / self.critical
+        figures["characters"] = self.characters.figures()
         if self.tokens.tokens:
-            found["score_against_characters"] = self.tokens.figures()
-        return found
+            figures["score_against_characters"] = self.tokens.figures()
+        return figures
 
 
 def transfer_text(found: dict[str, Any]) -> str:

@@ -93,17 +93,17 @@ def size_category(rows: int) -> str:
 
 def _made(metadata: dict[str, Any], mask: str) -> dict[str, str]:
     """What the metadata says of how the masks were made, by name, to be shown."""
-    found = {name: metadata[name] for name in SHOWN if metadata.get(name) is not None}
+    shown = {name: metadata[name] for name in SHOWN if metadata.get(name) is not None}
     decoding, source = metadata.get("decoding") or {}, metadata.get("source") or {}
-    found |= {f"decoding: {name}": value for name, value in decoding.items()}
-    found |= {f"source: {name}": value for name, value in source.items() if value is not None}
+    shown |= {f"decoding: {name}": value for name, value in decoding.items()}
+    shown |= {f"source: {name}": value for name, value in source.items() if value is not None}
     changes = {DERIVED: (metadata.get(DERIVED) or {}).get(mask), **{name: metadata.get(name) for name in HISTORY}}
     for change, record in changes.items():
         plain = {name: value for name, value in (record or {}).items() if not isinstance(value, dict)}
-        found |= {f"{change}: {name}": value for name, value in plain.items() if value is not None}
+        shown |= {f"{change}: {name}": value for name, value in plain.items() if value is not None}
     if "transferred" in metadata:
-        found["transferred: from model"] = metadata["transferred"].get("metadata", {}).get("model", "unknown")
-    return {name.replace("_", " "): str(_public(value)).replace("|", "\\|") for name, value in found.items()}
+        shown["transferred: from model"] = metadata["transferred"].get("metadata", {}).get("model", "unknown")
+    return {name.replace("_", " "): str(_public(value)).replace("|", "\\|") for name, value in shown.items()}
 
 
 def _public(value: Any) -> Any:

@@ -227,7 +227,10 @@ def _excess_loss(data: AnnotatedData, how: str, settings: DeriveSettings) -> Sel
     reference = token_scores.load_model(reference_name, settings.dtype, flag=REFERENCE_FLAG)
 
     def score(rows: Sequence[Row]) -> Iterator[list[float]]:
-        of_both = [token_scores.token_scores(each, rows, "nll", settings.batch_tokens) for each in (model, reference)]
+        of_both = [
+            token_scores.token_scores(checkpoint, rows, "nll", settings.batch_tokens)
+            for checkpoint in (model, reference)
+        ]
         for nll_T, reference_nll_T in zip(*of_both, strict=True):
             yield [a - b for a, b in zip(nll_T, reference_nll_T, strict=True)]
 

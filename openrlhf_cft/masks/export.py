@@ -65,8 +65,8 @@ def export(data: AnnotatedData, settings: ExportSettings, card: CardSettings, ou
     with _whole(out) as folder:
         kind.write(folder, Source(data, rows, settings.mask, settings.model, question))
         figures = rows.figures()
-        told = {"format": settings.format, "question": question, "threshold": settings.threshold}
-        text = render(data, settings.mask, figures, card, kind.data_files, told)
+        facts = {"format": settings.format, "question": question, "threshold": settings.threshold}
+        text = render(data, settings.mask, figures, card, kind.data_files, facts)
         (folder / "README.md").write_text(text, encoding="utf-8")
     return figures
 

@@ -127,11 +127,11 @@ def _conversations(source: Source) -> Iterator[dict[str, Any]]:
     tokenizer = tokenizer_of(source.data, source.model)
     for row in source.rows([ID, RESPONSE_IDS, source.mask, source.question or PROMPT]):
         messages = turns(row, source.question)
-        found = spans(pieces(tokenizer, row[RESPONSE_IDS]), row[source.mask])
+        critical_spans = spans(pieces(tokenizer, row[RESPONSE_IDS]), row[source.mask])
         yield {
             ID: row[ID],
             "conversations": [*messages, {"from": "gpt", "value": decode(tokenizer, row[RESPONSE_IDS])}],
-            "critical_spans": [{"message": len(messages), **asdict(span)} for span in found],
+            "critical_spans": [{"message": len(messages), **asdict(span)} for span in critical_spans],
         }
 
 

@@ -65,8 +65,8 @@ def failing_share(row: Row) -> list[float]:
             raise InputError(_where(row, position, "no alternative is stored"))
         for alternative in alternatives:
             if alternative.skipped:
-                told = f"alternative {alternative.rank} was skipped, and the share of failing ones needs them all"
-                raise InputError(_where(row, position, f"{told}: annotate with --annotate.exhaustive"))
+                problem = f"alternative {alternative.rank} was skipped, and the share of failing ones needs them all"
+                raise InputError(_where(row, position, f"{problem}: annotate with --annotate.exhaustive"))
         weights.append(sum(alternative.failed for alternative in alternatives) / len(alternatives))
     return weights
 
@@ -90,8 +90,8 @@ def _all_fail(
         raise InputError(_where(row, position, f"{len(alternatives)} alternatives are stored, not {count}"))
     for alternative in alternatives[:count]:
         if alternative.skipped:
-            told = f"alternative {alternative.rank} was skipped and would decide"
-            raise InputError(_where(row, position, f"{told}: annotate with --annotate.exhaustive"))
+            problem = f"alternative {alternative.rank} was skipped and would decide"
+            raise InputError(_where(row, position, f"{problem}: annotate with --annotate.exhaustive"))
         try:
             if not fails(alternative):
                 return False
@@ -112,5 +112,5 @@ def _alternatives(row: Row) -> list[list[Alternative]]:
     return [[alternative_from_dict(alternative) for alternative in position or []] for position in stored]
 
 
-def _where(row: Row, position: int, told: str) -> str:
-    return f"row {row[ID]!r}, response position {position}: {told}"
+def _where(row: Row, position: int, problem: str) -> str:
+    return f"row {row[ID]!r}, response position {position}: {problem}"

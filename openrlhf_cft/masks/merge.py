@@ -67,8 +67,8 @@ def _union(inputs: Sequence[AnnotatedData]) -> pa.Schema:
         raise InputError(f"a column has types that do not fit together: {str(error).splitlines()[0]}") from None
     metadata = dict(inputs[0].schema.metadata or {})
     for data in inputs[1:]:
-        other = data.schema.metadata or {}
-        metadata = {key: value for key, value in metadata.items() if other.get(key) == value}
+        schema_metadata = data.schema.metadata or {}
+        metadata = {key: value for key, value in metadata.items() if schema_metadata.get(key) == value}
     schema = schema.with_metadata(metadata)
     common: dict[str, Any] = inputs[0].metadata
     for data in inputs[1:]:
@@ -95,10 +95,10 @@ def _rows(
         tokens = [name for name in (ID, PROMPT_IDS, RESPONSE_IDS) if name in data.schema.names]
         for batch in data.batches():
             ids = [names.of(row, data.name) for row in batch.select(tokens).to_pylist()]
-            kept = [at for at, row_id in enumerate(ids) if row_id is not None]
+            kept = [index for index, row_id in enumerate(ids) if row_id is not None]
             progress.add(batch.num_rows)
             if kept:
-                new_ids = pa.array([ids[at] for at in kept], schema.field(ID).type)
+                new_ids = pa.array([ids[index] for index in kept], schema.field(ID).type)
                 yield _as(batch.take(pa.array(kept)), new_ids, schema)
 
 

@@ -75,8 +75,8 @@ class Retokenizer:
             raise NotCarried(UNKNOWN)
         source_ids = list(row[RESPONSE_IDS])
         if self._same:
-            each = one_by_one(len(source_ids))
-            return Carried(prompt, prompt_ids, row[RESPONSE], source_ids, each, each)
+            same_layout = one_by_one(len(source_ids))
+            return Carried(prompt, prompt_ids, row[RESPONSE], source_ids, same_layout, same_layout)
         if not source_ids:
             raise NotCarried(NO_RESPONSE)
         if self._rendering is None:

@@ -78,7 +78,7 @@ def _taken(data: AnnotatedData, chosen: set[int]) -> Iterator[pa.RecordBatch]:
 
     first = 0
     for batch in data.batches():
-        kept = [at for at in range(batch.num_rows) if first + at in chosen]
+        kept = [index for index in range(batch.num_rows) if first + index in chosen]
         first += batch.num_rows
         if kept:
             yield batch.take(pa.array(kept))

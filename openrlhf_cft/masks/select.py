@@ -53,5 +53,5 @@ def highest(scores: Sequence[float], count: int) -> list[float]:
     Returns:
         (T,) weights, 1 for `count` of them.
     """
-    chosen = set(sorted(range(len(scores)), key=lambda at: (-scores[at], at))[:count])
-    return [float(at in chosen) for at in range(len(scores))]
+    chosen = set(sorted(range(len(scores)), key=lambda index: (-scores[index], index))[:count])
+    return [float(index in chosen) for index in range(len(scores))]

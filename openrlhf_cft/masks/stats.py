@@ -54,13 +54,13 @@ class Stats:
         self._rows["rows_without_critical_token"] += not any(critical)
         if critical:
             self._shares.append(sum(critical) / len(critical))
-        for at, one in enumerate(critical):
-            self._count(one, "all", at * BINS // len(critical))
-        for name, at in (("first", 0), ("last", -1)):
-            self._count(critical[at], name) if critical else None
+        for index, critical_token in enumerate(critical):
+            self._count(critical_token, "all", index * BINS // len(critical))
+        for name, index in (("first", 0), ("last", -1)):
+            self._count(critical[index], name) if critical else None
         if self._tokenizer is not None:
-            for piece, one in zip(pieces(self._tokenizer, row[RESPONSE_IDS]), critical, strict=True):
-                self._count(one, piece.kind)
+            for piece, critical_token in zip(pieces(self._tokenizer, row[RESPONSE_IDS]), critical, strict=True):
+                self._count(critical_token, piece.kind)
         for position in row.get(ALTERNATIVES) or []:
             self._verdicts.update(SKIPPED if a["skipped"] else a["verdict"] for a in position)
 
@@ -71,23 +71,23 @@ class Stats:
 
     def figures(self) -> dict[str, Any]:
         """All of it, as JSON."""
-        found: dict[str, Any] = {
+        figures: dict[str, Any] = {
             "column": self._mask,
             "rows": self._rows["rows"],
             "rows_without_weights": self._rows["rows_without_weights"],
             "rows_without_critical_token": self._rows["rows_without_critical_token"],
             **self._share_of("all"),
             "weights_sum": self._weights,
-            "by_position": [self._share_of(at) for at in range(BINS)],
+            "by_position": [self._share_of(part) for part in range(BINS)],
             "first_token": self._share_of("first"),
             "last_token": self._share_of("last"),
             "shares_of_rows": _distribution(self._shares),
         }
         if self._tokenizer is not None:
-            found["by_kind"] = {str(kind): self._share_of(kind) for kind in Kind if self._tokens[kind]}
+            figures["by_kind"] = {str(kind): self._share_of(kind) for kind in Kind if self._tokens[kind]}
         if self._verdicts:
-            found["verdicts_of_alternatives"] = dict(self._verdicts.most_common())
-        return found
+            figures["verdicts_of_alternatives"] = dict(self._verdicts.most_common())
+        return figures
 
     def _share_of(self, key: Any) -> dict[str, Any]:
         tokens, critical = self._tokens[key], self._critical[key]
@@ -114,14 +114,14 @@ def _distribution(shares: Sequence[float]) -> dict[str, Any]:
     ordered = sorted(shares)
     if not ordered:
         return {}
-    found: dict[str, Any] = {"mean": sum(ordered) / len(ordered)}
+    figures: dict[str, Any] = {"mean": sum(ordered) / len(ordered)}
     for name, q in QUANTILES.items():
-        at = q * (len(ordered) - 1)
-        low = int(at)
+        place = q * (len(ordered) - 1)
+        low = int(place)
         high = min(low + 1, len(ordered) - 1)
-        found[name] = ordered[low] + (at - low) * (ordered[high] - ordered[low])
+        figures[name] = ordered[low] + (place - low) * (ordered[high] - ordered[low])
     bins = Counter(min(int(share * BINS), BINS - 1) for share in ordered)
-    return {**found, "rows_by_tenth": [bins[at] for at in range(BINS)]}
+    return {**figures, "rows_by_tenth": [bins[part] for part in range(BINS)]}
 
 
 def stats_text(found: dict[str, Any]) -> str:
@@ -135,15 +135,15 @@ def stats_text(found: dict[str, Any]) -> str:
     if "by_kind" in found:
         lines += ["", *(_line(kind, counts) for kind, counts in found["by_kind"].items())]
     places = [_line("first token", found["first_token"])]
-    places += [_line(f"{10 * at} to {10 * at + 10} %", counts) for at, counts in enumerate(found["by_position"])]
+    places += [_line(f"{10 * part} to {10 * part + 10} %", counts) for part, counts in enumerate(found["by_position"])]
     lines += ["", *places, _line("last token", found["last_token"])]
     rows = found["shares_of_rows"]
     if rows:
-        told = ", ".join(f"{name.replace('_', ' ')} {rows[name]:.0%}" for name in QUANTILES)
-        lines += ["", f"rows' shares        {told}"]
+        quantiles = ", ".join(f"{name.replace('_', ' ')} {rows[name]:.0%}" for name in QUANTILES)
+        lines += ["", f"rows' shares        {quantiles}"]
     if "verdicts_of_alternatives" in found:
-        told = ", ".join(f"{count} {name}" for name, count in found["verdicts_of_alternatives"].items())
-        lines += ["", f"alternatives        {told}"]
+        verdicts = ", ".join(f"{count} {name}" for name, count in found["verdicts_of_alternatives"].items())
+        lines += ["", f"alternatives        {verdicts}"]
     return "\n".join(lines)
 
 

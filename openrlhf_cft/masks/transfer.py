@@ -139,8 +139,8 @@ class _Transfer:
         metadata = {key: value for key, value in (self._data.schema.metadata or {}).items() if key != METADATA_KEY}
         schema = self._data.schema.with_metadata(metadata)
         for name in self._weights:  # carried and picked ones are floats, whatever they were
-            at = schema.get_field_index(name)
-            schema = schema.set(at, schema.field(at).with_type(annotation_fields()[MASK]))
+            index = schema.get_field_index(name)
+            schema = schema.set(index, schema.field(index).with_type(annotation_fields()[MASK]))
         for key, value in {**recorded, "transferred": {**how, "metadata": before}}.items():
             schema = with_record(schema, key, value)
         return schema
@@ -154,13 +154,13 @@ class _Transfer:
         progress = Progress(f"masks transfer, {self._settings.method}", self._data.count())
         for batch in self._data.batches():
             rows = batch.select([name for name in batch.schema.names if name in needed]).to_pylist()
-            pairs = [(at, self._carried(row)) for at, row in enumerate(rows)]
-            kept = {at: carried for at, carried in pairs if carried is not None}
+            pairs = [(index, self._carried(row)) for index, row in enumerate(rows)]
+            kept = {index: carried for index, carried in pairs if carried is not None}
             progress.add(len(rows) - len(kept))
-            new = [self._row(rows[at], carried) for at, carried in kept.items()]
+            new = [self._row(rows[index], carried) for index, carried in kept.items()]
             self._score(new, progress)
-            for (at, carried), row in zip(kept.items(), new, strict=True):
-                self.counts.add(carried.source, rows[at][MASK], carried.target, row[MASK])
+            for (index, carried), row in zip(kept.items(), new, strict=True):
+                self.counts.add(carried.source, rows[index][MASK], carried.target, row[MASK])
             if not new:
                 continue
             chosen = batch.take(pa.array(list(kept)))
@@ -174,8 +174,8 @@ class _Transfer:
                     columns.append(chosen.column(name))
             yield pa.RecordBatch.from_arrays(columns, schema=self.schema)
         if self.counts.dropped and not self.counts.rows:
-            told = ", ".join(f"{count} because {reason}" for reason, count in self.counts.dropped.items())
-            raise InputError(f"no row of {self._data.name!r} can be carried to {self._settings.to!r}: {told}")
+            reasons = ", ".join(f"{count} because {reason}" for reason, count in self.counts.dropped.items())
+            raise InputError(f"no row of {self._data.name!r} can be carried to {self._settings.to!r}: {reasons}")
 
     def _carried(self, row: Row) -> Carried | None:
         """The row in the target's tokens; None, counted, where it cannot be carried."""
@@ -213,8 +213,8 @@ class _Transfer:
         if self._model is None:
             progress.add(len(rows))
             return
-        found = token_logprobs(self._model, rows, self._settings.batch_tokens, progress)
-        for row, logprobs_T in zip(rows, found, strict=True):
+        logprobs = token_logprobs(self._model, rows, self._settings.batch_tokens, progress)
+        for row, logprobs_T in zip(rows, logprobs, strict=True):
             picked = self._settings.picking.weights(logprobs_T, row)
             self.counts.tokens += agreement(row[MASK], picked)
             row[MASK] = picked

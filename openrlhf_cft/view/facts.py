@@ -39,7 +39,7 @@ def facts(data: ShownData) -> list[tuple[str, str]]:
     """Names and values of what is known, most wanted first."""
     known = data.metadata
     decoding = known.get("decoding") or {}
-    found: list[tuple[str, Any]] = [
+    pairs: list[tuple[str, Any]] = [
         ("model", known.get("model")),
         ("criterion", criterion_of(data)),
         ("mask", data.mask),
@@ -50,7 +50,7 @@ def facts(data: ShownData) -> list[tuple[str, str]]:
         ("source", (known.get("source") or {}).get("dataset")),
         ("openrlhf_cft", (known.get("versions") or {}).get("openrlhf_cft")),
     ]
-    return [(name, str(value)) for name, value in found if value is not None]
+    return [(name, str(value)) for name, value in pairs if value is not None]
 
 
 def metadata_text(data: ShownData) -> str:

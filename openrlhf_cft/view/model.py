@@ -142,8 +142,11 @@ def _response(row: Row, tokenizer: Any, special: set[int], mask: str, metadata: 
         shown,
         [float(weight) for weight in weights],
         [
-            [_counterfactual(tokenizer, special, ids[max(0, at - CONTEXT) : at], value) for value in values or []]
-            for at, values in enumerate(stored)
+            [
+                _counterfactual(tokenizer, special, ids[max(0, index - CONTEXT) : index], value)
+                for value in values or []
+            ]
+            for index, values in enumerate(stored)
         ],
     )
 

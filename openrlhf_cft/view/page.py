@@ -94,7 +94,7 @@ def payload(shown: ShownData | Pairing) -> dict[str, Any]:
     else:
         sides = [shown.left, shown.right]
         rows = [packer.row([pair.left, pair.right], sides, pair.same) for pair in shown.pairs]
-    found = {
+    content = {
         "sets": [_set(side, responses) for side, responses in zip(sides, _shown(shown), strict=True)],
         "agreement": None if isinstance(shown, ShownData) else _agreement(shown),
         "kinds": KINDS,
@@ -103,9 +103,9 @@ def payload(shown: ShownData | Pairing) -> dict[str, Any]:
         "texts": packer.texts.items,
         "rows": rows,
     }
-    unseen = {character for character in _characters(found) if display.hidden(character)}
+    unseen = {character for character in _characters(content) if display.hidden(character)}
     marks = {character: [display.mark(character), display.name(character)] for character in sorted(unseen)}
-    return {**found, "marks": marks}
+    return {**content, "marks": marks}
 
 
 class _Interned:
@@ -146,7 +146,7 @@ class _Packer:
         weights: Any = [_rounded(weight) for weight in response.weights]
         if data.binary:
             weights = "".join(str(int(weight)) for weight in weights)
-        others = [[self._alternative(item) for item in found] for found in response.counterfactuals]
+        others = [[self._alternative(item) for item in position] for position in response.counterfactuals]
         return [response.answer, response.verdict, tokens, weights, others if any(others) else None]
 
     def _token(self, token: int, text: str, kind: int | None, special: bool, partial: bool, name: str | None) -> int:
@@ -154,17 +154,18 @@ class _Packer:
         item = _trimmed([token, text, kind, flags or None, name])
         return self.vocabulary.number(tuple(item), item)
 
-    def _alternative(self, found: Counterfactual) -> list[Any]:
+    def _alternative(self, counterfactual: Counterfactual) -> list[Any]:
         """[token, rank, logprob] of one that was not tried; else also verdict, length, truncated, score, text."""
-        item = found.alternative
+        item = counterfactual.alternative
         packed: list[Any] = [
-            self._token(item.token_id, found.text, None, False, False, found.name),
+            self._token(item.token_id, counterfactual.text, None, False, False, counterfactual.name),
             item.rank,
             _rounded(item.logprob),
         ]
         if item.skipped:
             return packed
-        text = None if found.rollout is None else self.texts.number(found.rollout, found.rollout)
+        rollout = counterfactual.rollout
+        text = None if rollout is None else self.texts.number(rollout, rollout)
         score = None if item.score is None else _rounded(item.score)
         verdict = 0 if item.verdict is None else VERDICTS.index(item.verdict.value)
         return _trimmed([*packed, verdict, item.rollout_length, int(item.truncated) or None, score, text])
@@ -206,21 +207,21 @@ def _set(data: ShownData, responses: list[ShownResponse]) -> dict[str, Any]:
     }
 
 
-def _summary(found: Summary) -> dict[str, Any]:
+def _summary(summary: Summary) -> dict[str, Any]:
     return {
-        "rows": found.rows,
-        "all": _share(found.all),
-        "kinds": [_share(item) for item in found.kinds],
-        "places": [_share(item) for item in found.places],
-        "spread": found.spread,
-        "lengths": found.lengths,
-        "cost": None if found.cost is None else asdict(found.cost),
+        "rows": summary.rows,
+        "all": _share(summary.all),
+        "kinds": [_share(item) for item in summary.kinds],
+        "places": [_share(item) for item in summary.places],
+        "spread": summary.spread,
+        "lengths": summary.lengths,
+        "cost": None if summary.cost is None else asdict(summary.cost),
     }
 
 
-def _share(found: Share) -> list[Any]:
+def _share(share: Share) -> list[Any]:
     """[label, tokens, critical tokens, mean weight]."""
-    return [found.label, found.tokens, found.critical, None if found.mean is None else _rounded(found.mean)]
+    return [share.label, share.tokens, share.critical, None if share.mean is None else _rounded(share.mean)]
 
 
 def _agreement(pairing: Pairing) -> dict[str, Any]:

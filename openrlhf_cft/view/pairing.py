@@ -49,8 +49,8 @@ class Pairing:
     @property
     def agreement(self) -> Agreement:
         """Of the two masks, over the pairs with the same tokens."""
-        found = (agreement(pair.left.weights, pair.right.weights) for pair in self.pairs if pair.same)
-        return sum(found, start=Agreement())
+        agreements = (agreement(pair.left.weights, pair.right.weights) for pair in self.pairs if pair.same)
+        return sum(agreements, start=Agreement())
 
 
 def read_pair(left: Side, right: Side, max_samples: int) -> Pairing:
@@ -82,9 +82,9 @@ def match(left: ShownData, right: ShownData) -> list[ShownPair]:
         for number, response in enumerate(left.responses):
             if number in partners:
                 continue
-            for other in waiting[response.id]:
-                if not same or (comparable and other.token_ids == response.token_ids):
-                    partners[number] = ShownPair(response, other, same)
-                    waiting[response.id].remove(other)
+            for candidate in waiting[response.id]:
+                if not same or (comparable and candidate.token_ids == response.token_ids):
+                    partners[number] = ShownPair(response, candidate, same)
+                    waiting[response.id].remove(candidate)
                     break
     return [partners[number] for number in sorted(partners)]

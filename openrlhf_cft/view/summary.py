@@ -59,9 +59,9 @@ def responses_summary(responses: Sequence[ShownResponse]) -> Summary:
     spread = [0] * (PARTS + 1)
     for response in responses:
         length = len(response.weights)
-        for at, (piece, weight) in enumerate(zip(response.pieces, response.weights, strict=True)):
+        for index, (piece, weight) in enumerate(zip(response.pieces, response.weights, strict=True)):
             kinds[piece.kind.value].append(weight)
-            places[PARTS * at // length].append(weight)
+            places[PARTS * index // length].append(weight)
         if length:
             spread[-(-PARTS * response.critical // length)] += 1
     by_kind = [_share(kind.value, kinds[kind.value]) for kind in Kind if kinds[kind.value]]
@@ -83,10 +83,10 @@ def _share(label: str, weights: Sequence[float]) -> Share:
 
 
 def _cost(responses: Sequence[ShownResponse]) -> Cost | None:
-    positions = [found for response in responses for found in response.counterfactuals if found]
+    positions = [position for response in responses for position in response.counterfactuals if position]
     if not positions:
         return None
-    every = [item.alternative for found in positions for item in found]
+    every = [item.alternative for position in positions for item in position]
     tried = [alternative for alternative in every if not alternative.skipped]
     verdicts = Counter(alternative.verdict.value for alternative in tried if alternative.verdict is not None)
     return Cost(

@@ -51,10 +51,10 @@ def _two(pairing: Pairing, marks: Marks) -> Iterator[str]:
     )
     for letter, data, responses in sides:
         yield f"{letter}: " + "\n".join(_head(data, responses, marks))
-    found = pairing.agreement
-    share = "nothing to compare" if found.share is None else f"{found.share:.1%} of {found.tokens} tokens"
-    kappa = "undefined" if found.kappa is None else f"{found.kappa:.3f}"
-    yield f"\nthe masks agree: {share}, Cohen's kappa {kappa}; only in A {found.only_a}, only in B {found.only_b}"
+    counts = pairing.agreement
+    share = "nothing to compare" if counts.share is None else f"{counts.share:.1%} of {counts.tokens} tokens"
+    kappa = "undefined" if counts.kappa is None else f"{counts.kappa:.3f}"
+    yield f"\nthe masks agree: {share}, Cohen's kappa {kappa}; only in A {counts.only_a}, only in B {counts.only_b}"
     if len(pairing.pairs) < pairing.matched:
         yield f"the first {len(pairing.pairs)} of {pairing.matched} matched rows; --data.max_samples shows more"
     yield f"rows only in A {pairing.only_left}, only in B {pairing.only_right}"
@@ -119,20 +119,20 @@ def _question(response: ShownResponse) -> list[str]:
 
 def _row_facts(response: ShownResponse, data: ShownData) -> str:
     length = len(response.weights)
-    found = [f"{response.critical} of {length} tokens {'critical' if data.binary else 'weighted'}"]
+    parts = [f"{response.critical} of {length} tokens {'critical' if data.binary else 'weighted'}"]
     if response.answer is not None:
-        found.append(f"answer {visible(response.answer)}")
+        parts.append(f"answer {visible(response.answer)}")
     if response.gold not in (None, response.answer):
-        found.append(f"gold {visible(str(response.gold))}")
-    return ", ".join(found)
+        parts.append(f"gold {visible(str(response.gold))}")
+    return ", ".join(parts)
 
 
 def _body(response: ShownResponse, data: ShownData, marks: Marks) -> Iterator[str]:
     """The response, and a line for each marked token that has alternatives."""
     yield from (f"    {line}" for line in _marked(response, data, marks).splitlines())
-    for piece, weight, found in zip(response.pieces, response.weights, response.counterfactuals, strict=True):
-        if weight > 0 and found:
-            yield f"      {_quoted(piece.text or NOTHING)} → {'; '.join(map(_alternative, found))}"
+    for piece, weight, alternatives in zip(response.pieces, response.weights, response.counterfactuals, strict=True):
+        if weight > 0 and alternatives:
+            yield f"      {_quoted(piece.text or NOTHING)} → {'; '.join(map(_alternative, alternatives))}"
 
 
 def _marked(response: ShownResponse, data: ShownData, marks: Marks) -> str:
@@ -140,8 +140,8 @@ def _marked(response: ShownResponse, data: ShownData, marks: Marks) -> str:
     parts = []
     for weight, run in groupby(zip(response.weights, response.pieces, strict=True), key=lambda pair: pair[0]):
         text = _text(piece for _, piece in run)
-        said = "" if data.binary else f"|{weight:.3g}"
-        parts.append(f"{marks[0]}{text or NOTHING}{said}{marks[1]}" if weight > 0 else text)
+        note = "" if data.binary else f"|{weight:.3g}"
+        parts.append(f"{marks[0]}{text or NOTHING}{note}{marks[1]}" if weight > 0 else text)
     return "".join(parts)
 
 
@@ -153,9 +153,9 @@ def _quoted(text: str) -> str:
     return f"“{visible(text)}”".replace("\n", "↵").replace("\t", "⇥")
 
 
-def _alternative(found: Counterfactual) -> str:
-    item = found.alternative
-    text = _quoted(found.text or found.name or NOTHING)
+def _alternative(counterfactual: Counterfactual) -> str:
+    item = counterfactual.alternative
+    text = _quoted(counterfactual.text or counterfactual.name or NOTHING)
     return f"{item.rank}. {text} {math.exp(item.logprob):.2g} {_outcome(item)}"
 
 
