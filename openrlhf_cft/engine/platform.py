@@ -57,6 +57,13 @@ def environment(gpu: bool | None = None) -> dict[str, str]:
     }
 
 
+def apply_environment() -> list[str]:
+    """Set what is not set yet of `environment` in this process; the names of what was."""
+    missing = {name: value for name, value in environment().items() if name not in os.environ}
+    os.environ.update(missing)
+    return list(missing)
+
+
 def engine_defaults(gpu: bool | None = None) -> dict[str, Any]:
     """vLLM engine arguments that are not its own defaults, by name of `AsyncEngineArgs`.
 

@@ -19,6 +19,7 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
 from openrlhf_cft.data.model_files import TRUST_REMOTE_CODE
+from openrlhf_cft.engine.platform import apply_environment
 from openrlhf_cft.errors import JobError
 from openrlhf_cft.progress import Progress
 
@@ -81,6 +82,7 @@ def score(model: str, sequences: Sequence[PromptResponse], name: str) -> list[Sc
 def _child(sender: Connection, model: str, sequences: list[PromptResponse], name: str, parent: int) -> None:
     """Send a list of `Scored`, or what went wrong."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    apply_environment()
     try:
         loaded = load(model)
         scored: list[Scored] = []

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
@@ -24,7 +23,7 @@ from openrlhf_cft.data.model_files import TRUST_REMOTE_CODE
 from openrlhf_cft.data.tokenizer import load_tokenizer
 from openrlhf_cft.engine.engine_log import EngineLog
 from openrlhf_cft.engine.generate import MAX_LOGPROBS, Generation, Sampling
-from openrlhf_cft.engine.platform import engine_defaults, environment, has_gpu
+from openrlhf_cft.engine.platform import apply_environment, engine_defaults, has_gpu
 from openrlhf_cft.errors import EngineError, InputError
 
 if TYPE_CHECKING:
@@ -111,8 +110,7 @@ class VllmGenerator:
         Raises:
             EngineError: it does not start; says what its processes said.
         """
-        for name, value in environment().items():
-            os.environ.setdefault(name, value)
+        apply_environment()
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
 

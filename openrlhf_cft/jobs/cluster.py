@@ -5,13 +5,35 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from openrlhf_cft.engine.platform import environment
+from openrlhf_cft.engine.platform import apply_environment
 
 START_ATTEMPTS = 10  # of a local Ray: five minutes, since a busy machine only needs longer
 START_SECONDS = 30.0  # that Ray gives its own node, then it raises a plain Exception
 OBJECT_STORE_BYTES = 500_000_000  # of a local Ray; rows are small, and it counts against /dev/shm
+
+
+@contextmanager
+def connected(address: str | None, num_engines: int) -> Iterator[None]:
+    """A Ray for the block, as `connect` has it. Afterwards this process, which may be a user's, is as before."""
+    added = apply_environment()  # ray reads its own when it is imported
+    import ray
+    import ray._private.worker as worker
+
+    original = worker.print_to_stdstream
+    # Ray prints a traceback for every restart, and the end of a run says it in a sentence.
+    worker.print_to_stdstream = lambda *_, **__: None
+    try:
+        connect(address, num_engines)
+        yield
+    finally:
+        ray.shutdown()
+        worker.print_to_stdstream = original
+        for name in added:
+            os.environ.pop(name, None)
 
 
 def connect(address: str | None, num_engines: int) -> None:
@@ -21,8 +43,6 @@ def connect(address: str | None, num_engines: int) -> None:
         address: of a cluster; None for RAY_ADDRESS, and without it for a Ray of this process.
         num_engines: actors that this Ray has to hold.
     """
-    for name, value in environment().items():
-        os.environ.setdefault(name, value)  # ray reads its own when it is imported
     import ray
 
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}

@@ -16,7 +16,7 @@ from openrlhf_cft.data.location import Location
 from openrlhf_cft.data.records import ID, PROMPT, PROMPT_IDS
 from openrlhf_cft.data.source import GIVEN_IDS, GOLD, NUMBER
 from openrlhf_cft.errors import Failure, InputError, JobError
-from openrlhf_cft.jobs.cluster import connect
+from openrlhf_cft.jobs.cluster import connected
 from openrlhf_cft.jobs.engine_actor import TALLY_SECONDS, EngineActor, RowWorker
 from openrlhf_cft.jobs.finished_rows import Outcomes
 from openrlhf_cft.jobs.progress import JobProgress
@@ -75,16 +75,13 @@ def run(
     Raises:
         JobError: the job cannot go on.
     """
-    connect(pool.ray_address, pool.num_engines)
-    import ray
-    import ray._private.worker
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+    with connected(pool.ray_address, pool.num_engines):
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)  # outlives other nodes
-    options = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1, "scheduling_strategy": here}
-    # Ray prints a traceback for every restart, and the end of a run says it in a sentence.
-    ray._private.worker.print_to_stdstream = lambda *_, **__: None
-    try:
+        node = ray.get_runtime_context().get_node_id()
+        here = NodeAffinitySchedulingStrategy(node, soft=True)  # outlives other nodes
+        options = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1, "scheduling_strategy": here}
         tally = ray.remote(Tally).options(**options).remote(pool.num_engines)
         try:
             with JobProgress(tally, report, total):
@@ -95,8 +92,6 @@ def run(
         _keep_log(tally, engine_log)
         failures: list[Failure] = ray.get(tally.read.remote())[2]
         return failures
-    finally:
-        ray.shutdown()
 
 
 def _execute(

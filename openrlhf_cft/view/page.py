@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import html
 import json
 import re
 from collections.abc import Sequence
@@ -53,17 +52,18 @@ def write_page(out: Location, shown: ShownData | Pairing) -> int:
 
 def page(shown: ShownData | Pairing) -> str:
     """The HTML of one data set, or of two side by side."""
+    import jinja2
+
     sides = [shown] if isinstance(shown, ShownData) else [shown.left, shown.right]
     style, script = _asset("style.css"), _script()
-    values = {
-        "POLICY": html.escape(_policy(style, script)),
-        "TITLE": html.escape(display.visible(" and ".join(side.name for side in sides))),
-        "STYLE": style,
-        "SCRIPT": script,
-        "PAYLOAD": to_json(payload(shown)),
-    }
-    # In one pass: what is inlined may hold what looks like a slot.
-    return re.sub(r"\{\{([A-Z]+)\}\}", lambda slot: values[slot[1]], _asset("template.html"))
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
+    return environment.from_string(_asset("template.html")).render(
+        policy=_policy(style, script),
+        title=display.visible(" and ".join(side.name for side in sides)),
+        style=style,
+        script=script,
+        payload=to_json(payload(shown)),
+    )
 
 
 def to_json(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from types import SimpleNamespace
 from typing import Any
 
@@ -53,3 +54,18 @@ def test_it_is_not_tried_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Exception, match="never"):
         connect(init, monkeypatch)
     assert init.calls == cluster.START_ATTEMPTS
+
+
+def test_a_users_process_is_as_it_was_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's own output and the environment: other code in a notebook or a driver relies on them."""
+    import ray._private.worker as worker
+
+    monkeypatch.setenv("DS_ACCELERATOR", "its own")
+    monkeypatch.delenv("TOKENIZERS_PARALLELISM", raising=False)
+    monkeypatch.setattr(cluster, "connect", lambda *_: None)
+    before = dict(os.environ), worker.print_to_stdstream
+    with pytest.raises(KeyError), cluster.connected(None, 1):
+        assert os.environ["TOKENIZERS_PARALLELISM"] == "false" and os.environ["DS_ACCELERATOR"] == "its own"
+        assert worker.print_to_stdstream is not before[1]
+        raise KeyError
+    assert (dict(os.environ), worker.print_to_stdstream) == before

@@ -23,7 +23,7 @@ HOSTILE = {
     "bidi": "a\u202egnorw\u202c and \u2067rtl\u2069 \u200fmark",
     "unseen": "zero\u200bwidth\u200d nul\x00 bell\x07 escape\x1b[2J line\u2028sep \ufeffbom \U000e0041tag",
     "split": "𐍈 and 👩‍👩‍👧 are 數學",
-    "slots": "{{PAYLOAD}} {{SCRIPT}} ${x} `y` \\u003c \\n",
+    "slots": "{{ payload }} {{ script|safe }} {% raw %} ${x} `y` \\u003c \\n",
     "lines": "  two\n\n\tlines \n",
     "long": "W" * 3000,
     "rtl": "התשובה היא 42 بسم",
