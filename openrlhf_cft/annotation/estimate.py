@@ -25,7 +25,7 @@ from openrlhf_cft.data.source import load_source
 from openrlhf_cft.engine.platform import has_gpu
 from openrlhf_cft.engine.vllm_engine import VllmGenerator
 from openrlhf_cft.errors import InputError
-from openrlhf_cft.jobs.engine_actor import PAYLOAD, STATUS, Finished
+from openrlhf_cft.jobs.engine_actor import COUNTS, PAYLOAD, STATUS, Finished
 from openrlhf_cft.jobs.progress import annotation_line
 from openrlhf_cft.jobs.run_job import run_job
 from openrlhf_cft.jobs.workdir import Workdir
@@ -133,7 +133,7 @@ def estimate(
     costs = [_cost(status, payload) for status, payload in rows]
     amounts = {name: _amount([cost[name] for cost in costs], total) for name in costs[0]}
     began, ended = (edge(payload[TIMING][i] for _, payload in rows) for i, edge in ((0, min), (1, max)))
-    decoded = sum(payload["counts"]["decoded_tokens"] for _, payload in rows)
+    decoded = sum(payload[COUNTS]["decoded_tokens"] for _, payload in rows)
     per_second = decoded / (ended - began)
     engines = len({payload[ENGINE] for _, payload in rows})  # a sample may be too small for all of them
     if decoded:
@@ -153,7 +153,7 @@ def estimate(
 
 def _cost(status: str, payload: dict[str, Any]) -> dict[str, tuple[float, float]]:
     """What one row would cost whole, and the variance of that: its response as it is, its positions scaled to all."""
-    counts, length, positions = payload["counts"], len(payload[RESPONSE_IDS]), payload[ALTERNATIVES]
+    counts, length, positions = payload[COUNTS], len(payload[RESPONSE_IDS]), payload[ALTERNATIVES]
     tried = [[alternative for alternative in position if not alternative["skipped"]] for position in positions]
     rolled = [float(sum(alternative["rollout_length"] for alternative in position)) for position in tried]
     of_response = counts["decoded_tokens"] - sum(rolled)

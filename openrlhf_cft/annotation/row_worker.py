@@ -67,7 +67,7 @@ class AnnotateWorker:
 
 
 def to_payload(outcome: Outcome) -> dict[str, Any]:
-    """An outcome as JSON: the annotation columns of the row, and what it cost."""
+    """An outcome as JSON: the annotation columns of the row."""
     judgement = outcome.judgement
     return {
         RESPONSE: outcome.response,
@@ -76,7 +76,6 @@ def to_payload(outcome: Outcome) -> dict[str, Any]:
         ALTERNATIVES: [[alternative_to_dict(a) for a in position] for position in outcome.alternatives],
         VERDICT: judgement.verdict.value if judgement else None,
         ANSWER: judgement.answer if judgement else None,
-        "counts": counters(outcome),
     }
 
 

@@ -12,7 +12,7 @@ from openrlhf_cft.data.parquet import PartFiles
 from openrlhf_cft.data.provenance import versions
 from openrlhf_cft.data.records import ID, MASK, METADATA_KEY, PROMPT_IDS, RESPONSE_IDS, annotation_fields
 from openrlhf_cft.data.source import GIVEN_IDS, GOLD, NUMBER
-from openrlhf_cft.jobs.engine_actor import PAYLOAD, STATUS
+from openrlhf_cft.jobs.engine_actor import COUNTS, PAYLOAD, STATUS
 from openrlhf_cft.jobs.finished_rows import Batch
 from openrlhf_cft.jobs.workdir import Workdir
 
@@ -37,7 +37,7 @@ def write_dataset(output_dir: Location, work: Workdir, config: dict[str, Any]) -
         for batch in work.outcomes.in_order(work.prompts):
             payloads = {index: json.loads(row[PAYLOAD]) for index, row in batch.done.items()}
             for payload in payloads.values():
-                totals.update(payload.pop("counts"))
+                totals.update(payload.pop(COUNTS))
             annotated = [index for index in sorted(payloads) if batch.done[index][STATUS] == Status.ANNOTATED.value]
             if annotated:
                 table = _table(batch, annotated, payloads, schema)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 STATUS = "status"
 PAYLOAD = "payload"  # the finished row as JSON: one schema for every block, whatever is empty in it
+COUNTS = "counts"  # in the payload: what the row adds to the totals, counted once
 RETRIES = 3  # of one row, after an infrastructure error
 TALLY_SECONDS = 300.0  # guard against a tally that never answers; a slow one must still hear the cause of a death
 
@@ -107,7 +108,7 @@ class EngineActor:
                 sentence = f"{type(error).__name__}: {error}"
                 self.tally.fail.remote(self.actor, row[ID], sentence, traceback.format_exc())
                 return []
-        payload = json.dumps(finished.payload)
+        payload = json.dumps({**finished.payload, COUNTS: finished.counts})
         self.tally.finish.remote(self.actor, row[ID], finished.counts)
         return [{ID: row[ID], NUMBER: row[NUMBER], STATUS: finished.status, PAYLOAD: payload}]
 

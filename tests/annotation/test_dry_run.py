@@ -18,7 +18,7 @@ from test_end_to_end import finish, model
 
 from openrlhf_cft.annotation.annotator import AnnotateSettings, Annotator, Positions, Question, Status, every_position
 from openrlhf_cft.annotation.estimate import POSITIONS, estimate, estimate_text, sampled_positions
-from openrlhf_cft.annotation.row_worker import to_payload
+from openrlhf_cft.annotation.row_worker import counters, to_payload
 
 __all__ = ["model"]
 PROMPTS, SAMPLE = 1_200, 400
@@ -33,7 +33,12 @@ def rows(positions: Positions, count: int) -> list[tuple[str, dict[str, Any]]]:
     found = []
     for number, question in enumerate(questions):
         outcome = asyncio.run(annotator.annotate(question))
-        payload = {**to_payload(outcome), "timing": [number / 10, (number + 1) / 10], "engine": f"e{number % 4}"}
+        payload = {
+            **to_payload(outcome),
+            "counts": counters(outcome),
+            "timing": [number / 10, (number + 1) / 10],
+            "engine": f"e{number % 4}",
+        }
         found.append((outcome.status.value, payload))
     return found
 

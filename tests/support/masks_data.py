@@ -32,7 +32,6 @@ def annotate(path: Path, top_k: int, exhaustive: bool = False, seed: int = 3) ->
         outcome = asyncio.run(annotator.annotate(Question(prompt_ids, "1")))
         if outcome.status is Status.ANNOTATED:
             payload = to_payload(outcome)
-            payload.pop("counts")
             ids = {records.PROMPT: decode(prompt_ids), records.PROMPT_IDS: prompt_ids}
             rows.append({records.ID: str(number), **ids, **payload})
     assert len(rows) > 8
