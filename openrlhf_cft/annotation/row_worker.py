@@ -97,7 +97,7 @@ def settings_record(factory: AnnotateWorkerFactory) -> dict[str, Any]:
     engine = factory.engine
     return {
         "model": engine.model,
-        "weights": weights_fingerprint(engine.model),
+        "weights": weights_fingerprint(engine.model, revision=engine.engine_args.get("revision")),
         "dtype": engine.dtype,
         "max_model_len": engine.max_model_len,
         "engine_args": engine.engine_args,

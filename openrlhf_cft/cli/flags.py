@@ -19,6 +19,7 @@ from openrlhf_cft.jobs.pipeline import PoolSettings
 from openrlhf_cft.verify import VERIFIERS
 from openrlhf_cft.verify.settings import VerifierSettings
 
+HEAVY = ("torch", "ray", "vllm")  # that masks, views and verdicts do without
 DTYPES = ("auto", "bfloat16", "float16", "float32")
 
 
@@ -150,10 +151,15 @@ def run_command(name: str, command: Callable[[], int], resumes: bool = True) -> 
         kept = "what is finished is kept, the same command goes on from here" if resumes else "nothing was written"
         print(f"{name}: {error}; {kept}", file=sys.stderr)
         code = 1
-    except Exception:
-        traceback.print_exc()
-        print(f"{name}: this is a fault of openrlhf_cft, please report it with the lines above", file=sys.stderr)
-        code = 1
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and error.name in HEAVY:
+            missing = f"{error.name} is not installed: pip install 'openrlhf-cft[train,annotate]'"
+            print(f"{name}: {missing}", file=sys.stderr)
+            code = 2
+        else:
+            traceback.print_exc()
+            print(f"{name}: this is a fault of openrlhf_cft, please report it with the lines above", file=sys.stderr)
+            code = 1
     except KeyboardInterrupt:
         left = "the same command goes on from here" if resumes else "nothing was written"
         print(f"{name}: interrupted; {left}", file=sys.stderr)

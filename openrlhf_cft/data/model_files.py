@@ -21,8 +21,8 @@ def absolute(model: str) -> str:
     return os.path.abspath(model) if os.path.isdir(model) else model
 
 
-def load_config(model: str, flag: str = FLAG) -> Any:
-    """A model's configuration.
+def load_config(model: str, flag: str = FLAG, revision: str | None = None) -> Any:
+    """A model's configuration; of a hub repository that of a branch, tag or commit.
 
     Raises:
         InputError: there is none, or a directory without weights; names the flag and the model.
@@ -30,7 +30,7 @@ def load_config(model: str, flag: str = FLAG) -> Any:
     from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(model, trust_remote_code=TRUST_REMOTE_CODE)
+        config = AutoConfig.from_pretrained(model, revision=revision or "main", trust_remote_code=TRUST_REMOTE_CODE)
     except Exception as error:  # whatever a broken checkpoint, or its own code, raises: it is the user's to see
         raise InputError(f"{flag}: cannot load {model!r}: {first_line(error)}") from error
     if os.path.isdir(model) and not any(name.endswith(WEIGHTS) for name in os.listdir(model)):
@@ -43,12 +43,13 @@ def first_line(error: BaseException) -> str:
     return str(error).strip().split("\n")[0] or type(error).__name__
 
 
-def weights_fingerprint(model: str, flag: str = FLAG) -> str:
+def weights_fingerprint(model: str, flag: str = FLAG, revision: str | None = None) -> str:
     """A hash of a checkpoint's weights: of names, sizes and pieces of its files, or the commit of a hub repository.
 
     Args:
         model: a path or a hub name.
         flag: that names the model on the command line, for messages.
+        revision: of a hub repository, where it is not the main branch.
 
     Returns:
         16 hexadecimal digits, or a commit.
@@ -57,7 +58,7 @@ def weights_fingerprint(model: str, flag: str = FLAG) -> str:
         InputError: a hub name whose commit cannot be told, so that other weights would pass for these.
     """
     if not os.path.isdir(model):
-        return _commit(model, flag)
+        return _commit(model, flag, revision)
     digest = hashlib.sha256()
     for file in sorted(file for file in Path(model).iterdir() if file.name.endswith(WEIGHTS)):
         size = file.stat().st_size
@@ -69,9 +70,9 @@ def weights_fingerprint(model: str, flag: str = FLAG) -> str:
     return digest.hexdigest()[:16]
 
 
-def _commit(model: str, flag: str) -> str:
+def _commit(model: str, flag: str, revision: str | None) -> str:
     """The commit of a hub repository that loading takes now."""
-    commit = getattr(load_config(model, flag), "_commit_hash", None)
+    commit = getattr(load_config(model, flag, revision), "_commit_hash", None)
     if commit is None:
         raise InputError(f"{flag}: which commit of {model!r} is used cannot be told: download it, and give its folder")
     return str(commit)

@@ -7,7 +7,7 @@ with whole_file(location("out/samples.parquet"), schema) as writer:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from openrlhf_cft.data.location import Location
@@ -31,8 +31,13 @@ def whole_file(target: Location, schema: pa.Schema, partial: Location | None = N
     import pyarrow.parquet as pq
 
     place = partial if partial is not None and target.is_local else target.partial()
-    with pq.ParquetWriter(place.path, schema, filesystem=place.filesystem) as writer:
-        yield writer
+    try:
+        with pq.ParquetWriter(place.path, schema, filesystem=place.filesystem) as writer:
+            yield writer
+    except BaseException:
+        with suppress(OSError):
+            place.delete()  # it is closed, so where files are objects it would look whole
+        raise
     place.move(target)
 
 

@@ -11,8 +11,13 @@ from openrlhf_cft.data.records import tokenizer_fingerprint
 from openrlhf_cft.errors import InputError
 
 
-def load_tokenizer(model: str, flag: str = FLAG) -> Any:
+def load_tokenizer(model: str, flag: str = FLAG, named: bool = True) -> Any:
     """A model's tokenizer; its weights need not be there.
+
+    Args:
+        model: a path or a hub name.
+        flag: that names the model on the command line, for messages.
+        named: whether the user named it; code of a model that only a data file names is never run.
 
     Raises:
         InputError: names the flag and the model.
@@ -20,7 +25,7 @@ def load_tokenizer(model: str, flag: str = FLAG) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(model, trust_remote_code=TRUST_REMOTE_CODE)
+        return AutoTokenizer.from_pretrained(model, trust_remote_code=TRUST_REMOTE_CODE and named)
     except Exception as error:  # whatever a broken checkpoint, or its own code, raises: it is the user's to see
         raise InputError(f"{flag}: cannot load the tokenizer of {model!r}: {first_line(error)}") from error
 
@@ -35,7 +40,7 @@ def tokenizer_of(data: AnnotatedData, model: str | None = None) -> Any:
     name = model or metadata.get("model")
     if name is None:
         raise InputError(f"{FLAG}: the metadata of {data.name!r} names no model, so give it")
-    tokenizer = load_tokenizer(name)
+    tokenizer = load_tokenizer(name, named=model is not None)
     require_same(data, tokenizer, name)
     return tokenizer
 
@@ -84,7 +89,7 @@ def tokenizer_if_any(data: AnnotatedData, model: str | None) -> tuple[Any | None
     if name is None:
         return None, f"{data.name!r} names no model"
     try:
-        tokenizer = load_tokenizer(name)
+        tokenizer = load_tokenizer(name, named=model is not None)
     except InputError as error:
         if model is not None:
             raise

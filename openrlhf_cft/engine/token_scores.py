@@ -42,7 +42,7 @@ Ids = tuple[list[int], list[int]]  # of a prompt and its response
 _loaded: WeakValueDictionary[tuple[str, str, bool], Any] = WeakValueDictionary()  # models that somebody holds
 
 
-def load_model(path: str, dtype: str = "auto", attention: bool = False, flag: str = FLAG) -> Any:
+def load_model(path: str, dtype: str = "auto", attention: bool = False, flag: str = FLAG, named: bool = True) -> Any:
     """A causal language model of `transformers`, on the GPU where there is one, to score with.
 
     Whoever asks for the same one again gets the same one, as long as somebody holds it.
@@ -52,6 +52,7 @@ def load_model(path: str, dtype: str = "auto", attention: bool = False, flag: st
         dtype: "auto" as the checkpoint, else "bfloat16", "float16" or "float32".
         attention: its attention weights are wanted, which only the eager implementation computes.
         flag: that names the model on the command line, for messages.
+        named: see `data.tokenizer.load_tokenizer`.
 
     Raises:
         InputError: nothing to load at `path`.
@@ -67,7 +68,7 @@ def load_model(path: str, dtype: str = "auto", attention: bool = False, flag: st
         model = AutoModelForCausalLM.from_pretrained(
             path,
             dtype=dtype if dtype == "auto" else getattr(torch, dtype),
-            trust_remote_code=TRUST_REMOTE_CODE,
+            trust_remote_code=TRUST_REMOTE_CODE and named,
             **options,
         )
     except Exception as error:  # whatever a broken checkpoint, or its own code, raises: it is the user's to see

@@ -140,7 +140,7 @@ def _prepare(job: EvaluateJob, data: DataSet, checkpoint: str) -> Evaluation:
     work = Workdir(job.output_dir / STATE / data.key / checkpoint, f"evaluate {checkpoint} on {data.name}")
     record = {
         "model": engine.model,
-        "weights": weights_fingerprint(engine.model),
+        "weights": weights_fingerprint(engine.model, revision=engine.engine_args.get("revision")),
         "dtype": engine.dtype,
         "max_model_len": engine.max_model_len,
         "engine_args": engine.engine_args,

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from openrlhf_cft.engine.platform import apply_environment
+from openrlhf_cft.errors import InputError
 
 START_ATTEMPTS = 10  # of a local Ray: five minutes, since a busy machine only needs longer
 START_SECONDS = 30.0  # that Ray gives its own node, then it raises a plain Exception
@@ -18,20 +19,28 @@ OBJECT_STORE_BYTES = 500_000_000  # of a local Ray; rows are small, and it count
 
 @contextmanager
 def connected(address: str | None, num_engines: int) -> Iterator[None]:
-    """A Ray for the block, as `connect` has it. Afterwards this process, which may be a user's, is as before."""
-    added = apply_environment()  # ray reads its own when it is imported
-    import ray
-    import ray._private.worker as worker
+    """A Ray for the block, as `connect` has it. Afterwards this process, which may be a user's, is as before.
 
-    original = worker.print_to_stdstream
-    # Ray prints a traceback for every restart, and the end of a run says it in a sentence.
-    worker.print_to_stdstream = lambda *_, **__: None
+    Raises:
+        InputError: it has a Ray of its own already.
+    """
+    added = apply_environment()  # ray reads its own when it is imported
     try:
-        connect(address, num_engines)
-        yield
+        import ray
+        import ray._private.worker as worker
+
+        if ray.is_initialized():
+            raise InputError("Ray runs in this process already: end it with ray.shutdown(), or start another process")
+        original = worker.print_to_stdstream
+        # Ray prints a traceback for every restart, and the end of a run says it in a sentence.
+        worker.print_to_stdstream = lambda *_, **__: None
+        try:
+            connect(address, num_engines)
+            yield
+        finally:
+            ray.shutdown()
+            worker.print_to_stdstream = original
     finally:
-        ray.shutdown()
-        worker.print_to_stdstream = original
         for name in added:
             os.environ.pop(name, None)
 

@@ -108,8 +108,10 @@ def _execute(
     from ray.data.checkpoint import CheckpointConfig
 
     context = DataContext.get_current()
+    logger = logging.getLogger("ray.data")
+    bars, level = context.enable_progress_bars, logger.level
     context.enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # its log file in the session directory keeps the rest
+    logger.setLevel(logging.CRITICAL)  # its log file in the session directory keeps the rest
     tasks = max(1, pool.rows_in_flight // ROWS_AT_A_TIME)
     context.checkpoint_config = CheckpointConfig(
         id_column=ID,
@@ -132,6 +134,8 @@ def _execute(
         finished.write_parquet(outcomes.data.path, filesystem=outcomes.data.filesystem)
     finally:
         context.checkpoint_config = None
+        context.enable_progress_bars = bars
+        logger.setLevel(level)
 
 
 def rows_per_block(total: int) -> int:

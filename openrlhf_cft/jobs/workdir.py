@@ -104,7 +104,10 @@ class Workdir:
         path = self.root / "config.json"
         if path.exists():
             fresh.delete()
-            self._refuse_other(json.loads(path.read_text()), json.loads(json.dumps(config)))
+            before = json.loads(path.read_text())
+            self._refuse_other(before, json.loads(json.dumps(config)))
+            if any(not before.get(key) for key in LATER if key in config):
+                write_json(path, config)  # from now on it is noticed
         else:
             fresh.move(self.prompts)
             write_json(path, config)
@@ -115,7 +118,7 @@ class Workdir:
         changed = [
             f"{key} was {before.get(key)!r} and is now {now[key]!r}"
             for key in now
-            if before.get(key) != now[key] and not (key in LATER and key not in before)
+            if before.get(key) != now[key] and not (key in LATER and not before.get(key))
         ]
         if changed:
             raise InputError(

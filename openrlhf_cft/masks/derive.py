@@ -206,7 +206,9 @@ def _random(data: AnnotatedData, how: str, settings: DeriveSettings) -> Selectio
 def _scored(data: AnnotatedData, how: str, settings: DeriveSettings) -> Selection:
     """The tokens with the highest entropy or attention received (`token_scores`) under the model."""
     name = _checked_model(data, settings)
-    model = token_scores.load_model(name, settings.dtype, attention=how == "attention")
+    model = token_scores.load_model(
+        name, settings.dtype, attention=how == "attention", named=settings.model is not None
+    )
 
     def score(rows: Sequence[Row]) -> Iterator[list[float]]:
         return token_scores.token_scores(model, rows, how, settings.batch_tokens)
@@ -223,7 +225,7 @@ def _excess_loss(data: AnnotatedData, how: str, settings: DeriveSettings) -> Sel
         raise InputError("--how excess_loss needs --reference.model_name_or_path")
     name, reference_name = _checked_model(data, settings), _anywhere(settings.reference_model)
     require_same(data, load_tokenizer(reference_name, REFERENCE_FLAG), reference_name, REFERENCE_FLAG)
-    model = token_scores.load_model(name, settings.dtype)
+    model = token_scores.load_model(name, settings.dtype, named=settings.model is not None)
     reference = token_scores.load_model(reference_name, settings.dtype, flag=REFERENCE_FLAG)
 
     def score(rows: Sequence[Row]) -> Iterator[list[float]]:

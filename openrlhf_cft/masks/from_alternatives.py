@@ -1,7 +1,7 @@
 """Weights that follow from a row's stored alternatives, without any rollout. Pure functions of one row.
 
 Alternatives are stored in the order in which they were tried; one is skipped only where an earlier one has succeeded
-(`annotate/criterion.py`). So Strict-j follows exactly from Strict-k for j <= k: of the first j - 1 either one has
+(`annotation/criterion.py`). So Strict-j follows exactly from Strict-k for j <= k: of the first j - 1 either one has
 succeeded, and those behind it do not matter, or all were tried. The share of failing ones does not: what was skipped
 was not measured, and is refused, never guessed.
 """

@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -53,13 +54,15 @@ def check_openrlhf(version: str | None = None, any_version: bool = False) -> Non
     Raises:
         InputError: it is not installed, or outside the supported range.
     """
+    if any_version and find_spec("openrlhf") is not None:
+        return  # also a clone that is on the path and not installed
     try:
         version = version or metadata.version("openrlhf")
     except metadata.PackageNotFoundError:
         raise InputError(
             f"openrlhf is not installed: pip install 'openrlhf{SUPPORTED_OPENRLHF}', see its own instructions for GPUs"
         ) from None
-    if not any_version and not SpecifierSet(SUPPORTED_OPENRLHF).contains(version, prereleases=True):
+    if not SpecifierSet(SUPPORTED_OPENRLHF).contains(version, prereleases=True):
         raise InputError(f"--critical_mask supports openrlhf{SUPPORTED_OPENRLHF}, and {version} is installed")
 
 

@@ -106,13 +106,13 @@ def _joined(join: Callable[..., Any]) -> Callable[..., Any]:
     """`join` of `datasets`, which refuses a column of two types: weights have 32 bits in Parquet, 64 in JSON."""
 
     @functools.wraps(join)
-    def join_or_refuse(parts: list[Any], *args: Any, **options: Any) -> Any:
+    def join_or_refuse(*args: Any, **options: Any) -> Any:
         try:
-            return join(parts, *args, **options)
-        except ValueError as error:
-            raise InputError(
-                f"the data sets of --data.dataset cannot be joined: {_two_types(parts) or error}"
-            ) from None
+            return join(*args, **options)
+        except ValueError:
+            if different := _two_types(args[0] if args else []):
+                raise InputError(f"the data sets of --data.dataset cannot be joined: {different}") from None
+            raise
 
     return join_or_refuse
 
@@ -121,7 +121,7 @@ def _two_types(parts: list[Any]) -> str:
     """The first column that the parts hold in different types, and these; empty where there is none."""
     types: dict[str, set[str]] = {}
     for part in parts:
-        for name, feature in part.features.items():
+        for name, feature in (getattr(part, "features", None) or {}).items():
             types.setdefault(name, set()).add(str(feature))
     different = [
         f"column {name!r} is {' and '.join(sorted(kinds))}" for name, kinds in types.items() if len(kinds) > 1

@@ -21,7 +21,7 @@ from openrlhf_cft.cli.flags import run_command
 from openrlhf_cft.cli.masks import main
 from openrlhf_cft.data import parquet
 from openrlhf_cft.data.annotated import open_data, output, unfinished, with_record, write
-from openrlhf_cft.data.location import location
+from openrlhf_cft.data.location import Location, location
 from openrlhf_cft.data.records import MASK, METADATA_KEY, read_metadata, read_rows
 from openrlhf_cft.masks.sample import SampleSettings, sample
 
@@ -251,3 +251,23 @@ def test_what_fails_says_that_nothing_was_written(
     with pytest.raises(SystemExit) as ended:
         run_command("masks", failing, resumes=False)
     assert ended.value.code == code and "nothing was written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("objects", [False, True])
+def test_what_fails_midway_leaves_no_file(tmp_path: Path, objects: bool) -> None:
+    """Where files are objects one is written under its own name, and a writer that is closed gives it a footer."""
+    from fsspec.implementations.local import LocalFileSystem
+    from pyarrow.fs import FSSpecHandler, PyFileSystem
+
+    place = location(tmp_path)
+    if objects:
+        place = Location(PyFileSystem(FSSpecHandler(LocalFileSystem())), str(tmp_path))
+    assert place.is_local is not objects
+    schema = pa.schema([("id", pa.string())])
+    with pytest.raises(KeyboardInterrupt), parquet.whole_file(place / "a.parquet", schema) as writer:
+        writer.write_table(pa.table({"id": ["a"]}))
+        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt), parquet.PartFiles(schema, lambda number: place / f"{number}") as parts:
+        parts.write(pa.table({"id": ["a"]}))
+        raise KeyboardInterrupt
+    assert not list(tmp_path.iterdir())

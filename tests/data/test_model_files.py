@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from train_helpers import make_model
+from train_helpers import make_model, make_rows, write_rows
 
 from openrlhf_cft.data import model_files
+from openrlhf_cft.data.annotated import open_data
 from openrlhf_cft.data.model_files import load_config, weights_fingerprint
-from openrlhf_cft.data.tokenizer import load_tokenizer
+from openrlhf_cft.data.tokenizer import load_tokenizer, tokenizer_if_any, tokenizer_of
 from openrlhf_cft.engine import scoring_process, token_scores
 from openrlhf_cft.engine.vllm_engine import EngineSettings
 from openrlhf_cft.errors import InputError
@@ -60,6 +62,21 @@ def test_a_model_with_code_of_its_own_is_loaded_everywhere(tmp_path: Path) -> No
     assert type(scoring_process.load(str(own))).__name__ == "OwnModel"
 
 
+def test_code_of_a_model_that_only_a_data_file_names_is_not_run(tmp_path: Path) -> None:
+    model = with_own_code(make_model(tmp_path / "model"))
+    (model / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n" + CODE)
+    row = {**make_rows(1)[0], "id": "a"}
+    data = open_data(write_rows(tmp_path / "data", [row], {"model": str(model)}))
+    tokenizer_if_any(data, None)
+    with suppress(InputError):
+        tokenizer_of(data)
+    with suppress(InputError):
+        token_scores.load_model(str(model), named=False)
+    assert not (tmp_path / "ran").exists()
+    load_tokenizer(str(model))
+    assert (tmp_path / "ran").exists()
+
+
 def test_a_broken_checkpoint_is_one_sentence(tmp_path: Path) -> None:
     model = with_own_code(make_model(tmp_path / "model"))
     (model / "own.py").write_text("raise RuntimeError('made for another version\\nof transformers')")
@@ -88,7 +105,7 @@ def test_a_hub_model_is_known_by_its_commit_or_refused(monkeypatch: pytest.Monke
     class Config:
         _commit_hash: str | None = "0123abcd"
 
-    monkeypatch.setattr(model_files, "load_config", lambda model, flag: Config())
+    monkeypatch.setattr(model_files, "load_config", lambda model, flag, revision: Config())
     assert weights_fingerprint("org/name") == "0123abcd"
     Config._commit_hash = None
     with pytest.raises(InputError, match=r"--eval\.checkpoints: which commit of 'org/name' is used cannot be told"):

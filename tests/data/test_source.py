@@ -241,7 +241,7 @@ def test_a_directory_of_a_version_that_kept_less_goes_on(model: Path, tmp_path: 
     config = prepare(model, good, out)
     file = out / ".annotate" / "config.json"
     file.write_text(json.dumps({key: value for key, value in config.items() if key != "weights"}))
-    assert prepare(model, good, out) == config
+    assert prepare(model, good, out) == config == json.loads(file.read_text())  # which notices from now on
 
 
 def prepare(model: Path, data: Path, out: Path) -> dict[str, Any]:

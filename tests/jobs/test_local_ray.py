@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from openrlhf_cft.errors import InputError
 from openrlhf_cft.jobs import cluster
 
 
@@ -69,3 +70,12 @@ def test_a_users_process_is_as_it_was_before(monkeypatch: pytest.MonkeyPatch) ->
         assert worker.print_to_stdstream is not before[1]
         raise KeyError
     assert (dict(os.environ), worker.print_to_stdstream) == before
+
+
+def test_a_ray_of_the_users_own_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[None] = []
+    monkeypatch.setattr("ray.is_initialized", lambda: True)
+    monkeypatch.setattr("ray.shutdown", lambda: ended.append(None))
+    with pytest.raises(InputError, match="Ray runs in this process already"), cluster.connected(None, 1):
+        pass
+    assert not ended
