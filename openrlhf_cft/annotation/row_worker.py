@@ -21,6 +21,7 @@ from openrlhf_cft.data.records import (
 from openrlhf_cft.data.source import GIVEN_IDS, GOLD
 from openrlhf_cft.engine.vllm_engine import EngineSettings, VllmGenerator
 from openrlhf_cft.jobs.engine_actor import Finished
+from openrlhf_cft.jobs.engine_worker import EngineWorker
 from openrlhf_cft.verify.sandbox import VerifierPool
 from openrlhf_cft.verify.settings import VerifierSettings
 
@@ -37,25 +38,14 @@ class AnnotateWorkerFactory:
         return AnnotateWorker(VllmGenerator(self.engine), VerifierPool(**vars(self.verifier)), self.settings)
 
 
-class AnnotateWorker:
+class AnnotateWorker(EngineWorker):
     """A `engine_actor.RowWorker` that annotates."""
 
     positions: Positions = staticmethod(every_position)
 
     def __init__(self, generator: VllmGenerator, verifier: VerifierPool, settings: AnnotateSettings) -> None:
-        self.generator = generator
-        self.verifier = verifier
+        super().__init__(generator, verifier)
         self.annotator = Annotator(generator, verifier, generator.decode, settings, self.positions)
-
-    @property
-    def dead(self) -> bool:
-        """Whether the engine has died."""
-        return self.generator.dead
-
-    def close(self) -> None:
-        """End the engine and the verifier's processes."""
-        self.generator.close()
-        self.verifier.close()
 
     async def work(self, row: dict[str, Any]) -> Finished:
         """Annotate one row of the source file."""

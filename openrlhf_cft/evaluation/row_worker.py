@@ -13,6 +13,7 @@ from openrlhf_cft.engine.generate import Sampling
 from openrlhf_cft.engine.vllm_engine import EngineSettings, VllmGenerator
 from openrlhf_cft.evaluation.samples import EVALUATED, TOO_LONG, SampledResponse, to_payload
 from openrlhf_cft.jobs.engine_actor import Finished
+from openrlhf_cft.jobs.engine_worker import EngineWorker
 from openrlhf_cft.verify.sandbox import VerifierPool
 from openrlhf_cft.verify.settings import VerifierSettings
 
@@ -45,23 +46,12 @@ class EvaluateWorkerFactory:
         return EvaluateWorker(VllmGenerator(self.engine), VerifierPool(**vars(self.verifier)), self.settings)
 
 
-class EvaluateWorker:
+class EvaluateWorker(EngineWorker):
     """A `engine_actor.RowWorker` that samples and verifies."""
 
     def __init__(self, generator: VllmGenerator, verifier: VerifierPool, settings: EvaluateSettings) -> None:
-        self.generator = generator
-        self.verifier = verifier
+        super().__init__(generator, verifier)
         self.settings = settings
-
-    @property
-    def dead(self) -> bool:
-        """Whether the engine has died."""
-        return self.generator.dead
-
-    def close(self) -> None:
-        """End the engine and the verifier's processes."""
-        self.generator.close()
-        self.verifier.close()
 
     async def work(self, row: dict[str, Any]) -> Finished:
         """One question: the greedy response, then the samples together, which find its prompt in the prefix cache."""

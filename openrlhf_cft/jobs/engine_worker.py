@@ -1,0 +1,24 @@
+"""What annotating and evaluating workers share: one engine, and the verifier's processes beside it."""
+
+from __future__ import annotations
+
+from openrlhf_cft.engine.vllm_engine import VllmGenerator
+from openrlhf_cft.verify.sandbox import VerifierPool
+
+
+class EngineWorker:
+    """The part of an `engine_actor.RowWorker` that is not its work."""
+
+    def __init__(self, generator: VllmGenerator, verifier: VerifierPool) -> None:
+        self.generator = generator
+        self.verifier = verifier
+
+    @property
+    def dead(self) -> bool:
+        """Whether the engine has died."""
+        return self.generator.dead
+
+    def close(self) -> None:
+        """End the engine and the verifier's processes."""
+        self.generator.close()
+        self.verifier.close()
