@@ -24,11 +24,22 @@ from typing import Any
 import psutil
 
 HEAD, SECOND = "127.0.0.1", "127.0.0.2"
-PORT, DASHBOARD = 6379, 8265  # of a namespace of their own
-JOBS = f"http://{HEAD}:{DASHBOARD}"
 TRIES = 5  # Ray spreads all actors and tasks over the nodes, so that two engines may meet on one
 ENGINES = "ray_openrlhf_cft_engines"
 NODE = ["--num-cpus=6", "--object-store-memory=200000000"]
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens at: without a namespace, another Ray of this machine has the usual ones."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for opened in sockets:
+            opened.bind(("", 0))
+        return [opened.getsockname()[1] for opened in sockets]
+
+
+PORT, DASHBOARD, *AGENTS = free_ports(4)
+JOBS = f"http://{HEAD}:{DASHBOARD}"
 
 
 def ray(*arguments: str) -> None:
@@ -121,8 +132,9 @@ def main() -> None:
 
 def run(folder: str, output_dir: Path, go: Path, command: list[str]) -> None:
     ports = [f"--port={PORT}", f"--dashboard-port={DASHBOARD}"]
-    ray("start", "--head", f"--node-ip-address={HEAD}", *ports, f"--temp-dir={folder}", *NODE)
-    ray("start", f"--address={HEAD}:{PORT}", f"--node-ip-address={SECOND}", *NODE)
+    agents = [f"--dashboard-agent-listen-port={port}" for port in AGENTS]
+    ray("start", "--head", f"--node-ip-address={HEAD}", *ports, agents[0], f"--temp-dir={folder}", *NODE)
+    ray("start", f"--address={HEAD}:{PORT}", f"--node-ip-address={SECOND}", agents[1], *NODE)
     addresses = cluster_of_two()
     wait_for("dashboard", lambda: page(f"{JOBS}/api/version"))  # `ray start` does not wait for it
     if not any(spread_and_killed(f"try-{number}", *addresses, output_dir, go, command) for number in range(TRIES)):
