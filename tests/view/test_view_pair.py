@@ -85,7 +85,8 @@ def test_weights_are_marked_by_their_size(chromium: Any, pages: Path, rows: list
             .first.locator(".t")
             .evaluate_all("(all) => all.map((t) => Number(t.dataset.l ?? 0))")
         )
-        assert levels == [math.ceil(5 * weight / largest - 1e-3) if weight else 0 for weight in rows[0]["weights"]]
+        wanted = [max(1, math.ceil(5 * weight / largest - 1e-3)) if weight else 0 for weight in rows[0]["weights"]]
+        assert levels == wanted
         index = next(at for at, weight in enumerate(rows[0]["weights"]) if weight)
         token(page, "script", index).focus()
         assert f"weight {rows[0]['weights'][index]:.4g}" in card_text(page)
