@@ -36,9 +36,7 @@ from openrlhf_cft.verify.units import read_unit
 
 MAX_TOKENS = 600
 MAX_NESTING = 12
-_RELATIONS = frozenset(
-    "= < > <= >= != approx in notin equiv to Rightarrow iff sim propto perp parallel subset".split()
-)
+_RELATIONS = {*"= < > <= >= != approx in notin equiv to Rightarrow iff sim propto perp parallel subset".split()}
 _AND_OR = {"and": "and", "or": "or"}
 _MATRIX = re.compile(r"([pbvBV]?)(?:small)?matrix|array")
 

@@ -3,8 +3,8 @@
     write_page(place("view.html"), [strict3])           # or two data sets, paired
 
 The file is `assets/template.html` with style, scripts and the data inlined. What a model wrote is data, never markup:
-it travels as JSON in which no `<`, `>` or `&` and no character that cannot be seen is written as itself, the scripts
-make text nodes of it, and the page's own policy forbids every script but those, and every request.
+it travels as JSON in which `<`, `>`, `&` and characters that cannot be seen are escaped. The scripts make text nodes
+of it. The page's own policy forbids every other script, and every request.
 
 The payload is arrays, to be small; `assets/data.js` is the other end of each of these functions.
 """
