@@ -21,8 +21,8 @@ from openrlhf.trainer.sft_trainer import SFTTrainer
 from openrlhf.utils.deepspeed import DeepspeedStrategy
 
 from openrlhf_cft.cli.train_sft import STOCK_SCRIPT, split_flags
+from openrlhf_cft.engine.logits import SelectedLogits
 from openrlhf_cft.train import dataset, stock
-from openrlhf_cft.train.actor import CriticalTokenActor
 
 Tensors = dict[str, torch.Tensor]
 gathered: list[int] = []  # positions with logits, by forward since the last step; none where logits are dense
@@ -41,7 +41,7 @@ def gradients(module: torch.nn.Module) -> Tensors:
 
 def record_steps() -> None:
     """Put a reader on both sides of the optimizer step, and beside the logs."""
-    gather = CriticalTokenActor._gather
+    gather = SelectedLogits._gather
     optimizer_step, save_logs = DeepspeedStrategy.optimizer_step, SFTTrainer.save_logs_and_checkpoints
 
     def recording_gather(self: Any, hidden: torch.Tensor) -> torch.Tensor:
@@ -63,7 +63,7 @@ def record_steps() -> None:
         steps[-1]["logs"] = {name: value for name, value in logs_dict.items() if name.startswith("critical")}
         save_logs(self, args, global_step, bar, logs_dict, states)
 
-    CriticalTokenActor._gather = recording_gather
+    SelectedLogits._gather = recording_gather
     DeepspeedStrategy.optimizer_step = recording_step
     SFTTrainer.save_logs_and_checkpoints = recording_logs
 
