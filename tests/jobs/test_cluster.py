@@ -58,7 +58,7 @@ def in_namespace(command: list[str]) -> str:
         output = process.communicate(timeout=2300)[0]
     finally:
         end_session(process.pid)
-    assert process.returncode == 0, output
+    assert process.returncode == 0, f"{output.splitlines()[-1:]}\n{output}"  # a summary shows the first line
     return output
 
 

@@ -9,6 +9,7 @@ engine on each node. The last line is JSON: what was seen meanwhile.
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import socket
@@ -66,13 +67,12 @@ def engines(node: str) -> int:
 
 
 def kill(processes: list[psutil.Process]) -> list[str]:
-    """What was killed."""
-    found = []
+    """What was killed; read before, since the others soon end when the first is gone."""
+    lines = [line_of(process)[:40] for process in processes]
     for process in processes:
         with contextlib.suppress(psutil.Error):
-            found.append(line_of(process)[:40])
             process.kill()
-    return found
+    return lines
 
 
 def checkpoints(output_dir: Path) -> int:
@@ -103,11 +103,11 @@ def cluster_of_two() -> tuple[str, str, int]:
 
 
 def page(address: str) -> str:
-    """What is served there; nothing while it does not come: it shares two cores with two engines and other tests."""
+    """What is served there; nothing while it does not come whole: it shares two cores with two engines and others."""
     try:
         with urllib.request.urlopen(address) as found:
             return str(found.read().decode())
-    except OSError:
+    except (OSError, http.client.HTTPException):
         return ""
 
 
