@@ -45,7 +45,7 @@ HANG_SECONDS = 900.0  # of a run that neither ends nor writes
 KINDS = {
     "engine": "chaos_engine.py",
     "actor": "ray::MapWorker",
-    "verifier": "multiprocessing.forkserver",
+    "verifier": "worker_process",
     "tally": "ray::Tally",
     "raylet": "Agent",  # the raylet ends with its agents, and the driver with the raylet
     "task": "ray::",  # reading, writing, or waiting to

@@ -27,34 +27,37 @@ REPOSITORY = Path(__file__).parents[2]
 GIB = 1 << 30
 
 
+GOLDS = {"math": GOLD, "choice": "C", "exact": "none of these"}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(VERIFIERS))
+@pytest.mark.parametrize("name", sorted(GOLDS))
 def test_hostile_responses(name: str, tmp_path: Path) -> None:
     """Nothing is executed, nothing hangs, and the workers go on; the limits are the defaults."""
     canary = tmp_path / "canary"
     kinds = corpus(canary)
     responses = [response for kind in kinds.values() for response in kind]
     assert len(responses) >= 150
-    gold = {"math": GOLD, "choice": "C", "exact": "none of these"}[name]
-    before = workers_seconds()
+    gold = GOLDS[name]
     with VerifierPool(name, workers=2, memory_limit=GIB) as pool:
         judgements = pool.judge_all([(response, gold) for response in responses])
         judgements += pool.judge_all([(VERIFIERS[name].gold_response(gold), gold)])
+        seconds = workers_seconds()
     assert not canary.exists()
     assert judgements.pop().verdict is Verdict.CORRECT
     right = [r[-60:] for r, j in zip(responses, judgements, strict=True) if j.verdict is Verdict.CORRECT]
     assert all(
         "1/2" in r or "1\u20442" in r or "½" in r or "（1/2）" in r or "𝟙/𝟚" in r or "\u200b" in r for r in right
     ), right
-    seconds = workers_seconds() - before
     assert 0 < seconds < 60, f"{seconds:.0f} s of CPU time for {len(responses)} responses"
 
 
 def workers_seconds() -> float:
-    """CPU time of all verifiers' workers that have ended; the server knows it that forked them."""
-    servers = [child for child in psutil.Process().children() if "forkserver" in " ".join(child.cmdline())]
-    times = [server.cpu_times() for server in servers]
-    return sum(time.children_user + time.children_system for time in times)
+    """CPU time of all workers; the server that forked them knows that of those that have ended."""
+    server = next(child for child in psutil.Process().children() if "worker_process" in " ".join(child.cmdline()))
+    times = server.cpu_times()
+    alive = [worker.cpu_times() for worker in server.children()]
+    return sum((time.user + time.system for time in alive), start=times.children_user + times.children_system)
 
 
 def test_a_hostile_gold_answer_is_refused(tmp_path: Path) -> None:

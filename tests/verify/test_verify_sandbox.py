@@ -2,24 +2,22 @@
 
 import asyncio
 import contextlib
-import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 from cpu_time import cpu_seconds
-from pebble import ProcessPool
-from pebble.pool.base_pool import PoolStatus
 from slow_verifier import BOMB, NAME, TOWER
 
 from openrlhf_cft.data.records import Verdict
 from openrlhf_cft.errors import VerifierError
-from openrlhf_cft.verify import sandbox, sandbox_process
+from openrlhf_cft.verify import sandbox, worker_process
 from openrlhf_cft.verify.sandbox import VerifierPool
 
 
@@ -30,9 +28,14 @@ def pool():
         yield pool
 
 
+def servers():
+    """The processes of this one that fork workers."""
+    return [child for child in psutil.Process().children() if "worker_process" in " ".join(child.cmdline())]
+
+
 def workers():
     """The process ids of all workers of this process."""
-    return {child.pid for child in multiprocessing.active_children() if child.name == "pebble_pool_worker"}
+    return {worker.pid for server in servers() for worker in server.children()}
 
 
 def verdicts(judgements):
@@ -47,9 +50,19 @@ def until(condition):
         time.sleep(0.01)
 
 
+def kill(pids):
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
 def judging(pool):
-    """Whether a worker has taken a task and not finished it."""
-    return any(task.running() for task in list(pool._pending.values()))
+    """Whether a worker of the pool computes: a judgement that ends uses a hundredth of this."""
+    used = 0.0
+    for seat in pool._seats:
+        with contextlib.suppress(psutil.Error, AttributeError):  # AttributeError: it has none now
+            used = max(used, psutil.Process(seat._worker.pid).cpu_times().user)
+    return used > 0.3
 
 
 def test_order_is_kept(pool):
@@ -83,13 +96,14 @@ LIMITED = f"""
 import os, resource, sys
 sys.path.append({SUPPORT!r})
 import slow_verifier
-from openrlhf_cft.verify.sandbox_process import run_verifier, start_worker
+from openrlhf_cft.verify import load_verifier
+from openrlhf_cft.verify.worker_process import judge
 pid = os.fork()
 if not pid:
-    start_worker(sys.argv[1], 0.5, 1 << 34)
+    verifier = load_verifier(sys.argv[1])
     used = resource.getrusage(resource.RUSAGE_SELF)
     print(used.ru_utime + used.ru_stime, flush=True)
-    run_verifier({TOWER!r}, "1/2", "", 1.0)
+    judge(verifier, ({TOWER!r}, "1/2", ""), 1.0)
     os._exit(0)
 _, status, used = os.wait4(pid, 0)
 print(os.WTERMSIG(status), used.ru_utime + used.ru_stime)
@@ -182,9 +196,7 @@ def test_worker_killed_while_judging():
     async def judge(pool):
         task = asyncio.ensure_future(pool.judge(TOWER, "1/2"))
         await asyncio.to_thread(until, lambda: judging(pool))
-        for pid in workers():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        kill(workers())
         return await task, await pool.judge("5", "5")
 
     with VerifierPool(NAME, workers=2, time_limit=600.0) as pool:  # the limit is not what ends the tower
@@ -201,81 +213,43 @@ def test_a_task_that_kills_its_worker_each_time(tmp_path):
     assert judged == [Verdict.TIMEOUT, Verdict.CORRECT] * 8
 
 
-def test_workers_killed_again_and_again(pool, monkeypatch):
+def test_workers_killed_again_and_again(pool):
     """Whenever the kill comes, also while a task is queued, every task ends, and only one that ran is a `TIMEOUT`."""
 
     async def judge(delay):
         tasks = [asyncio.ensure_future(pool.judge(TOWER, "1/2")) for _ in range(1 + delay % 3)]
         await asyncio.sleep(delay / 300)
-        for pid in workers():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        kill(workers())
         return *await asyncio.gather(*tasks), await pool.judge("5", "5")
 
-    monkeypatch.setattr(sandbox, "STALL", 5.0)  # where pebble loses a task
     for delay in range(15):
         *towers, five = verdicts(asyncio.run(asyncio.wait_for(judge(delay), timeout=300)))  # against a hang
         assert set(towers) == {Verdict.TIMEOUT}
         assert five is Verdict.CORRECT
 
 
-def test_task_queued_while_the_pool_breaks():
-    """Pebble aborts the tasks it knows of, and one that comes a moment later it neither runs nor refuses."""
-    with VerifierPool("math", workers=1, time_limit=1.0) as pool:
-        pool.judge_all([("1", "1")])
-        task = ("5", "5", "")
-        future = pool._submit(task)
-        pool._pool._context.status = PoolStatus.ERROR
-        assert verdicts([pool._wait(future, task)]) == [Verdict.CORRECT]
+WAITING_ONCE = """
+import pathlib, time
+
+def reward_func(queries, prompts, labels):
+    seen = pathlib.Path({seen!r})
+    if not seen.exists():
+        seen.touch()
+        time.sleep(3600)
+    return [1.0]
+"""
 
 
-def test_worker_killed_with_the_lock_of_all(monkeypatch):
-    """Nobody can take a task then, and pebble waits for ever."""
-    monkeypatch.setattr(sandbox, "STALL", 1.0)
-    with VerifierPool("math", workers=2, time_limit=1.0) as pool:
-        pool.judge_all([("1", "1")])
-        stuck = pool._pool
-        assert stuck._pool_manager.worker_manager.workers_channel.mutex.acquire()
-        assert verdicts(pool.judge_all([("5", "5"), ("5", "6")])) == [Verdict.CORRECT, Verdict.WRONG]
-        assert pool._pool is not stuck
-
-
-class StuckPool(ProcessPool):
-    """A pool whose tasks nobody can take, as after a worker that died with the lock of all."""
-
-    left = 0  # how many pools are to be so; the next ones are whole
-
-    def schedule(self, *args, **kwargs):
-        self._check_pool_status()  # starts it
-        if not hasattr(self, "stuck"):
-            self.stuck, StuckPool.left = StuckPool.left > 0, StuckPool.left - 1
-            assert not self.stuck or self._pool_manager.worker_manager.workers_channel.mutex.acquire()
-        return super().schedule(*args, **kwargs)
-
-
-def test_a_queued_task_outlives_any_number_of_pools(monkeypatch):
-    """It was never with a worker, so nothing speaks against it; what counts is that pools work at all."""
-    monkeypatch.setattr(sandbox, "STALL", 0.2)
-    monkeypatch.setattr(sandbox, "ProcessPool", StuckPool)
-    with VerifierPool("math", workers=2, time_limit=0.2) as pool:
-        for _ in range(2):
-            StuckPool.left = 3
-            if pool._pool is not None:
-                pool._pool._context.status = PoolStatus.ERROR
-            assert verdicts(pool.judge_all([("5", "5"), ("5", "6")])) == [Verdict.CORRECT, Verdict.WRONG]
-            assert StuckPool.left < 0
-
-
-def test_pools_that_never_work_are_an_error_with_its_cause(monkeypatch):
-    monkeypatch.setattr(sandbox, "STALL", 0.2)
-    monkeypatch.setattr(sandbox, "ProcessPool", StuckPool)
-    StuckPool.left = sandbox.FAILURES
-    with VerifierPool("math", workers=2, time_limit=0.2) as pool:
-        with pytest.raises(
-            VerifierError, match=r"workers failed 5 times in a row: none used the CPU for .* while a task was"
-        ):
-            pool.judge_all([("5", "5")])
-        assert verdicts(pool.judge_all([("5", "5")])) == [Verdict.CORRECT]
+def test_a_task_is_not_blamed_for_the_end_of_the_server(tmp_path):
+    """All workers end with it. The task that one had taken is judged by the next."""
+    script, seen = tmp_path / "waits.py", tmp_path / "seen"
+    script.write_text(WAITING_ONCE.format(seen=str(seen)))
+    with VerifierPool(str(script), workers=1, time_limit=600.0) as pool:
+        future = pool._submit(("5", "5", ""))
+        until(seen.exists)
+        for server in servers():
+            server.kill()
+        assert future.result(timeout=300).verdict is Verdict.CORRECT
 
 
 PAUSED = f"""
@@ -283,7 +257,6 @@ import sys
 sys.path.append({SUPPORT!r})
 from slow_verifier import NAME
 from openrlhf_cft.verify import sandbox
-sandbox.STALL = 0.5
 with sandbox.VerifierPool(NAME, workers=2, time_limit=0.5) as pool:
     pool.judge_all([("1", "1")])
     print("ready", flush=True)
@@ -293,8 +266,8 @@ with sandbox.VerifierPool(NAME, workers=2, time_limit=0.5) as pool:
 """
 
 
-def test_a_pause_of_all_processes_is_no_stall():
-    """Each is longer than the time limit and `STALL` together, and comes while tasks are being judged."""
+def test_a_pause_of_all_processes_is_no_timeout():
+    """Each is longer than the time limit, and comes while tasks are being judged."""
     with subprocess.Popen([sys.executable, "-c", PAUSED], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout.readline() == "ready\n"
         for _ in range(3):
@@ -309,38 +282,47 @@ def test_a_pause_of_all_processes_is_no_stall():
     assert lines == [["timeout"] * 2 + ["correct"] * 200 + ["timeout"] * 2] * 2
 
 
-def test_who_is_at_work():
-    """What tells a pool that is stuck from one on a busy machine."""
-    context = sandbox_process.CleanContext()
-    computing, sleeping, ended = (
-        context.Process(target=target, args=args, daemon=True)
-        for target, args in ((eval, ("9**9**9",)), (time.sleep, (3600,)), (time.sleep, (0,)))
-    )
-    assert context.at_work() == 3, "nobody has been started yet"
-    for process in (computing, sleeping, ended):
-        process.start()
-    ended.join()
-    until(lambda: context.at_work() == 1)
-    os.kill(computing.pid, signal.SIGSTOP)
-    until(lambda: psutil.Process(computing.pid).status() == psutil.STATUS_STOPPED)
-    assert [context.at_work() for _ in range(3)][1:] == [1, 1]
-    computing.kill()
-    computing.join()
-    assert context.at_work() == 0
-    sleeping.kill()
-    sleeping.join()
-
-
 def test_idle_workers_killed(pool):
-    """Pebble calls the pool broken; the caller does not notice, at once or later."""
+    """No task had been with them, so none is a `TIMEOUT`, however soon it comes."""
     assert pool.judge_all([("5", "5")])[0].verdict is Verdict.CORRECT
-    for answer, verdict in (("5", Verdict.CORRECT), ("6", Verdict.WRONG)):
-        for pid in workers():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        if verdict is Verdict.WRONG:
-            until(lambda: pool._pool is None)
-        assert verdicts(pool.judge_all([("5", answer)] * 50)) == [verdict] * 50
+    for _ in range(10):
+        kill(workers())
+        assert verdicts(pool.judge_all([("5", "5"), ("5", "6")])) == [Verdict.CORRECT, Verdict.WRONG]
+
+
+def test_idle_server_killed(pool):
+    for server in servers():
+        server.kill()
+    assert verdicts(pool.judge_all([("5", "5"), ("5", "6")] * 20)) == [Verdict.CORRECT, Verdict.WRONG] * 20
+
+
+def test_workers_that_never_start_are_an_error_with_its_cause(tmp_path):
+    script = tmp_path / "ends.py"
+    script.write_text("import os\nos._exit(1)\n")
+    with VerifierPool(str(script), workers=1) as pool:
+        for _ in range(2):
+            with pytest.raises(VerifierError, match="workers do not start, 5 in a row: EOFError"):
+                pool.judge_all([("5", "5")])
+
+
+def test_a_worker_is_replaced_after_many_tasks(monkeypatch):
+    monkeypatch.setattr(sandbox, "MAX_TASKS", 10)
+    with VerifierPool(NAME, workers=1) as pool:
+        seen = set()
+        for _ in range(3):
+            assert verdicts(pool.judge_all([("5", "5")] * 10)) == [Verdict.CORRECT] * 10
+            seen.add(pool._seats[0]._worker.pid)
+    assert len(seen) == 3
+
+
+def test_ctrl_c_is_for_the_caller(pool):
+    """The terminal sends it to all processes of the command."""
+    assert pool.judge_all([("5", "5")])[0].verdict is Verdict.CORRECT
+    before = workers()
+    for pid in [*before, *(server.pid for server in servers())]:
+        os.kill(pid, signal.SIGINT)
+    assert verdicts(pool.judge_all([("5", "5")] * 20)) == [Verdict.CORRECT] * 20
+    assert workers() == before
 
 
 def test_gold_answers(pool):
@@ -353,7 +335,7 @@ def test_gold_answers(pool):
 def test_failing_worker_is_no_verdict():
     """A worker that cannot get its verifier ready says nothing about the response."""
     with VerifierPool(workers=1) as pool:
-        pool._initargs = ("missing", 0.5, 1 << 29)
+        pool._settings = replace(pool._settings, verifier="missing")
         with pytest.raises(VerifierError, match="unknown verifier 'missing'"):
             pool.judge_all([("5", "5")])
 
@@ -381,16 +363,17 @@ def test_bad_settings_are_named(setting, value):
 
 
 PARENT = f"""
-import multiprocessing, sys, threading, time
+import psutil, sys, threading, time
 sys.path.append({SUPPORT!r})
 from slow_verifier import NAME
 from openrlhf_cft.verify.sandbox import VerifierPool
 pool = VerifierPool(NAME, workers=2, time_limit=3600.0)  # no main guard on purpose: main is not imported again
 pool.judge_all([("5", "5")] * 20)
 threading.Thread(target=pool.judge_all, args=([({TOWER!r}, "1/2")],), daemon=True).start()
-while not any(task.running() for task in list(pool._pending.values())):
+pids = [seat._worker.pid for seat in pool._seats]
+while not any(psutil.Process(pid).cpu_times().user > 0.3 for pid in pids):
     time.sleep(0.01)
-print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+print(*pids, flush=True)
 time.sleep(3600)
 """
 
@@ -421,5 +404,5 @@ def alive(pid):
 )
 def test_the_worker_refuses_what_no_judgement_does(event, arguments):
     with pytest.raises(PermissionError, match=event):
-        sandbox_process._refuse(event, arguments)
-    sandbox_process._refuse("open", ("x", "r", os.O_RDONLY))
+        worker_process._refuse(event, arguments)
+    worker_process._refuse("open", ("x", "r", os.O_RDONLY))
