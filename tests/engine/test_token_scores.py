@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,32 +12,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from properties import tries
-from train_helpers import VOCAB, make_model, make_rows
+from train_helpers import TINY, VOCAB, make_model, make_rows
 
 from openrlhf_cft.data import records
 from openrlhf_cft.engine import token_scores as module
 from openrlhf_cft.engine.token_scores import batches, load_model, token_logprobs, token_scores
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Models of this size only wait for a second thread."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-TINY = {
-    "hidden_size": 64,
-    "intermediate_size": 128,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-    "head_dim": 32,
-    "vocab_size": VOCAB,
-    "initializer_range": 0.2,
-}
+pytestmark = pytest.mark.usefixtures("one_thread")
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "qwen2": {},
     "llama": {},
@@ -55,7 +35,7 @@ def architecture(name: str, dtype: torch.dtype) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     torch.manual_seed(0)
-    config = AutoConfig.for_model(name, **TINY, **ARCHITECTURES[name])
+    config = AutoConfig.for_model(name, **TINY, initializer_range=0.2, **ARCHITECTURES[name])
     return AutoModelForCausalLM.from_config(config, attn_implementation="eager").to(dtype).eval()
 
 

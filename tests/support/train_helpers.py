@@ -23,6 +23,16 @@ from openrlhf_cft.curves import read_curves
 from openrlhf_cft.data import records
 
 VOCAB = 512
+# The shape of a model in a test, for any architecture.
+TINY = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 32,
+    "vocab_size": VOCAB,
+}
 TEXT = ["the sum of {} and {} is {}", "{} apples and {} pears make {} pieces of fruit", "count {} then {} then {}"]
 
 
@@ -49,12 +59,7 @@ def make_model(path: Path, tied: bool = False, seed: int = 0) -> Path:
 
     torch.manual_seed(seed)
     config = Qwen2Config(
-        vocab_size=VOCAB,
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
+        **TINY,
         max_position_embeddings=512,
         tie_word_embeddings=tied,
         initializer_range=0.2,  # large, so that gradients are not all alike
@@ -102,6 +107,24 @@ def write_rows(path: Path, rows: Sequence[dict[str, Any]], metadata: dict[str, A
     path.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), path / "part-0.parquet")
     return path
+
+
+def make_training_folder(folder: Path) -> Path:
+    """A model, and a data set of 24 rows with a trained token and 2 without, with the texts of the model's tokenizer.
+
+    So the stock script can train on it too.
+    """
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(make_model(folder / "model"))
+    rows = make_rows(26)
+    for row in rows:
+        row[records.PROMPT] = tokenizer.decode(row[records.PROMPT_IDS])
+        row[records.RESPONSE] = tokenizer.decode(row[records.RESPONSE_IDS])
+    for row in rows[:2]:
+        row[records.MASK] = [0.0] * len(row[records.MASK])
+    write_rows(folder / "data", rows, {"tokenizer_fingerprint": records.tokenizer_fingerprint(tokenizer)})
+    return folder
 
 
 class Strategy:

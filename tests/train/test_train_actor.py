@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from openrlhf.models import Actor
-from train_helpers import VOCAB, make_model, make_rows
+from train_helpers import TINY, VOCAB, make_model, make_rows
 
 from openrlhf_cft.data import records
 from openrlhf_cft.engine.logits import later_tokens_change_nothing
@@ -76,18 +76,7 @@ def test_same_log_probabilities_and_gradients_as_everywhere(model_path: Path, na
         torch.testing.assert_close(got[parameter], wanted[parameter], rtol=1e-4, atol=1e-6)
 
 
-TINY = {
-    "hidden_size": 64,
-    "intermediate_size": 128,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-    "head_dim": 32,
-    "vocab_size": VOCAB,
-    "pad_token_id": 0,
-    "eos_token_id": 1,
-    "bos_token_id": 1,
-}
+SPECIAL = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 1}
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "llama": {},
     "mistral": {"sliding_window": 4},
@@ -109,7 +98,7 @@ def test_any_causal_model(architecture: str, packing_samples: bool, tmp_path: Pa
     from transformers import AutoConfig, AutoModelForCausalLM
 
     torch.manual_seed(0)
-    config = AutoConfig.for_model(architecture, **{**TINY, **ARCHITECTURES[architecture]})
+    config = AutoConfig.for_model(architecture, **{**TINY, **SPECIAL, **ARCHITECTURES[architecture]})
     AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
     stock, ours = pair(tmp_path, packing_samples=packing_samples)
     ids, bits, mask = batch(make_rows(4, critical=0.1))

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from train_helpers import make_model, make_rows, write_rows
+from train_helpers import make_rows, make_training_folder, write_rows
 
 from openrlhf_cft.data import records
 from openrlhf_cft.errors import InputError
@@ -20,18 +20,7 @@ from openrlhf_cft.train.arguments import Options
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model, and a data set of 24 rows with a trained token and 2 without, annotated with the model's tokenizer."""
-    from transformers import AutoTokenizer
-
-    folder = tmp_path_factory.mktemp("preflight")
-    tokenizer = AutoTokenizer.from_pretrained(make_model(folder / "model"))
-    rows = make_rows(26)
-    for row in rows:
-        row[records.PROMPT] = tokenizer.decode(row[records.PROMPT_IDS])
-    for row in rows[:2]:
-        row[records.MASK] = [0.0] * len(row[records.MASK])
-    write_rows(folder / "data", rows, {"tokenizer_fingerprint": records.tokenizer_fingerprint(tokenizer)})
-    return folder
+    return make_training_folder(tmp_path_factory.mktemp("preflight"))
 
 
 def arguments(folder: Path, **changes: Any) -> SimpleNamespace:

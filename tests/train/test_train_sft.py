@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from train_helpers import VOCAB, environment, launch, make_model, make_rows, run_command, scalars, tail, write_rows
+from train_helpers import (
+    VOCAB,
+    environment,
+    launch,
+    make_rows,
+    make_training_folder,
+    run_command,
+    scalars,
+    tail,
+)
 
 from openrlhf_cft.cli import train_sft
 from openrlhf_cft.data import records
@@ -24,19 +33,7 @@ STOCK = "openrlhf.cli.train_sft"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model and an annotated data set that has text, too, so that the stock script can train on it."""
-    from transformers import AutoTokenizer
-
-    folder = tmp_path_factory.mktemp("train_sft")
-    tokenizer = AutoTokenizer.from_pretrained(make_model(folder / "model"))
-    rows = make_rows(26)
-    for row in rows:
-        row[records.PROMPT] = tokenizer.decode(row[records.PROMPT_IDS])
-        row[records.RESPONSE] = tokenizer.decode(row[records.RESPONSE_IDS])
-    for row in rows[:2]:
-        row[records.MASK] = [0.0] * len(row[records.MASK])
-    write_rows(folder / "data", rows, {"tokenizer_fingerprint": records.tokenizer_fingerprint(tokenizer)})
-    return folder
+    return make_training_folder(tmp_path_factory.mktemp("train_sft"))
 
 
 def flags(folder: Path, dataset: Path, name: str) -> list[str]:

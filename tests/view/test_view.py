@@ -10,29 +10,12 @@ from typing import Any
 
 import pytest
 import view_data
-from view_browser import browser, card_text, make_pages, opened, shown_ids, token, until
+from view_browser import card_text, opened, shown_ids, token, until
 
 from openrlhf_cft import display
-from openrlhf_cft.data import records
 from openrlhf_cft.data.token_text import pieces
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with browser() as launched:
-        yield launched
-
-
-@pytest.fixture(scope="module")
-def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_pages(tmp_path_factory.mktemp("pages"))
-
-
-@pytest.fixture(scope="module")
-def rows(pages: Path) -> list[dict[str, Any]]:
-    return list(records.read_rows(pages / "hostile"))
 
 
 @pytest.fixture()

@@ -8,29 +8,17 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from view_browser import browser, make_pages, opened, ordinary_page, shown_ids, token, until
+from view_browser import opened, ordinary_page, shown_ids, token, until
 
 pytestmark = pytest.mark.slow
 PAGES = ["hostile", "weights", "pair"]
 CONTRAST = 4.5  # WCAG 2.2, 1.4.3
 FOCUSABLE = {"button", "checkbox", "combobox", "searchbox", "spinbutton", "link", "DisclosureTriangle", "textbox"}
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with browser() as launched:
-        yield launched
-
-
-@pytest.fixture(scope="module")
-def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_pages(tmp_path_factory.mktemp("pages"))
 
 
 def tree(page: Any) -> list[tuple[str, str]]:

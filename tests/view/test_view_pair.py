@@ -4,32 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from view_browser import browser, card_text, make_pages, opened, shown_ids, token
+from view_browser import card_text, opened, shown_ids, token
 
 from openrlhf_cft.data import records
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with browser() as launched:
-        yield launched
-
-
-@pytest.fixture(scope="module")
-def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_pages(tmp_path_factory.mktemp("pages"))
-
-
-@pytest.fixture(scope="module")
-def rows(pages: Path) -> list[dict[str, Any]]:
-    return list(records.read_rows(pages / "hostile"))
 
 
 def test_two_data_sets_are_side_by_side(chromium: Any, pages: Path, rows: list[dict[str, Any]]) -> None:
