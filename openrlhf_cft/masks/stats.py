@@ -12,10 +12,10 @@ from typing import Any
 
 from openrlhf_cft.data.annotated import AnnotatedData, Row
 from openrlhf_cft.data.records import ALTERNATIVES, ID, RESPONSE_IDS, check_weights
+from openrlhf_cft.data.tenths import SHARES, TENTHS, of_position, of_share
 from openrlhf_cft.data.token_text import Kind, pieces
 from openrlhf_cft.progress import Progress
 
-BINS = 10  # of relative position, and of the rows' shares
 QUANTILES = {"least": 0.0, "quarter": 0.25, "median": 0.5, "three_quarters": 0.75, "largest": 1.0}
 SKIPPED = "skipped"
 BAR = 30  # columns of a full bar
@@ -37,6 +37,7 @@ class Stats:
         self._critical: Counter[Any] = Counter()
         self._verdicts: Counter[str] = Counter()
         self._shares = array("d")  # of each row that has tokens
+        self._rows_by_share = [0] * SHARES
 
     def add(self, row: Row) -> None:
         """Count one row.
@@ -54,8 +55,9 @@ class Stats:
         self._rows["rows_without_critical_token"] += not any(critical)
         if critical:
             self._shares.append(sum(critical) / len(critical))
+            self._rows_by_share[of_share(sum(critical), len(critical))] += 1
         for index, critical_token in enumerate(critical):
-            self._count(critical_token, "all", index * BINS // len(critical))
+            self._count(critical_token, "all", of_position(index, len(critical)))
         for name, index in (("first", 0), ("last", -1)):
             self._count(critical[index], name) if critical else None
         if self._tokenizer is not None:
@@ -78,10 +80,11 @@ class Stats:
             "rows_without_critical_token": self._rows["rows_without_critical_token"],
             **self._share_of("all"),
             "weights_sum": self._weights,
-            "by_position": [self._share_of(part) for part in range(BINS)],
+            "by_position": [self._share_of(part) for part in range(TENTHS)],
             "first_token": self._share_of("first"),
             "last_token": self._share_of("last"),
             "shares_of_rows": _distribution(self._shares),
+            "rows_by_share": self._rows_by_share,
         }
         if self._tokenizer is not None:
             figures["by_kind"] = {str(kind): self._share_of(kind) for kind in Kind if self._tokens[kind]}
@@ -110,7 +113,7 @@ def stats(data: AnnotatedData, mask: str, tokenizer: Any | None = None) -> dict[
 
 
 def _distribution(shares: Sequence[float]) -> dict[str, Any]:
-    """Quantiles, those between two rows interpolated, and how many rows are in each of ten equal parts of 0 to 1."""
+    """The mean and quantiles, those between two rows interpolated."""
     ordered = sorted(shares)
     if not ordered:
         return {}
@@ -120,8 +123,7 @@ def _distribution(shares: Sequence[float]) -> dict[str, Any]:
         low = int(place)
         high = min(low + 1, len(ordered) - 1)
         figures[name] = ordered[low] + (place - low) * (ordered[high] - ordered[low])
-    bins = Counter(min(int(share * BINS), BINS - 1) for share in ordered)
-    return {**figures, "rows_by_tenth": [bins[part] for part in range(BINS)]}
+    return figures
 
 
 def stats_text(found: dict[str, Any]) -> str:

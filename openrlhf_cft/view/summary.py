@@ -6,10 +6,9 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from openrlhf_cft.data.tenths import SHARES, TENTHS, of_position, of_share
 from openrlhf_cft.data.token_text import Kind
 from openrlhf_cft.view.model import ShownResponse
-
-PARTS = 10  # of a response by position, and of the share of critical tokens
 
 
 @dataclass(frozen=True)
@@ -55,17 +54,17 @@ class Summary:
 def responses_summary(responses: Sequence[ShownResponse]) -> Summary:
     """The summary of some responses; one without a token adds nothing."""
     kinds: dict[str, list[float]] = defaultdict(list)
-    places: dict[int, list[float]] = {part: [] for part in range(PARTS)}
-    spread = [0] * (PARTS + 1)
+    places: dict[int, list[float]] = {part: [] for part in range(TENTHS)}
+    spread = [0] * SHARES
     for response in responses:
         length = len(response.weights)
         for index, (piece, weight) in enumerate(zip(response.pieces, response.weights, strict=True)):
             kinds[piece.kind.value].append(weight)
-            places[PARTS * index // length].append(weight)
+            places[of_position(index, length)].append(weight)
         if length:
-            spread[-(-PARTS * response.critical // length)] += 1
+            spread[of_share(response.critical, length)] += 1
     by_kind = [_share(kind.value, kinds[kind.value]) for kind in Kind if kinds[kind.value]]
-    by_place = [_share(f"{100 * part // PARTS}–{100 * (part + 1) // PARTS} %", places[part]) for part in places]
+    by_place = [_share(f"{10 * part}–{10 * part + 10} %", places[part]) for part in places]
     lengths = sorted(len(response.weights) for response in responses) or [0]
     return Summary(
         rows=len(responses),

@@ -158,7 +158,9 @@ def test_stats_are_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     shares = sorted(sum(weight > 0 for weight in row[MASK]) / len(row[MASK]) for row in known)
     assert found["shares_of_rows"]["median"] == pytest.approx((shares[11] + shares[12]) / 2)
     assert found["shares_of_rows"]["largest"] == shares[-1] and found["shares_of_rows"]["least"] == 0
-    assert sum(found["shares_of_rows"]["rows_by_tenth"]) == len(known)
+    by_share = [sum(share == 0 for share in shares)]
+    by_share += [sum(part < 10 * share <= part + 1 for share in shares) for part in range(10)]
+    assert found["rows_by_share"] == by_share and sum(by_share) == len(known)
     assert "verdicts_of_alternatives" not in found
     assert f"{critical['digits']} of {tokens['digits']}" in capsys.readouterr().out
 
