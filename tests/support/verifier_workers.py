@@ -8,14 +8,14 @@ import time
 import psutil
 
 
-def servers():
-    """The processes of this one that fork workers."""
-    return [child for child in psutil.Process().children() if "worker_process" in " ".join(child.cmdline())]
+def server(pool):
+    """The process that forks the workers of a pool; other pools of this process have their own."""
+    return psutil.Process(pool._server._process.pid)
 
 
-def workers():
-    """The process ids of all workers of this process."""
-    return {worker.pid for server in servers() for worker in server.children()}
+def workers(pool):
+    """The process ids of its workers."""
+    return {worker.pid for worker in server(pool).children()}
 
 
 def verdicts(judgements):

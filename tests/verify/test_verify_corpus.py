@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from hostile import GOLD, corpus
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 from verifier_table import grade_all, honest_pairs, table
+from verifier_workers import server
 
 from openrlhf_cft.data.records import Verdict
 from openrlhf_cft.verify import VERIFIERS
@@ -42,7 +42,7 @@ def test_hostile_responses(name: str, tmp_path: Path) -> None:
     with VerifierPool(name, workers=2, memory_limit=GIB) as pool:
         judgements = pool.judge_all([(response, gold) for response in responses])
         judgements += pool.judge_all([(VERIFIERS[name].gold_response(gold), gold)])
-        seconds = workers_seconds()
+        seconds = workers_seconds(pool)
     assert not canary.exists()
     assert judgements.pop().verdict is Verdict.CORRECT
     right = [r[-60:] for r, j in zip(responses, judgements, strict=True) if j.verdict is Verdict.CORRECT]
@@ -52,11 +52,10 @@ def test_hostile_responses(name: str, tmp_path: Path) -> None:
     assert 0 < seconds < 60, f"{seconds:.0f} s of CPU time for {len(responses)} responses"
 
 
-def workers_seconds() -> float:
+def workers_seconds(pool: VerifierPool) -> float:
     """CPU time of all workers; the server that forked them knows that of those that have ended."""
-    server = next(child for child in psutil.Process().children() if "worker_process" in " ".join(child.cmdline()))
-    times = server.cpu_times()
-    alive = [worker.cpu_times() for worker in server.children()]
+    times = server(pool).cpu_times()
+    alive = [worker.cpu_times() for worker in server(pool).children()]
     return sum((time.user + time.system for time in alive), start=times.children_user + times.children_system)
 
 

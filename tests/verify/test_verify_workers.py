@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from slow_verifier import NAME, TOWER
-from verifier_workers import judging, kill, servers, until, verdicts, workers
+from verifier_workers import judging, kill, server, until, verdicts, workers
 
 from openrlhf_cft.data.records import Verdict
 from openrlhf_cft.errors import VerifierError
@@ -22,7 +22,7 @@ def test_worker_killed_while_judging():
     async def judge(pool):
         task = asyncio.ensure_future(pool.judge(TOWER, "1/2"))
         await asyncio.to_thread(until, lambda: judging(pool))
-        kill(workers())
+        kill(workers(pool))
         return await task, await pool.judge("5", "5")
 
     with VerifierPool(NAME, workers=2, time_limit=600.0) as pool:  # the limit is not what ends the tower
@@ -45,7 +45,7 @@ def test_workers_killed_again_and_again(pool):
     async def judge(delay):
         tasks = [asyncio.ensure_future(pool.judge(TOWER, "1/2")) for _ in range(1 + delay % 3)]
         await asyncio.sleep(delay / 300)
-        kill(workers())
+        kill(workers(pool))
         return *await asyncio.gather(*tasks), await pool.judge("5", "5")
 
     for delay in range(15):
@@ -73,8 +73,7 @@ def test_a_task_is_not_blamed_for_the_end_of_the_server(tmp_path):
     with VerifierPool(str(script), workers=1, time_limit=600.0) as pool:
         future = pool._submit(("5", "5", ""))
         until(seen.exists)
-        for server in servers():
-            server.kill()
+        server(pool).kill()
         assert future.result(timeout=300).verdict is Verdict.CORRECT
 
 
@@ -82,13 +81,12 @@ def test_idle_workers_killed(pool):
     """No task had been with them, so none is a `TIMEOUT`, however soon it comes."""
     assert pool.judge_all([("5", "5")])[0].verdict is Verdict.CORRECT
     for _ in range(10):
-        kill(workers())
+        kill(workers(pool))
         assert verdicts(pool.judge_all([("5", "5"), ("5", "6")])) == [Verdict.CORRECT, Verdict.WRONG]
 
 
 def test_idle_server_killed(pool):
-    for server in servers():
-        server.kill()
+    server(pool).kill()
     assert verdicts(pool.judge_all([("5", "5"), ("5", "6")] * 20)) == [Verdict.CORRECT, Verdict.WRONG] * 20
 
 
@@ -114,11 +112,11 @@ def test_a_worker_is_replaced_after_many_tasks(monkeypatch):
 def test_ctrl_c_is_for_the_caller(pool):
     """The terminal sends it to all processes of the command."""
     assert pool.judge_all([("5", "5")])[0].verdict is Verdict.CORRECT
-    before = workers()
-    for pid in [*before, *(server.pid for server in servers())]:
+    before = workers(pool)
+    for pid in [*before, server(pool).pid]:
         os.kill(pid, signal.SIGINT)
     assert verdicts(pool.judge_all([("5", "5")] * 20)) == [Verdict.CORRECT] * 20
-    assert workers() == before
+    assert workers(pool) == before
 
 
 def test_failing_worker_is_no_verdict():
