@@ -182,14 +182,14 @@ def _amount(costs: list[tuple[float, float]], total: int) -> Amount:
     return Amount(value, NORMAL_95 * (between + total / len(costs) * sum(variances)) ** 0.5)
 
 
-def estimate_text(found: dict[str, Any]) -> str:
+def estimate_text(estimate: dict[str, Any]) -> str:
     """The estimate as the lines that end a dry run."""
-    lines = [f"estimate for {found['rows']} rows, from {found['sampled_rows']} of them (value ± margin, 95 %)"]
+    lines = [f"estimate for {estimate['rows']} rows, from {estimate['sampled_rows']} of them (value ± margin, 95 %)"]
     for name in ("annotated", "positions", "rollouts", "decoded_tokens"):
-        lines.append(f"{name.replace('_', ' '):<20}{Amount(*found[name])}")
-    rate = f"at the {found['sampled_tokens_per_second']:.0f} decoded tokens/s of the sample, which is rather low"
+        lines.append(f"{name.replace('_', ' '):<20}{Amount(*estimate[name])}")
+    rate = f"at the {estimate['sampled_tokens_per_second']:.0f} decoded tokens/s of the sample, which is rather low"
     for name in ("engine_hours", "gpu_hours", "cost"):
-        if name in found:
-            value, margin = found[name]
+        if name in estimate:
+            value, margin = estimate[name]
             lines.append(f"{name.replace('_', ' '):<20}{value:,.2f} ± {margin:,.2f}   ({rate})")
     return "\n".join(lines)

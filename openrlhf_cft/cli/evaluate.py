@@ -57,15 +57,15 @@ def checkpoints(pairs: list[str]) -> dict[str, str]:
     Raises:
         InputError: a pair without `=`, a name that is no plain directory name, or one that occurs twice.
     """
-    found: dict[str, str] = {}
+    paths: dict[str, str] = {}
     for pair in pairs:
         name, separator, path = pair.partition("=")
         if not separator or not path or not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
             raise InputError(f"--compare: {pair!r} is not NAME=CHECKPOINT")
-        if name in found:
+        if name in paths:
             raise InputError(f"--compare: {name!r} is given twice")
-        found[name] = path
-    return found
+        paths[name] = path
+    return paths
 
 
 def job_of(arguments: list[str] | None = None) -> EvaluateJob:
@@ -123,9 +123,9 @@ def _at_least(flags: dict[str, Any], name: str, least: int) -> int:
 def main() -> int:
     """Evaluate, print the tables; 1 when questions are left for the next run."""
     job = job_of()
-    found = evaluate(job)
-    print(f"\n{tables(found)}\n\nall of it, with plots and responses: {job.output_dir / 'report.html'}")
-    failed = [result["failed"] for results in found["results"].values() for result in results.values()]
+    metrics = evaluate(job)
+    print(f"\n{tables(metrics)}\n\nall of it, with plots and responses: {job.output_dir / 'report.html'}")
+    failed = [result["failed"] for results in metrics["results"].values() for result in results.values()]
     return 1 if any(failed) else 0
 
 

@@ -134,12 +134,12 @@ def _compare_run(flags: Flags) -> None:
     left = open_data(flags["a"])
     right = left if flags["b"] is None else open_data(flags["b"])
     tokenizer, why = tokenizer_if_any(left, flags["model.model_name_or_path"])
-    found = compare(left, right, flags["mask_a"], flags["mask_b"], tokenizer)
-    print(comparison_text(found))
+    comparison = compare(left, right, flags["mask_a"], flags["mask_b"], tokenizer)
+    print(comparison_text(comparison))
     if why:
         print(f"kinds of tokens     not counted: {why}")
     sides = {"a": [left.name, flags["mask_a"]], "b": [right.name, flags["mask_b"]]}
-    _report(flags["out"], {**sides, **found.figures(), "versions": versions()})
+    _report(flags["out"], {**sides, **comparison.figures(), "versions": versions()})
 
 
 def _merge_flags(parser: argparse.ArgumentParser) -> None:
@@ -153,8 +153,8 @@ def _merge_run(flags: Flags) -> None:
     inputs = [open_data(path) for path in flags["data"]]
     out = output(flags["out"], inputs)
     counts = merge(inputs, flags["on_duplicate"], out)
-    told = f"{counts['dropped']} dropped and {counts['renamed']} renamed for an id that occurs again"
-    print(f"masks merge: {counts['rows']} rows are in {out}; {told}")
+    repeated = f"{counts['dropped']} dropped and {counts['renamed']} renamed for an id that occurs again"
+    print(f"masks merge: {counts['rows']} rows are in {out}; {repeated}")
 
 
 def _derive_flags(parser: argparse.ArgumentParser) -> None:

@@ -100,12 +100,12 @@ def _page_place(out: str) -> Location:
     Raises:
         InputError: there is a directory, or none for it to be in.
     """
-    found = location(out)
-    if found.is_local and os.path.isdir(found.path):
+    place = location(out)
+    if place.is_local and os.path.isdir(place.path):
         raise InputError(f"--out: {out!r} is a directory; name the file")
-    if found.is_local and not os.path.isdir(os.path.dirname(found.path)):
-        raise InputError(f"--out: there is no directory {os.path.dirname(found.path)!r}")
-    return found
+    if place.is_local and not os.path.isdir(os.path.dirname(place.path)):
+        raise InputError(f"--out: there is no directory {os.path.dirname(place.path)!r}")
+    return place
 
 
 def load(job: ViewJob) -> ShownData | Pairing:

@@ -46,11 +46,11 @@ class Example:
 def example(question: str, prompt: str, questions: Mapping[str, SampledQuestion]) -> Example:
     """The same question, answered by several checkpoints, by their names."""
     first = next(iter(questions.values()))
-    said = [
+    responses = [
         Said(name, q.greedy, sum(s.correct for s in q.samples), len(q.samples), _answers(q.samples))
         for name, q in questions.items()
     ]
-    return Example(first.id, question, prompt, first.gold, said)
+    return Example(first.id, question, prompt, first.gold, responses)
 
 
 def _answers(samples: Sequence[SampledResponse]) -> list[tuple[str, int, bool]]:
@@ -71,12 +71,12 @@ def visible(text: str) -> str:
 
 
 def render(
-    found: Mapping[str, Any], plots: Mapping[str, Mapping[str, bytes]], examples: Mapping[str, Sequence[Example]]
+    metrics: Mapping[str, Any], plots: Mapping[str, Mapping[str, bytes]], examples: Mapping[str, Sequence[Example]]
 ) -> str:
     """The page.
 
     Args:
-        found: the content of `metrics.json`.
+        metrics: the content of `metrics.json`.
         plots: PNG by data set (`""` for those of all) and title.
         examples: by data set.
     """
@@ -91,4 +91,4 @@ def render(
         dataset: {title: base64.b64encode(png).decode() for title, png in of.items()} for dataset, of in plots.items()
     }
     template = environment.get_template("page.html")
-    return template.render(found=found, plots=inside, examples=examples, table=text_report)
+    return template.render(metrics=metrics, plots=inside, examples=examples, table=text_report)

@@ -23,9 +23,9 @@ MARKERS = "osD^vP*X"
 DPI = 150
 
 
-def passes(found: Mapping[str, Any], dataset: str) -> bytes | None:
+def passes(metrics: Mapping[str, Any], dataset: str) -> bytes | None:
     """Pass@k and majority@k over k, a line a checkpoint."""
-    results = found["results"][dataset]
+    results = metrics["results"][dataset]
     kinds = [kind for kind in ("pass@", "majority@") if any(_at(result, kind) for result in results.values())]
     if not kinds:
         return None
@@ -41,14 +41,14 @@ def passes(found: Mapping[str, Any], dataset: str) -> bytes | None:
         panel.minorticks_off()
         panel.set(xlabel="k, samples", title=f"{kind.capitalize()}k on {dataset}", ylim=(0, None))
     panels[0].set_ylabel("share of questions solved")
-    settings = sampling(found["settings"], max(result["samples_per_question"] for result in results.values()))
+    settings = sampling(metrics["settings"], max(result["samples_per_question"] for result in results.values()))
     questions = span([result["questions"] for result in results.values()])
     return _finish(figure, panels, f"{questions} questions, {settings}; bands: 95 % of resampled questions")
 
 
-def entropies(found: Mapping[str, Any], dataset: str) -> bytes | None:
+def entropies(metrics: Mapping[str, Any], dataset: str) -> bytes | None:
     """Entropy over the position in the response, a line a checkpoint."""
-    results = found["results"][dataset]
+    results = metrics["results"][dataset]
     if not any(result["entropy_by_position"] for result in results.values()):
         return None
     figure, (panel,) = _panels(1)
@@ -65,9 +65,9 @@ def entropies(found: Mapping[str, Any], dataset: str) -> bytes | None:
     return _finish(figure, [panel], f"exact, at {positions} positions of sampled responses; bands: 95 %")
 
 
-def kinds(found: Mapping[str, Any]) -> bytes | None:
+def kinds(metrics: Mapping[str, Any]) -> bytes | None:
     """Entropy on critical against other tokens of annotated responses, a group of bars a checkpoint."""
-    annotated = found.get("annotated")
+    annotated = metrics.get("annotated")
     if not annotated:
         return None
     figure, panels = _panels(2)

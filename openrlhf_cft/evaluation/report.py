@@ -23,29 +23,29 @@ class Asked:
     column: str  # of the source, with the questions
 
 
-def write_report(output_dir: Location, found: Mapping[str, Any], asked: Mapping[str, Asked]) -> None:
+def write_report(output_dir: Location, metrics: Mapping[str, Any], asked: Mapping[str, Asked]) -> None:
     """Write `plots/*.png` and `report.html`.
 
     Args:
         output_dir: of the evaluation; `samples/` is read.
-        found: the content of `metrics.json`.
+        metrics: the content of `metrics.json`.
         asked: by data set.
     """
     drawn: dict[str, dict[str, bytes]] = {}
     shown: dict[str, list[Example]] = {}
-    for dataset, results in found["results"].items():
+    for dataset, results in metrics["results"].items():
         drawn[dataset] = _drawn(
             {
-                f"Pass@k and majority@k on {dataset}": (f"passes-{dataset}", plots.passes(found, dataset)),
-                f"Entropy by position on {dataset}": (f"entropy-{dataset}", plots.entropies(found, dataset)),
+                f"Pass@k and majority@k on {dataset}": (f"passes-{dataset}", plots.passes(metrics, dataset)),
+                f"Entropy by position on {dataset}": (f"entropy-{dataset}", plots.entropies(metrics, dataset)),
             },
             output_dir,
         )
         files = {name: output_dir / "samples" / f"{dataset}--{name}.parquet" for name in results}
         shown[dataset] = examples(files, asked[dataset])
     title = "Entropy and loss on critical and on other tokens"
-    drawn[""] = _drawn({title: ("critical", plots.kinds(found))}, output_dir)
-    (output_dir / "report.html").write_text(render(found, drawn, shown))
+    drawn[""] = _drawn({title: ("critical", plots.kinds(metrics))}, output_dir)
+    (output_dir / "report.html").write_text(render(metrics, drawn, shown))
 
 
 def _drawn(images: Mapping[str, tuple[str, bytes | None]], output_dir: Location) -> dict[str, bytes]:

@@ -42,7 +42,7 @@ def paired_by_seed(first: Mapping[int, float], second: Mapping[int, float]) -> l
     return [second[seed] - first[seed] for seed in sorted(first.keys() & second.keys())]
 
 
-def mean_text(found: Mapping[str, Any], digits: int = 3) -> str:
+def mean_text(figure: Mapping[str, Any], digits: int = 3) -> str:
     """A mean as it is printed: `0.427 ± 0.012`, or `0.427` of one seed."""
-    text = f"{found['mean']:.{digits}f}"
-    return f"{text} ± {found['margin']:.{digits}f}" if "margin" in found else text
+    text = f"{figure['mean']:.{digits}f}"
+    return f"{text} ± {figure['margin']:.{digits}f}" if "margin" in figure else text

@@ -32,37 +32,37 @@ LABELS = {
 DASH = "-"
 
 
-def tables(found: Mapping[str, Any]) -> str:
+def tables(metrics: Mapping[str, Any]) -> str:
     """All data sets, and the annotated responses where there are any.
 
     Args:
-        found: the content of `metrics.json`.
+        metrics: the content of `metrics.json`.
     """
     parts = []
-    for dataset, results in found["results"].items():
-        parts += [heading(found, dataset), figures_table({name: r["figures"] for name, r in results.items()})]
-        parts.append(differences_table(found["differences"][dataset]))
-    annotated = found.get("annotated")
+    for dataset, results in metrics["results"].items():
+        parts += [heading(metrics, dataset), figures_table({name: r["figures"] for name, r in results.items()})]
+        parts.append(differences_table(metrics["differences"][dataset]))
+    annotated = metrics.get("annotated")
     if annotated:
         parts += [annotated_heading(annotated), figures_table(annotated["figures"])]
         parts.append(differences_table(annotated["differences"]))
     return "\n\n".join(part for part in parts if part)
 
 
-def heading(found: Mapping[str, Any], dataset: str) -> str:
+def heading(metrics: Mapping[str, Any], dataset: str) -> str:
     """`test: 48 questions, 8 samples each at temperature 1; entropy at 2048 positions`."""
-    return f"{dataset}: {about(found, dataset)}"
+    return f"{dataset}: {about(metrics, dataset)}"
 
 
-def about(found: Mapping[str, Any], dataset: str) -> str:
+def about(metrics: Mapping[str, Any], dataset: str) -> str:
     """What the figures of a data set are of."""
-    results = found["results"][dataset]
+    results = metrics["results"][dataset]
     first_result = next(iter(results.values()))
-    text = f"{_counts(results)}, {sampling(found['settings'], first_result['samples_per_question'])}"
+    text = f"{_counts(results)}, {sampling(metrics['settings'], first_result['samples_per_question'])}"
     if first_result["entropy_positions"]:
         positions = [result["entropy_positions"] for result in results.values()]
         text += f"; entropy at {span(positions)} positions"
-        if not is_pure(found["settings"]):
+        if not is_pure(metrics["settings"]):
             text += ", of the model at temperature 1"
     return text
 

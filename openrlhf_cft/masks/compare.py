@@ -117,15 +117,15 @@ def _by_kind(row: Row, mask: str, critical_b: bytes, tokenizer: Any | None) -> I
             yield piece.kind, a, b
 
 
-def comparison_text(found: Comparison) -> str:
+def comparison_text(comparison: Comparison) -> str:
     """The figures as a table for a terminal."""
-    lines = [f"rows compared       {found.rows}   ({found.identical} with equal masks)"]
-    lines += [f"  not compared      {count}   ({reason})" for reason, count in found.unmatched.items()]
-    counts = found.whole
+    lines = [f"rows compared       {comparison.rows}   ({comparison.identical} with equal masks)"]
+    lines += [f"  not compared      {count}   ({reason})" for reason, count in comparison.unmatched.items()]
+    counts = comparison.whole
     lines.append(f"tokens              {counts.tokens}")
     lines.append(f"critical            {counts.both} in both, {counts.only_a} only in A, {counts.only_b} only in B")
     head = ["", "tokens", "agreement", "kappa", "precision of B", "recall of B"]
-    named = {"all": found.whole, **{str(kind): scores for kind, scores in found.by_kind.items()}}
+    named = {"all": comparison.whole, **{str(kind): scores for kind, scores in comparison.by_kind.items()}}
     lines += ["", "".join(f"{cell:<16}" for cell in head).rstrip()]
     for name, scores in named.items():
         cells = [name, str(scores.tokens), *map(_cell, (scores.share, scores.kappa, scores.precision, scores.recall))]

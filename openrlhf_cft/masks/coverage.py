@@ -45,19 +45,21 @@ class Coverage:
         return figures
 
 
-def transfer_text(found: dict[str, Any]) -> str:
+def transfer_text(figures: dict[str, Any]) -> str:
     """The figures as lines for a terminal."""
-    lines = [f"method              {found['method']}"]
-    if found["same_tokenizer"]:
+    lines = [f"method              {figures['method']}"]
+    if figures["same_tokenizer"]:
         lines.append("tokenizer           the same, token ids are reused")
-    lines.append(f"rows carried        {found['rows']}")
-    lines += [f"  left out          {count}   ({reason})" for reason, count in found["rows_dropped"].items()]
-    of = f"{found['critical_tokens_carried']} of {found['critical_tokens']} critical tokens"
-    lines.append(f"coverage            {_percent(found.get('coverage'))}   ({of})")
-    same = found["same_tokenizer"]
-    lines.append(f"{'tokens' if same else 'characters':<19} {_agreement(found['characters'])}, between the two masks")
-    if "score_against_characters" in found and not same:
-        lines.append(f"tokens              {_agreement(found['score_against_characters'])}, with the other method")
+    lines.append(f"rows carried        {figures['rows']}")
+    lines += [f"  left out          {count}   ({reason})" for reason, count in figures["rows_dropped"].items()]
+    of = f"{figures['critical_tokens_carried']} of {figures['critical_tokens']} critical tokens"
+    lines.append(f"coverage            {_percent(figures.get('coverage'))}   ({of})")
+    same = figures["same_tokenizer"]
+    lines.append(
+        f"{'tokens' if same else 'characters':<19} {_agreement(figures['characters'])}, between the two masks"
+    )
+    if "score_against_characters" in figures and not same:
+        lines.append(f"tokens              {_agreement(figures['score_against_characters'])}, with the other method")
     return "\n".join(lines)
 
 

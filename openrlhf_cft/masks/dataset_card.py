@@ -48,7 +48,7 @@ def render(
     figures: dict[str, Any],
     settings: CardSettings,
     data_files: str,
-    told: dict[str, Any],
+    described: dict[str, Any],
 ) -> str:
     """The text of a card.
 
@@ -58,7 +58,7 @@ def render(
         figures: `Stats.figures` of the rows that the card is about.
         settings: what the metadata cannot say.
         data_files: pattern of the files that `datasets.load_dataset` reads.
-        told: `format`, and what else the template says of it.
+        described: `format`, and what else the template says of it.
     """
     from huggingface_hub import DatasetCard, DatasetCardData
 
@@ -70,12 +70,12 @@ def render(
         task_categories=["text-generation"],
         size_categories=[size_category(figures["rows"])],
         annotations_creators="machine-generated",
-        tags=[*TAGS, *([TOOLS[told["format"]]] if told["format"] in TOOLS else [])],
+        tags=[*TAGS, *([TOOLS[described["format"]]] if described["format"] in TOOLS else [])],
         configs=[{"config_name": "default", "data_files": [{"split": "train", "path": data_files}]}],
     )
     own = [name for name in data.schema.names if name not in ANNOTATION_COLUMNS and name != mask]
     values: dict[str, Any] = {"title": title, "mask": mask, "figures": figures, "made": _made(data.metadata, mask)}
-    values |= {"own_columns": own, "versions": data.metadata.get("versions", {}), **told}
+    values |= {"own_columns": own, "versions": data.metadata.get("versions", {}), **described}
     text = DatasetCard.from_template(front, template_path=str(TEMPLATE), **values)
     return str(text).rstrip() + "\n"
 

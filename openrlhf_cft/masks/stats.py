@@ -126,25 +126,27 @@ def _distribution(shares: Sequence[float]) -> dict[str, Any]:
     return figures
 
 
-def stats_text(found: dict[str, Any]) -> str:
+def stats_text(figures: dict[str, Any]) -> str:
     """The figures as a table for a terminal."""
-    without = f"{found['rows_without_critical_token']} without a critical token"
-    if found["rows_without_weights"]:
-        without += f", {found['rows_without_weights']} without weights"
-    lines = [f"column              {found['column']}", f"rows                {found['rows']}   ({without})"]
-    lines += [f"response tokens     {found['tokens']}", f"sum of weights      {found['weights_sum']:g}"]
-    lines.append(_line("critical", found))
-    if "by_kind" in found:
-        lines += ["", *(_line(kind, counts) for kind, counts in found["by_kind"].items())]
-    places = [_line("first token", found["first_token"])]
-    places += [_line(f"{10 * part} to {10 * part + 10} %", counts) for part, counts in enumerate(found["by_position"])]
-    lines += ["", *places, _line("last token", found["last_token"])]
-    rows = found["shares_of_rows"]
+    without = f"{figures['rows_without_critical_token']} without a critical token"
+    if figures["rows_without_weights"]:
+        without += f", {figures['rows_without_weights']} without weights"
+    lines = [f"column              {figures['column']}", f"rows                {figures['rows']}   ({without})"]
+    lines += [f"response tokens     {figures['tokens']}", f"sum of weights      {figures['weights_sum']:g}"]
+    lines.append(_line("critical", figures))
+    if "by_kind" in figures:
+        lines += ["", *(_line(kind, counts) for kind, counts in figures["by_kind"].items())]
+    places = [_line("first token", figures["first_token"])]
+    places += [
+        _line(f"{10 * part} to {10 * part + 10} %", counts) for part, counts in enumerate(figures["by_position"])
+    ]
+    lines += ["", *places, _line("last token", figures["last_token"])]
+    rows = figures["shares_of_rows"]
     if rows:
         quantiles = ", ".join(f"{name.replace('_', ' ')} {rows[name]:.0%}" for name in QUANTILES)
         lines += ["", f"rows' shares        {quantiles}"]
-    if "verdicts_of_alternatives" in found:
-        verdicts = ", ".join(f"{count} {name}" for name, count in found["verdicts_of_alternatives"].items())
+    if "verdicts_of_alternatives" in figures:
+        verdicts = ", ".join(f"{count} {name}" for name, count in figures["verdicts_of_alternatives"].items())
         lines += ["", f"alternatives        {verdicts}"]
     return "\n".join(lines)
 

@@ -87,13 +87,13 @@ def check(args: Any, options: Options) -> None:
     vocab_size = getattr(load_config(model).get_text_config(), "vocab_size", None)
     fingerprint = records.tokenizer_fingerprint(load_tokenizer(model))
     expected = Expected(options, args.data.max_len, fingerprint, vocab_size, hub=not args.use_ms)
-    found = check_dataset(args.data.dataset, expected)
-    if found.annotated == 0 and not found.elsewhere:
+    counts = check_dataset(args.data.dataset, expected)
+    if counts.annotated == 0 and not counts.elsewhere:
         raise InputError(f"no row of --data.dataset {args.data.dataset!r} has weights in column {options.column!r}")
     if args.eval.dataset:
         check_dataset(args.eval.dataset, expected)
-    if not found.texts and not found.elsewhere and args.data.dataset_probs is None:
-        refuse_small(min(found.usable, args.data.max_samples), "{rows} rows have a token to train", args)
+    if not counts.texts and not counts.elsewhere and args.data.dataset_probs is None:
+        refuse_small(min(counts.usable, args.data.max_samples), "{rows} rows have a token to train", args)
 
 
 def check_modes(args: Any) -> None:
@@ -111,7 +111,7 @@ def check_modes(args: Any) -> None:
 
 
 @dataclass(frozen=True)
-class Found:
+class DatasetCounts:
     """What data sets hold that training would use."""
 
     annotated: int = 0  # rows with weights, one of them above zero
@@ -119,8 +119,8 @@ class Found:
     texts: int = 0  # rows of text, of which only the stock data set can tell
     elsewhere: bool = False  # whether there are rows that only OpenRLHF can read
 
-    def __add__(self, other: Found) -> Found:
-        return Found(
+    def __add__(self, other: DatasetCounts) -> DatasetCounts:
+        return DatasetCounts(
             self.annotated + other.annotated,
             self.usable + other.usable,
             self.texts + other.texts,
@@ -128,13 +128,13 @@ class Found:
         )
 
 
-def check_dataset(sources: str, expected: Expected) -> Found:
+def check_dataset(sources: str, expected: Expected) -> DatasetCounts:
     """Check data sets as the flag names them, separated by commas, each with an optional `@subdirectory`."""
-    found = Found()
+    counts = DatasetCounts()
     for source in (part.strip() for part in sources.split(",")):
         files = local_parquet(source, expected.hub)
-        found += _check_files(source, files, expected) if files else Found(elsewhere=True)
-    return found
+        counts += _check_files(source, files, expected) if files else DatasetCounts(elsewhere=True)
+    return counts
 
 
 def local_parquet(source: str, hub: bool) -> list[Path]:
@@ -178,7 +178,7 @@ def _check_schema(name: str, file: Path, expected: Expected) -> None:
         )
 
 
-def _check_files(source: str, files: list[Path], expected: Expected) -> Found:
+def _check_files(source: str, files: list[Path], expected: Expected) -> DatasetCounts:
     """Check the Parquet files of one data set."""
     name = f"data set {source!r}"
     for file in files:
@@ -188,25 +188,25 @@ def _check_files(source: str, files: list[Path], expected: Expected) -> Found:
     first = 0
     for table in _tables(files, column):
         try:
-            counts = rows.count_rows(table, column, expected.max_length, missing, first)
+            part = rows.count_rows(table, column, expected.max_length, missing, first)
         except InputError as error:
             raise InputError(f"{name}: {error}") from None
-        if expected.vocab_size is not None and counts.largest_id >= expected.vocab_size:
+        if expected.vocab_size is not None and part.largest_id >= expected.vocab_size:
             raise InputError(
-                f"{name} has token id {counts.largest_id}, outside the model's vocabulary of {expected.vocab_size}"
+                f"{name} has token id {part.largest_id}, outside the model's vocabulary of {expected.vocab_size}"
             )
-        parts.append(counts)
+        parts.append(part)
         first += len(table)
     if first == 0:
         raise InputError(f"{name} has no rows")
-    found = Found(
+    counts = DatasetCounts(
         annotated=sum(int(((part.kind_R == rows.ANNOTATED) & (part.trained_R > 0)).sum()) for part in parts),
         usable=sum(int((part.trained_R > 0).sum()) for part in parts),
         texts=sum(int((part.kind_R == rows.TEXT).sum()) for part in parts),
     )
-    if missing == "error" and not found.usable:
+    if missing == "error" and not counts.usable:
         raise InputError(row_checks.no_trained_token(name, first, column, expected.max_length))
-    return found
+    return counts
 
 
 def _tables(files: list[Path], column: str) -> Iterator[pa.Table]:

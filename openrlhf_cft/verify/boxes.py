@@ -79,16 +79,16 @@ def last_boxes(text: str) -> str | None:
     boxes = sorted(_boxes(text), key=lambda box: box.content)
     if not boxes:
         return None
-    found = [boxes.pop()]
-    while boxes and len(found) < MAX_BOXES and _joined(text, boxes[-1], found[-1]):
-        found.append(boxes.pop())
-    if len(found) == 1:
-        return _in_context(text, found[0])
-    found.reverse()
-    contents = [text[box.content : box.end].strip() for box in found]
+    last = [boxes.pop()]
+    while boxes and len(last) < MAX_BOXES and _joined(text, boxes[-1], last[-1]):
+        last.append(boxes.pop())
+    if len(last) == 1:
+        return _in_context(text, last[0])
+    last.reverse()
+    contents = [text[box.content : box.end].strip() for box in last]
     if len(set(contents)) == 1:
         return contents[0]
-    names = [re.search(r"\b([A-Za-z](?:_\{?\w\}?)?)\s?=\s?\$?$", text[max(0, b.start - 20) : b.start]) for b in found]
+    names = [re.search(r"\b([A-Za-z](?:_\{?\w\}?)?)\s?=\s?\$?$", text[max(0, b.start - 20) : b.start]) for b in last]
     if all(names):
         contents = [f"{name[1]} = {content}" for name, content in zip(names, contents, strict=True) if name]
     return ", ".join(contents)

@@ -76,11 +76,11 @@ def judge_choice(response: str, answer: str, prompt: str = "") -> Judgement:
     Returns:
         `CORRECT`, `WRONG`, or `UNPARSABLE` where the response settles on no letter; the score is 1 or 0.
     """
-    found = extract_choice(response)
-    if found is None:
+    choice = extract_choice(response)
+    if choice is None:
         return Judgement(Verdict.UNPARSABLE, score=0.0)
-    correct = found[0] == gold_letter(answer)
-    return Judgement(Verdict.CORRECT if correct else Verdict.WRONG, *found, score=float(correct))
+    correct = choice[0] == gold_letter(answer)
+    return Judgement(Verdict.CORRECT if correct else Verdict.WRONG, *choice, score=float(correct))
 
 
 def gold_letter(answer: str) -> str | None:
@@ -196,8 +196,8 @@ def _another_option(line: str, match: re.Match[str]) -> bool:
 
 def _only_option(text: str) -> str | None:
     """The one option that the text names, as `option B` or `(B)`; None where it names several, or denies it."""
-    found = list(_NAMED.finditer(text))
-    named = {match["letter"] or match["bracketed"] for match in found}
-    if len(named) != 1 or any(_denied(text, match) or _WRONG.match(text, match.end()) for match in found):
+    mentions = list(_NAMED.finditer(text))
+    named = {match["letter"] or match["bracketed"] for match in mentions}
+    if len(named) != 1 or any(_denied(text, match) or _WRONG.match(text, match.end()) for match in mentions):
         return None
     return named.pop()

@@ -76,10 +76,10 @@ def _in_any_order(
         return False
     left = list(answer)
     for one in gold:
-        found = next((place for place, other in enumerate(left) if same_item(one, other, tolerance)), None)
-        if found is None:
+        partner = next((place for place, other in enumerate(left) if same_item(one, other, tolerance)), None)
+        if partner is None:
             return False
-        left.pop(found)
+        left.pop(partner)
     return True
 
 

@@ -41,16 +41,16 @@ def read_compound(of: Sequence[Token]) -> Quantity | None:
 
 def _parts(of: Sequence[Token]) -> Iterator[tuple[Fraction, Unit] | None]:
     """The numbers with their units; None where something else stands between them."""
-    at = 0
-    while at < len(of):
-        for word in (",", "and") if at else ():
-            at += at < len(of) and of[at].text.lower() == word
-        texts = of[at : at + 2]
+    start = 0
+    while start < len(of):
+        for word in (",", "and") if start else ():
+            start += start < len(of) and of[start].text.lower() == word
+        texts = of[start : start + 2]
         if len(texts) < 2:
             yield None
             return
-        amount, name = reversed(texts) if is_currency(texts[0]) and not at else texts
-        at += 2
+        amount, name = reversed(texts) if is_currency(texts[0]) and not start else texts
+        start += 2
         named = is_measure(name) or is_symbol(name) or is_currency(name) or name.text in ("min", "sec")
         unit = read_unit([name]) if named else None
         if not unit or amount.kind != "number" or len(amount.text) > MAX_DIGITS:

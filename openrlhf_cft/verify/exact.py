@@ -25,8 +25,8 @@ def judge_exact(response: str, answer: str, prompt: str = "") -> Judgement:
     """
     text = response[-MAX_CHARS:]
     for found_by, find in (("boxed", last_boxed), ("hashes", last_hashes), ("response", str.strip)):
-        found = find(text)
-        if found:
-            correct = found == answer.strip()
-            return Judgement(Verdict.CORRECT if correct else Verdict.WRONG, found, found_by, float(correct))
+        given = find(text)
+        if given:
+            correct = given == answer.strip()
+            return Judgement(Verdict.CORRECT if correct else Verdict.WRONG, given, found_by, float(correct))
     return Judgement(Verdict.UNPARSABLE, score=0.0)

@@ -69,14 +69,14 @@ class NameReader(Cursor):
         if not self._is("{"):
             return self._take().text
         depth = 0
-        found: list[Token] = []
+        index: list[Token] = []
         while True:
             token = self._take()
             depth += {"{": 1, "}": -1}.get(token.text, 0)
             if depth == 0:
-                return "".join(key(found))
+                return "".join(key(index))
             if token.text not in "{}":
-                found.append(token)
+                index.append(token)
 
     def _fraction(self) -> Node:
         start = self._at

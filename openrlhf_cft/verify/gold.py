@@ -48,8 +48,8 @@ def gold_response(text: str) -> str:
 def _marked(answer: str) -> str:
     if not any(mark in answer for mark in MARKS):  # looking for an answer would double the time of a verdict
         return answer
-    found = extract_answer(answer)
-    return found[0] if found and found[1] in ("boxed", "hashes") else answer
+    extracted = extract_answer(answer)
+    return extracted[0] if extracted and extracted[1] in ("boxed", "hashes") else answer
 
 
 def _json(text: str) -> dict[str, float | str] | None:

@@ -27,9 +27,9 @@ def judge_math(response: str, answer: str, prompt: str = "") -> Judgement:
     Returns:
         `CORRECT`, `WRONG` or `UNPARSABLE`, with the extracted answer; the score is 1 or 0.
     """
-    found = extract_answer(response)
-    if found is None:
+    extracted = extract_answer(response)
+    if extracted is None:
         return Judgement(Verdict.UNPARSABLE, score=0.0)
     gold = read_gold(answer)
-    correct = equal(found[0], gold.answer, gold.tolerance)
-    return Judgement(Verdict.CORRECT if correct else Verdict.WRONG, *found, score=float(correct))
+    correct = equal(extracted[0], gold.answer, gold.tolerance)
+    return Judgement(Verdict.CORRECT if correct else Verdict.WRONG, *extracted, score=float(correct))

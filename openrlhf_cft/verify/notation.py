@@ -181,7 +181,7 @@ def tokens(text: str) -> list[Token]:
     Args:
         text: of any content; the time is linear in its length.
     """
-    found: list[Token] = []
+    read: list[Token] = []
     braces: list[bool] = []  # for each open brace, whether it is that of \text{} or its like
     prose = gap = False
     opens_prose = False  # the last token was \text or its like
@@ -212,24 +212,24 @@ def tokens(text: str) -> list[Token]:
                 continue
         elif kind == "mark" and value in ("`", '"'):
             continue
-        found.append(_token(kind, value, gap, prose))
+        read.append(_token(kind, value, gap, prose))
         gap = False
-    return _joined(found)
+    return _joined(read)
 
 
 def _joined(of: list[Token]) -> list[Token]:
     r"""With `3 x 10^8` as a product, and `\not=` and `\not\in` as one sign."""
-    found: list[Token] = []
+    joined: list[Token] = []
     for place, token in enumerate(of):
-        before = found[-1] if found else None
+        before = joined[-1] if joined else None
         if token.text in ("x", "X") and before is not None and before.kind == "number":
             if [other.text for other in of[place + 1 : place + 3]] == ["10", "^"]:
                 token = Token("mark", "×", token.gap)
         elif before is not None and before.kind == "macro" and before.text == "not" and token.text in _NEGATED:
-            found.pop()
+            joined.pop()
             token = Token("mark" if token.text == "=" else "macro", _NEGATED[token.text], before.gap)
-        found.append(token)
-    return found
+        joined.append(token)
+    return joined
 
 
 def key(of: Iterable[Token]) -> tuple[str, ...]:

@@ -105,16 +105,16 @@ def _ungrouped(of: Sequence[Token]) -> list[Token]:
     marks = [place for place, token in outside_of(of) if token.text == "," and token.kind == "mark"]
     if any(place + 1 < len(of) and of[place + 1].gap for place in marks):
         return list(of)
-    found: list[Token] = []
+    ungrouped: list[Token] = []
     outside = {place for place, _ in outside_of(of)}
     for place, token in enumerate(of):
         if not token.parts or place not in outside:
-            found.append(token)
+            ungrouped.append(token)
             continue
         for part in token.parts:
-            found += [Token("number", part, token.gap), Token("mark", ",")]
-        found.pop()
-    return found
+            ungrouped += [Token("number", part, token.gap), Token("mark", ",")]
+        ungrouped.pop()
+    return ungrouped
 
 
 def _plus_minus(of: Sequence[Token], several: bool, nesting: int) -> Form | None:

@@ -79,9 +79,9 @@ def _solution(relation: Relation) -> Region | None:
         return None
     low: tuple[Form, bool] = (_MINUS_INFINITY, False)
     high: tuple[Form, bool] = (_INFINITY, False)
-    for at, sign in enumerate(signs):
-        bound = sides[at] if at < place else sides[at + 1]
-        sign = FLIPPED[sign] if at < place else sign  # as `variable sign bound`
+    for index, sign in enumerate(signs):
+        bound = sides[index] if index < place else sides[index + 1]
+        sign = FLIPPED[sign] if index < place else sign  # as `variable sign bound`
         if sign[0] == ">":
             low = (bound, sign == ">=")
         else:

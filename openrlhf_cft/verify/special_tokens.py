@@ -46,19 +46,19 @@ def _backwards(known: frozenset[str]) -> re.Pattern[str]:
 
 def special_tokens(folder: Path) -> frozenset[str]:
     """The special tokens of a tokenizer, from its files in the folder of a model; empty where there are none."""
-    found: set[str] = set()
+    names: set[str] = set()
     for entry in _json(folder / "tokenizer.json").get("added_tokens") or []:
         if entry.get("special"):
-            found.add(str(entry["content"]))
+            names.add(str(entry["content"]))
     config = _json(folder / "tokenizer_config.json")
     for entry in (config.get("added_tokens_decoder") or {}).values():
         if entry.get("special"):
-            found.add(str(entry["content"]))
+            names.add(str(entry["content"]))
     for source in (config, _json(folder / "special_tokens_map.json")):
         for name, value in source.items():
             if name.endswith("_token") and value:
-                found.add(str(value["content"] if isinstance(value, dict) else value))
-    return frozenset(token for token in found if token and len(token) <= MAX_TOKEN_CHARS and token != "None")
+                names.add(str(value["content"] if isinstance(value, dict) else value))
+    return frozenset(token for token in names if token and len(token) <= MAX_TOKEN_CHARS and token != "None")
 
 
 def _json(path: Path) -> dict[str, Any]:

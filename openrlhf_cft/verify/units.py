@@ -82,27 +82,27 @@ def read_unit(of: Sequence[Token]) -> Unit | None:
     """The unit that these tokens name, which may be empty; None where they are something else."""
     measures: Counter[str] = Counter()
     nouns: set[str] = set()
-    sign, power, at = 1, 1, 0
-    while at < len(of):
-        token = of[at]
+    sign, power, position = 1, 1, 0
+    while position < len(of):
+        token = of[position]
         word = token.text.lower()
-        at += 1
-        if token.text == "." and at > 1:  # sq. ft.
+        position += 1
+        if token.text == "." and position > 1:  # sq. ft.
             continue
-        if word == "per" and at < len(of) and of[at].text.lower() == "cent":
+        if word == "per" and position < len(of) and of[position].text.lower() == "cent":
             measures["%"] += 1
-            at += 1
+            position += 1
             continue
         if word in ("/", "per"):
             sign = -1
             continue
-        if word in ("*", "-") and 1 < at < len(of):
+        if word in ("*", "-") and 1 < position < len(of):
             continue
         if token.kind == "mark":
             if word in ("$", "%", "€", "£", "¥", "¢"):
                 measures[_CANONICAL[word]] += sign
                 continue
-            if word in (".", ",") and at == len(of):
+            if word in (".", ",") and position == len(of):
                 continue
             return None
         if token.kind == "macro" and word in ("min", "sec", "circ", "omega"):
@@ -113,11 +113,11 @@ def read_unit(of: Sequence[Token]) -> Unit | None:
         if word in _POWERS:
             power = _POWERS[word]
             continue
-        if word in _FILLERS and not (word == "in" and _ends(of, at)) and token.text != "A":
+        if word in _FILLERS and not (word == "in" and _ends(of, position)) and token.text != "A":
             continue
         if word in OPERATIONS:
             return None
-        raised, at = _power_behind(of, at)
+        raised, position = _power_behind(of, position)
         power = raised or power
         names = _measures(token)
         if names is None:
@@ -132,9 +132,9 @@ def read_unit(of: Sequence[Token]) -> Unit | None:
     return Unit(frozenset((name, n) for name, n in measures.items() if n), frozenset(nouns))
 
 
-def _ends(of: Sequence[Token], at: int) -> bool:
+def _ends(of: Sequence[Token], position: int) -> bool:
     """Whether nothing but a power or dot follows: `in` is an inch there, and a preposition elsewhere."""
-    return at == len(of) or of[at].text in ("^", ".", "/") or of[at].text.lower() in _POWERS_BEHIND
+    return position == len(of) or of[position].text in ("^", ".", "/") or of[position].text.lower() in _POWERS_BEHIND
 
 
 def scale(gold: Unit, answer: Unit) -> Fraction | None:
@@ -182,21 +182,21 @@ def _measures(token: Token) -> tuple[tuple[str, int], ...] | None:
     return ((_CANONICAL[word], 1),) if word in _CANONICAL else None
 
 
-def _power_behind(of: Sequence[Token], at: int) -> tuple[int, int]:
+def _power_behind(of: Sequence[Token], position: int) -> tuple[int, int]:
     """The power behind a unit, as in `cm^2`, `cm^{-1}` and `cm squared`, 0 for none; and the place behind it."""
-    if at < len(of) and of[at].text.lower() in _POWERS_BEHIND:
-        return _POWERS_BEHIND[of[at].text.lower()], at + 1
-    texts = [token.text for token in of[at : at + 5]]
+    if position < len(of) and of[position].text.lower() in _POWERS_BEHIND:
+        return _POWERS_BEHIND[of[position].text.lower()], position + 1
+    texts = [token.text for token in of[position : position + 5]]
     if texts[:1] != ["^"]:
-        return 0, at
+        return 0, position
     inner = texts[2:] if texts[1:2] == ["{"] else texts[1:2]
     if texts[1:2] == ["{"]:
         if "}" not in inner:
-            return 0, at
+            return 0, position
         inner = inner[: inner.index("}")]
     text = "".join(inner)
     length = len(inner) + (3 if texts[1:2] == ["{"] else 1)
-    return (int(text), at + length) if text.lstrip("-").isdecimal() and len(text) < 3 else (0, at)
+    return (int(text), position + length) if text.lstrip("-").isdecimal() and len(text) < 3 else (0, position)
 
 
 def singular(word: str) -> str:

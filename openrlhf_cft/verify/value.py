@@ -192,15 +192,15 @@ def values(nodes: Sequence[Node], log_base: int | None = None) -> Iterator[tuple
     points: list[dict[str, Fraction]] = list(_points(letters)) if letters else [{}]
     enough = 2 if letters else 1
     for real in (True, False):
-        found = 0
+        count = 0
         for point in points:
             try:
                 row = tuple(_settled(node, point, real, log_base) for node in nodes)
             except (Undefined, RecursionError):
                 continue
-            found += 1
+            count += 1
             yield row
-        if found >= enough:
+        if count >= enough:
             return
 
 
@@ -211,8 +211,8 @@ def _settled(node: Node, point: dict[str, Fraction], real: bool, log_base: int |
     twice = []
     for digits in (DIGITS, DIGITS + 30):
         with mpmath.workdps(digits):
-            at = {name: mpmath.mpf(value.numerator) / value.denominator for name, value in point.items()}
-            twice.append(_Numbers(at, real, log_base).value(node))
+            numbers = {name: mpmath.mpf(value.numerator) / value.denominator for name, value in point.items()}
+            twice.append(_Numbers(numbers, real, log_base).value(node))
     value, again = twice
     if value == again or abs(value - again) <= mpmath.mpf(10) ** -20 * abs(again):
         return again
@@ -237,18 +237,18 @@ def same(gold: Node, answer: Node, tolerance: Tolerance = EXACT) -> bool:
 
 def _same_values(gold: Node, answer: Node, log_base: int | None, tolerance: Tolerance) -> bool:
     letters = gold.letters | answer.letters
-    found = 0
+    count = 0
     for wanted, given in values((gold, answer), log_base):
         if not close(wanted, given) and (letters or not _within(wanted, given, tolerance)):
             return False
-        found += 1
-    return found >= (2 if letters else 1)
+        count += 1
+    return count >= (2 if letters else 1)
 
 
 def proportional(first: Node, second: Node, log_base: int | None = None) -> Value | None:
     """The constant number that the first expression is of the second, neither being zero; None where there is none."""
     ratio: Value | None = None
-    found = 0
+    count = 0
     for one, other in values((first, second), log_base):
         if close(one, 0) and close(other, 0):
             continue
@@ -257,8 +257,8 @@ def proportional(first: Node, second: Node, log_base: int | None = None) -> Valu
         if ratio is not None and not close(one / other, ratio):
             return None
         ratio = one / other
-        found += 1
-    return ratio if found >= 2 else None
+        count += 1
+    return ratio if count >= 2 else None
 
 
 def close(one: Value, other: Value) -> bool:

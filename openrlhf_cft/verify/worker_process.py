@@ -132,14 +132,14 @@ class Prepared:
         if self.verifier is None or self.failure:
             return self.failure
         try:
-            found = judge(self.verifier, task, time_limit)
+            judgement = judge(self.verifier, task, time_limit)
         except MemoryError:
             os._exit(OUT_OF_MEMORY)  # what is left of the address space is unknown: a fresh worker takes over
         except RecursionError:
-            found = Judgement(Verdict.TIMEOUT)
+            judgement = Judgement(Verdict.TIMEOUT)
         except BaseException as error:
             return _failed(error)
-        return {"judgement": [found.verdict.value, found.answer, found.found_by, found.score]}
+        return {"judgement": [judgement.verdict.value, judgement.answer, judgement.found_by, judgement.score]}
 
 
 def _failed(error: BaseException) -> Reply:

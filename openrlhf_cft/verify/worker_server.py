@@ -64,8 +64,8 @@ class WorkerServer:
             command = [sys.executable, "-c", PROGRAM, str(descriptor), str(os.getpid())]
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[descriptor])
         assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError), self._process.stdin as told:
-            told.write(pickle.dumps([str(entry) for entry in sys.path]) + pickle.dumps(settings))
+        with contextlib.suppress(BrokenPipeError), self._process.stdin as stdin:
+            stdin.write(pickle.dumps([str(entry) for entry in sys.path]) + pickle.dumps(settings))
 
     def start_worker(self) -> Worker:
         """A worker that is ready. Blocks until it is.
