@@ -72,7 +72,9 @@ def annotate(
     columns = (input_key, label_key, output_key, id_key)
     source = SourceSettings(dataset, dataset_split, *columns, apply_chat_template, input_template, max_samples)
     path, extra = absolute(model), dict(engine_args or {})
-    engine = EngineSettings(path, dtype, tensor_parallel_size, gpu_memory_utilization, max_model_len, seed, extra)
+    engine = EngineSettings(
+        path, dtype, tensor_parallel_size, gpu_memory_utilization, max_model_len, seed, extra, apply_chat_template
+    )
     checked = VerifierSettings(verifier, threshold).checked()
     factory = AnnotateWorkerFactory(engine, AnnotateSettings(top_k, max_new_tokens, exhaustive), checked)
     pool = PoolSettings(num_engines, tensor_parallel_size, rows_in_flight, ray_address)

@@ -100,7 +100,7 @@ def dry_run(job: AnnotateJob, sample: int, gpu_hour_cost: float | None) -> dict[
         data = load_source(job.source)
         chosen = sorted(random.Random(job.factory.engine.seed).sample(range(len(data)), min(sample, len(data))))
         settings = settings_record(job.factory)
-        config = work.prepare(job.source, job.factory.engine.model, settings, data.select(chosen))
+        config = work.prepare(job.source, job.factory.engine, settings, data.select(chosen))
         work.try_verifier(job.factory.verifier)
         factory = SampledFactory(**vars(job.factory))
         run_job(work, config["rows"], factory, job.pool, annotation_line)

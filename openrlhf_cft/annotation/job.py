@@ -49,7 +49,7 @@ def annotate(job: AnnotateJob) -> dict[str, Any]:
     """
     work = Workdir(job.output_dir / STATE, "annotate")
     with work.claimed():
-        config = work.prepare(job.source, job.factory.engine.model, settings_record(job.factory))
+        config = work.prepare(job.source, job.factory.engine, settings_record(job.factory))
         finished = work.root / "summary.json"
         if finished.exists():
             print(f"annotate: {job.output_dir} is complete; delete it to annotate anew")

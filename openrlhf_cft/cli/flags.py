@@ -123,6 +123,7 @@ def engine_settings(flags: dict[str, object], model: str) -> EngineSettings:
         max_model_len=flags["vllm.max_model_len"],  # type: ignore[arg-type]
         seed=flags["train.seed"],  # type: ignore[arg-type]
         engine_args=parse_engine_args(flags["vllm.engine_args"]),  # type: ignore[arg-type]
+        chat=bool(flags["data.apply_chat_template"]),
     )
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openrlhf_cft.data.model_files import TRUST_REMOTE_CODE
+from openrlhf_cft.data.stop_tokens import stop_token_ids
 from openrlhf_cft.data.tokenizer import load_tokenizer
 from openrlhf_cft.engine.engine_log import EngineLog
 from openrlhf_cft.engine.generate import MAX_LOGPROBS, Generation, Sampling
@@ -45,6 +46,7 @@ class EngineSettings:
     max_model_len: int | None = None
     seed: int = 42
     engine_args: dict[str, Any] = field(default_factory=dict)  # passed through to vLLM's AsyncEngineArgs as they are
+    chat: bool = False  # prompts are rendered by the chat template, whose end of the turn then ends a response
 
     def resolved(self) -> dict[str, Any]:
         """The keyword arguments of AsyncEngineArgs; later ones win: platform, named flags, the user's JSON."""
@@ -59,6 +61,10 @@ class EngineSettings:
             "trust_remote_code": TRUST_REMOTE_CODE,
         }
         return {**engine_defaults(), **named, **self.engine_args}
+
+    def stop_token_ids(self, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+        """The tokens that end a response, see `data.stop_tokens`."""
+        return stop_token_ids(tokenizer, self.model, self.engine_args, self.chat)
 
 
 def parse_engine_args(text: str | None) -> dict[str, Any]:
@@ -89,18 +95,6 @@ def engine_argument_names() -> set[str]:
     return {field.name for field in fields(AsyncEngineArgs)}
 
 
-def stop_token_ids(tokenizer: PreTrainedTokenizerBase, model: str) -> frozenset[int]:
-    """The tokens that end a response: the tokenizer's EOS and those of the model's generation configuration."""
-    from transformers import GenerationConfig
-
-    try:
-        configured = GenerationConfig.from_pretrained(model).eos_token_id
-    except OSError:  # a checkpoint without generation_config.json
-        configured = None
-    ids = configured if isinstance(configured, list) else [configured]
-    return frozenset(int(i) for i in [*ids, tokenizer.eos_token_id] if i is not None)
-
-
 class VllmGenerator:
     """A `Generator` over one vLLM engine, which runs in processes of its own."""
 
@@ -115,7 +109,7 @@ class VllmGenerator:
         from vllm.v1.engine.async_llm import AsyncLLM
 
         self.tokenizer = load_tokenizer(settings.model)
-        self.stop_token_ids = stop_token_ids(self.tokenizer, settings.model)
+        self.stop_token_ids = settings.stop_token_ids(self.tokenizer)
         others = set(multiprocessing.active_children())
         self._log = EngineLog()
         try:
@@ -125,7 +119,21 @@ class VllmGenerator:
         self._processes = set(multiprocessing.active_children()) - others
         _unname_shared_memory(self._processes)
         self.max_model_len = int(self._llm.model_config.max_model_len)
+        self._require_all_stops()
         self._requests = 0
+
+    def _require_all_stops(self) -> None:
+        """Refuse an engine that ends requests at tokens which would count as cut off.
+
+        Raises:
+            EngineError: names them.
+        """
+        configured = self._llm.model_config.try_get_generation_config().get("eos_token_id") or []
+        own = set(configured if isinstance(configured, list) else [configured])
+        if not own <= self.stop_token_ids:
+            self.close()
+            missing = sorted(own - self.stop_token_ids)
+            raise EngineError(f"vLLM ends responses at the token ids {missing} too, which are no stop tokens here")
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of a response, without special tokens."""

@@ -147,7 +147,7 @@ def _prepare(job: EvaluateJob, data: DataSet, checkpoint: str) -> Evaluation:
         "sampling": asdict(job.settings),
         **data.verifier.record(),
     }
-    config = work.prepare(data.source, engine.model, record, data.rows)
+    config = work.prepare(data.source, engine, record, data.rows)
     return Evaluation(checkpoint, data, work, config["rows"])
 
 

@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from openrlhf_cft.data.location import Location, lock, without_credentials
 from openrlhf_cft.data.model_files import load_config
+from openrlhf_cft.data.prompts import write_prompts
 from openrlhf_cft.data.provenance import write_json
 from openrlhf_cft.data.records import PROMPT, tokenizer_fingerprint
-from openrlhf_cft.data.source import GOLD, SourceSettings, load_source, write_prompts
+from openrlhf_cft.data.source import GOLD, SourceSettings, load_source
 from openrlhf_cft.data.tokenizer import load_tokenizer
+from openrlhf_cft.engine.vllm_engine import EngineSettings
 from openrlhf_cft.errors import InputError
 from openrlhf_cft.jobs.finished_rows import Outcomes
 from openrlhf_cft.verify.settings import VerifierSettings, try_reward_file
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 FORMAT = 2  # of the directory; rows have numbers since 2
-LATER = ("weights",)  # settings that directories of earlier versions lack, and go on without
+LATER = ("weights", "stop_token_ids")  # settings that directories of earlier versions lack, and go on without
 
 
 @dataclass(frozen=True)
@@ -70,13 +72,13 @@ class Workdir:
                 held.close()
 
     def prepare(
-        self, source: SourceSettings, model: str, settings: dict[str, Any], rows: Dataset | None = None
+        self, source: SourceSettings, engine: EngineSettings, settings: dict[str, Any], rows: Dataset | None = None
     ) -> dict[str, Any]:
         """Check all input, render the prompts once, and claim the directory for this configuration.
 
         Args:
             source: the rows.
-            model: path or hub name; only its tokenizer and configuration are loaded here.
+            engine: of its model only the tokenizer and the configuration are loaded here.
             settings: everything else that decides the outcome, as JSON.
             rows: those of the source to take; None for all of them.
 
@@ -86,8 +88,9 @@ class Workdir:
         Raises:
             InputError: names the value that is wrong, or what differs from the run that the directory holds.
         """
-        load_config(model)
-        tokenizer = load_tokenizer(model)
+        load_config(engine.model, revision=engine.engine_args.get("revision"))
+        tokenizer = load_tokenizer(engine.model)
+        stops = engine.stop_token_ids(tokenizer)
         data = load_source(source) if rows is None else rows
         self.root.make_dir()
         fresh = self.root / "prompts.new.parquet"
@@ -95,10 +98,11 @@ class Workdir:
             "format": FORMAT,
             **settings,
             "tokenizer_fingerprint": tokenizer_fingerprint(tokenizer),
+            "stop_token_ids": sorted(stops),
             # A setting of later versions that is not used leaves no trace, so that earlier runs go on.
             "source": {k: v for k, v in asdict(source).items() if k != "output_key" or v is not None}
             | {"dataset": ",".join(without_credentials(name) for name in source.dataset.split(","))},
-            "source_fingerprint": write_prompts(data, tokenizer, source, fresh),
+            "source_fingerprint": write_prompts(data, tokenizer, source, fresh, stops),
             "rows": len(data),
         }
         path = self.root / "config.json"

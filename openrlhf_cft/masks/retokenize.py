@@ -2,7 +2,8 @@
 
 The prompt is rendered anew where its question is named (`--data.input_key`, `--data.apply_chat_template`), as the
 annotator does; otherwise its stored text is tokenized as it is. The response is its text, with the target's own end
-where it had one. Both are tokenized together, unless that changes the prompt's tokens: then apart.
+where it had one: that of its chat template where the prompt is rendered by it, else EOS. Both are tokenized together,
+unless that changes the prompt's tokens: then apart.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from typing import Any
 
 from openrlhf_cft.data.annotated import Row
 from openrlhf_cft.data.records import ID, PROMPT, PROMPT_IDS, RESPONSE, RESPONSE_IDS
-from openrlhf_cft.data.source import SourceSettings, is_token_ids, render_prompt
+from openrlhf_cft.data.rendering import TemplateRefused, is_token_ids, render_prompt
+from openrlhf_cft.data.source import SourceSettings
+from openrlhf_cft.data.stop_tokens import turn_end
 from openrlhf_cft.data.token_text import decode, special_ids
 from openrlhf_cft.errors import InputError
 from openrlhf_cft.masks.carry import OTHER_TEXT, Layout, NotCarried, layout, one_by_one
@@ -50,6 +53,8 @@ class Retokenizer:
         if target.eos_token_id is None:
             raise InputError("--to: the tokenizer has no EOS token, which ends a response")
         self._source, self._target = source, target
+        turn = turn_end(target) if rendering is not None and rendering.apply_chat_template else None
+        self._end = target.eos_token_id if turn is None else turn
         self._rendering, self._same = rendering, same
         self._special = special_ids(source)
         self._known = set(target.convert_ids_to_tokens(sorted(special_ids(target))))
@@ -95,7 +100,12 @@ class Retokenizer:
                 raise NotCarried(NO_QUESTION)
             if is_token_ids(value):
                 raise InputError(f"--data.input_key: {self._rendering.input_key!r} holds token ids, not a question")
-            return render_prompt(value, self._target, self._rendering)
+            try:
+                return render_prompt(value, self._target, self._rendering)
+            except TemplateRefused as error:
+                raise NotCarried(str(error)) from error
+            except InputError as error:
+                raise InputError(f"row {row[ID]!r}: column {self._rendering.input_key!r}: {error}") from error
         for token in self._special.intersection(row[PROMPT_IDS]):
             name = str(self._source.convert_ids_to_tokens(token))
             if not self._same and name not in self._known:
@@ -108,7 +118,7 @@ class Retokenizer:
 
     def _response(self, prompt: str, prompt_ids: list[int], text: str, ended: bool) -> tuple[list[int], Layout]:
         """The response's tokens and where they lie; those that spell the text when read behind the prompt, if any."""
-        target, end = self._target, [self._target.eos_token_id] if ended else []
+        target, end = self._target, [self._end] if ended else []
         together, apart = _ids(target, prompt + text), _ids(target, text)
         if together[: len(prompt_ids)] == prompt_ids:
             ids = together[len(prompt_ids) :]

@@ -12,7 +12,8 @@ from test_model_files import with_own_code
 from train_helpers import make_model, run_command, tail
 
 from openrlhf_cft.data.records import Verdict
-from openrlhf_cft.data.source import SourceSettings, render_prompt, response_ids
+from openrlhf_cft.data.rendering import render_prompt, response_ids
+from openrlhf_cft.data.source import SourceSettings
 from openrlhf_cft.verify.math import judge_math
 
 pytestmark = [pytest.mark.all, pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -59,7 +60,15 @@ def solutions(tokenizer: Any) -> list[list[Any]]:
         solution = item["metadata"]["answer_cot"]
         if judge_math(solution, item["answer"]).verdict is Verdict.CORRECT:
             prompt, ids = prompt_of(tokenizer, item["question"])
-            rows.append([ids, item["answer"], response_ids(solution, item["question"], prompt, tokenizer, CHAT)])
+            rows.append(
+                [
+                    ids,
+                    item["answer"],
+                    response_ids(
+                        solution, item["question"], prompt, tokenizer, CHAT, frozenset([tokenizer.eos_token_id])
+                    ),
+                ]
+            )
     assert len(rows) > 10
     return sorted(rows, key=lambda row: len(row[2]))[:2]
 

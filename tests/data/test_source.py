@@ -14,16 +14,12 @@ from openrlhf_cft.annotation.job import annotate
 from openrlhf_cft.cli.annotate import job_of
 from openrlhf_cft.cli.evaluate import checkpoints
 from openrlhf_cft.data.location import location
+from openrlhf_cft.data.prompts import write_prompts
 from openrlhf_cft.data.records import read_rows
-from openrlhf_cft.data.source import (
-    SourceSettings,
-    load_source,
-    render_prompt,
-    response_ids,
-    row_ids,
-    write_prompts,
-)
+from openrlhf_cft.data.rendering import render_prompt, response_ids
+from openrlhf_cft.data.source import SourceSettings, load_source, row_ids
 
+STOPS = frozenset([1])  # EOS of the model
 QUESTIONS = [{"id": f"q{i}", "question": f"what is {i}?", "answer": str(i)} for i in range(4)]
 
 
@@ -56,14 +52,14 @@ def test_prompts_keep_the_source_and_make_way_for_annotation(model: Path, tmp_pa
     rows = [{**row, "prompt": "mine", "level": 3} for row in QUESTIONS]
     settings = SourceSettings(str(jsonl(tmp_path / "q.jsonl", rows)), input_key="question", label_key="answer")
     tokenizer = AutoTokenizer.from_pretrained(model)
-    fingerprint = write_prompts(load_source(settings), tokenizer, settings, location(tmp_path / "p.parquet"))
+    fingerprint = write_prompts(load_source(settings), tokenizer, settings, location(tmp_path / "p.parquet"), STOPS)
     written = list(read_rows(tmp_path / "p.parquet"))
     assert [row["id"] for row in written] == ["q0", "q1", "q2", "q3"]
     assert written[2]["prompt"] == "what is 2?" and written[2]["source_prompt"] == "mine" and written[2]["level"] == 3
     ids = tokenizer("what is 2?", add_special_tokens=False)["input_ids"]
     assert written[2]["prompt_token_ids"] == ids and written[2]["_gold"] == written[2]["answer"] == "2"
     assert fingerprint == write_prompts(
-        load_source(settings), tokenizer, settings, location(tmp_path / "again.parquet")
+        load_source(settings), tokenizer, settings, location(tmp_path / "again.parquet"), STOPS
     )
 
 
@@ -113,7 +109,7 @@ def test_given_responses_become_the_ids_that_sft_would_train_but_for_its_space_b
         settings = SourceSettings(
             str(data), input_key="question", label_key="answer", output_key="solution", apply_chat_template=chat
         )
-        write_prompts(load_source(settings), tokenizer, settings, location(tmp_path / "p.parquet"))
+        write_prompts(load_source(settings), tokenizer, settings, location(tmp_path / "p.parquet"), STOPS)
         (row,) = read_rows(tmp_path / "p.parquet")
         text = "it is 3\n" if chat else "it is 3"  # the template closes it behind the newline
         whole = tokenizer(prompt + text, add_special_tokens=False)["input_ids"]
@@ -146,7 +142,7 @@ def test_an_annotated_data_set_can_be_annotated_again(model: Path, tmp_path: Pat
         str(data), input_key="prompt_token_ids", label_key="answer", output_key="response_token_ids"
     )
     write_prompts(
-        load_source(settings), AutoTokenizer.from_pretrained(model), settings, location(tmp_path / "p.parquet")
+        load_source(settings), AutoTokenizer.from_pretrained(model), settings, location(tmp_path / "p.parquet"), STOPS
     )
     (written,) = read_rows(tmp_path / "p.parquet")
     assert (written["prompt_token_ids"], written["_given_token_ids"]) == ([5, 6], [7, 8, 1])
@@ -169,15 +165,16 @@ def test_given_responses_that_cannot_be_one(model: Path) -> None:
 
     def refused(value: object, question: object = "q", prompt: str = "q") -> str:
         with pytest.raises(ValueError) as caught:
-            response_ids(value, question, prompt, tokenizer, settings)
+            response_ids(value, question, prompt, tokenizer, settings, STOPS)
         return str(caught.value)
 
     assert f"token id {len(tokenizer)} at position 1" in refused([5, len(tokenizer), eos])
     assert "token id -1 at position 0" in refused([-1])
-    assert "EOS is at position 1 of 4" in refused([5, eos, 6, eos])
+    assert "</s> is token 1 of 4" in refused([5, eos, 6, eos])
     assert "the response has to be one too" in refused("it is 3", [5, 6])
     tokenizer.chat_template = "{% for m in messages %}[{{ messages | length }}{{ m['content'] }}]{% endfor %}"
     assert "renders the prompt otherwise" in refused("it is 3", prompt="[1q]")
+    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
     tokenizer.eos_token = None
     assert "no EOS token" in refused("it is 3")
 
@@ -197,9 +194,9 @@ def test_bad_data_is_refused_in_one_sentence(model: Path, tmp_path: Path) -> Non
     twice = jsonl(tmp_path / "twice.jsonl", [*QUESTIONS, QUESTIONS[1]])
     assert "'q1' occurs more than once" in refusal(model, twice, out)
     unanswered = jsonl(tmp_path / "unanswered.jsonl", [*QUESTIONS, {"id": "q9", "question": "?", "answer": None}])
-    assert "row 'q9': no gold answer" in refusal(model, unanswered, out)
+    assert "row 'q9': column 'answer': no gold answer" in refusal(model, unanswered, out)
     silent = jsonl(tmp_path / "silent.jsonl", [*QUESTIONS, {"id": "q9", "question": "", "answer": "1"}])
-    assert "row 'q9': the prompt" in refusal(model, silent, out)
+    assert "row 'q9': column 'question': there is no question" in refusal(model, silent, out)
 
 
 def test_bad_flags_are_refused_in_one_sentence(model: Path, tmp_path: Path) -> None:
@@ -251,7 +248,7 @@ def prepare(model: Path, data: Path, out: Path) -> dict[str, Any]:
 
     job = job_of(arguments(model, data, out))
     work = Workdir(location(str(out / ".annotate")), "annotate")
-    return work.prepare(job.source, str(model), settings_record(job.factory))
+    return work.prepare(job.source, job.factory.engine, settings_record(job.factory))
 
 
 def test_ids_are_row_numbers_without_a_column(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ import pytest
 from train_helpers import make_tokenizer
 
 from openrlhf_cft.data.records import Verdict
-from openrlhf_cft.data.source import SourceSettings, render_prompt
+from openrlhf_cft.data.rendering import render_prompt
+from openrlhf_cft.data.source import SourceSettings
 from openrlhf_cft.evaluation.benchmarks import BENCHMARKS, BOXED, BOXED_LETTER, load_benchmark
 from openrlhf_cft.evaluation.sources import is_benchmark, load_data_sets, short_names
 from openrlhf_cft.verify import VERIFIERS

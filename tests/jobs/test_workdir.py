@@ -15,6 +15,7 @@ from train_helpers import make_model
 from openrlhf_cft.annotation.writer import write_dataset
 from openrlhf_cft.data.location import location
 from openrlhf_cft.data.source import SourceSettings
+from openrlhf_cft.engine.vllm_engine import EngineSettings
 from openrlhf_cft.errors import Failure, JobError
 from openrlhf_cft.jobs.pipeline import PoolSettings
 from openrlhf_cft.jobs.run_job import run_job
@@ -32,7 +33,7 @@ def prepared(tmp_path: Path, dataset: str) -> tuple[Workdir, dict[str, Any]]:
     model = make_model(tmp_path / "model")
     work = Workdir(location(tmp_path / "out" / ".annotate"), "test")
     source = SourceSettings(dataset, input_key="question", label_key="answer")
-    return work, work.prepare(source, str(model), {})
+    return work, work.prepare(source, EngineSettings(str(model)), {})
 
 
 def finish(work: Workdir, name: str, numbers: list[int]) -> None:

@@ -1,0 +1,192 @@
+"""Source rows to one Parquet file of rendered prompts, which the pipeline reads."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from openrlhf_cft.data.location import Location
+from openrlhf_cft.data.parquet import whole_file
+from openrlhf_cft.data.plain_text import plain_text, text_type
+from openrlhf_cft.data.records import ID, PROMPT, PROMPT_IDS
+from openrlhf_cft.data.rendering import check_ids, is_token_ids, render_prompt, response_ids
+from openrlhf_cft.data.source import GIVEN_IDS, GOLD, NUMBER, TAKEN, SourceSettings, id_key, row_ids
+from openrlhf_cft.errors import InputError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+GROUP_ROWS = 1_000  # rows that are rendered, and written, at a time
+ERRORS = 10  # rows that are named together
+
+
+@dataclass(frozen=True)
+class RowRenderer:
+    """What is added to each row of a source."""
+
+    tokenizer: PreTrainedTokenizerBase
+    settings: SourceSettings
+    stops: frozenset[int]
+    label_type: pa.DataType  # of the column of gold answers
+
+    @property
+    def columns(self) -> list[str]:
+        """Their names, without the row's id and number."""
+        return [GOLD, PROMPT, PROMPT_IDS, *([] if self.settings.output_key is None else [GIVEN_IDS])]
+
+    def render(self, row: dict[str, Any]) -> dict[str, Any]:
+        """What is added to one row.
+
+        Raises:
+            InputError: names the column and what is wrong with its value.
+        """
+        settings = self.settings
+        question = row[settings.input_key]
+        with _named(settings.input_key):
+            if is_token_ids(question):  # of rows that were annotated before
+                check_ids(question, self.tokenizer)
+                prompt_ids, prompt = question, str(self.tokenizer.decode(question))
+            else:
+                prompt = render_prompt(question, self.tokenizer, settings)
+                prompt_ids = self.tokenizer(prompt, add_special_tokens=False)["input_ids"]
+            if not prompt_ids:
+                raise InputError("the prompt is empty")
+        with _named(settings.label_key):
+            gold = plain_text(row[settings.label_key], self.label_type)
+            if gold is None:
+                raise InputError("no gold answer")
+        added = {GOLD: gold, PROMPT: prompt, PROMPT_IDS: prompt_ids}
+        if settings.output_key is not None:
+            with _named(settings.output_key):
+                given = row[settings.output_key]
+                added[GIVEN_IDS] = response_ids(given, question, prompt, self.tokenizer, settings, self.stops)
+        return added
+
+
+@contextmanager
+def _named(column: str) -> Iterator[None]:
+    """Put the column's name before what is wrong with its value."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"column {column!r}: {error}") from error
+
+
+def _label_type(data: Dataset, settings: SourceSettings) -> pa.DataType:
+    """The Arrow type of the gold answers.
+
+    Raises:
+        InputError: one whose values have no text of their own.
+    """
+    kind = data.features.arrow_schema.field(settings.label_key).type
+    problem = text_type(kind)
+    if problem is not None:
+        raise InputError(f"--data.label_key: column {settings.label_key!r} holds {problem}; give text or numbers")
+    return kind
+
+
+def _types() -> dict[str, Any]:
+    """The Arrow types of the columns that rendering adds, by name."""
+    import pyarrow as pa
+
+    ids, text = pa.list_(pa.int32()), pa.string()
+    return {ID: text, NUMBER: pa.int64(), GOLD: text, PROMPT: text, PROMPT_IDS: ids, GIVEN_IDS: ids}
+
+
+def _columns(data: Dataset, first: int, last: int, ids: list[str]) -> dict[str, list[Any]]:
+    """The values of some rows.
+
+    Raises:
+        InputError: a text that is not UTF-8, which Arrow reads as it is; names the row.
+    """
+    try:
+        return dict(data[first:last])
+    except UnicodeDecodeError:
+        for number in range(first, last):
+            try:
+                data[number]
+            except UnicodeDecodeError as error:
+                raise InputError(f"row {ids[number]!r}: a text is not UTF-8: {error.object[:80]!r}") from error
+        raise
+
+
+def _rendered(data: Dataset, first: int, last: int, renderer: RowRenderer, ids: list[str]) -> dict[str, list[Any]]:
+    """The columns that are added to the rows from `first` to before `last`.
+
+    Raises:
+        InputError: names the rows that cannot be rendered, up to `ERRORS` of them.
+    """
+    settings, errors = renderer.settings, []
+    keys = {settings.input_key, settings.label_key, settings.output_key} - {None}
+    needed = _columns(data.select_columns(sorted(map(str, keys))), first, last, ids)
+    added: dict[str, list[Any]] = {name: [] for name in renderer.columns}
+    for index in range(last - first):
+        try:
+            rendered = renderer.render({key: values[index] for key, values in needed.items()})
+        except InputError as error:
+            errors.append(f"row {ids[first + index]!r}: {error}")
+            if len(errors) == ERRORS:
+                break
+        else:
+            for name, value in rendered.items():
+                added[name].append(value)
+    if errors:
+        raise InputError("\n  ".join([f"{len(errors)} rows cannot be used:", *errors] if errors[1:] else errors))
+    return {ID: ids[first:last], NUMBER: list(range(first, last)), **added}
+
+
+def write_prompts(
+    data: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    settings: SourceSettings,
+    path: Location,
+    stops: frozenset[int],
+) -> str:
+    """Render all rows into one Parquet file: whole or absent, a row group of `GROUP_ROWS` rows in memory at a time.
+
+    The source's own columns come first, as they are; one whose name annotation needs becomes `source_NAME`.
+
+    Args:
+        data: the rows, as `load_source` has them.
+        tokenizer: of the model.
+        settings: how to render.
+        path: of the file.
+        stops: the tokens that end a response, see `stop_token_ids`.
+
+    Returns:
+        A fingerprint of ids, prompts and gold answers: equal for equal work.
+
+    Raises:
+        InputError: names the rows that cannot be rendered, up to `ERRORS` of them, or a column whose gold answers are
+            neither text nor numbers.
+    """
+    import pyarrow as pa
+
+    digest = hashlib.sha256()
+    ids, renderer = row_ids(data, settings), RowRenderer(tokenizer, settings, stops, _label_type(data, settings))
+    own = data.remove_columns([ID]) if id_key(data, settings) == ID else data
+    # Of rows that were annotated twice before there is a source_NAME already, which gives way to the newer one.
+    own = own.remove_columns(
+        [f"source_{n}" for n in own.column_names if n in TAKEN and f"source_{n}" in own.column_names]
+    )
+    names = [f"source_{name}" if name in TAKEN else name for name in own.column_names]
+    source, types = own.with_format("arrow"), _types()
+    with ExitStack() as stack:
+        writer = None
+        for first in range(0, len(data), GROUP_ROWS):
+            last = min(first + GROUP_ROWS, len(data))
+            added = _rendered(data, first, last, renderer, ids)
+            table = source[first:last].rename_columns(names).replace_schema_metadata(None)
+            for name, values in added.items():
+                table = table.append_column(name, pa.array(values, types[name]))
+            given = [added[GIVEN_IDS]] if GIVEN_IDS in added else []
+            for row in zip(added[ID], added[PROMPT_IDS], added[GOLD], *given, strict=True):
+                digest.update(repr(row).encode())
+            writer = writer or stack.enter_context(whole_file(path, table.schema))
+            writer.write_table(table)
+    return digest.hexdigest()[:16]

@@ -1,0 +1,198 @@
+"""A question, and a response that is given, as text and token ids: what the model reads.
+
+Prompts are rendered as OpenRLHF's `PromptDataset` does, responses as its `SFTDataset`.
+"""
+
+from __future__ import annotations
+
+from string import Formatter
+from typing import TYPE_CHECKING, Any
+
+from openrlhf_cft.data.model_files import first_line
+from openrlhf_cft.errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from openrlhf_cft.data.source import SourceSettings
+
+
+def check_template(template: str) -> None:
+    """Refuse an `--data.input_template` that OpenRLHF's `template.format(question)` could not fill.
+
+    Raises:
+        InputError: it has no place for the question, or braces that are another one.
+    """
+    try:
+        fields = [field for field in Formatter().parse(template) if field[1] is not None]
+    except ValueError:  # a brace alone
+        fields = []
+    places = [name for _, name, form, conversion in fields if name in ("", "0") and not form and not conversion]
+    if len(fields) != 1 or len(places) != 1:
+        raise InputError(
+            f"--data.input_template: {template!r} has to have {{}} once, for the question; braces that are to stay "
+            "are doubled: \\boxed{{}}"
+        )
+
+
+class TemplateRefused(InputError):
+    """The chat template does not render the messages."""
+
+
+def render_prompt(value: Any, tokenizer: PreTrainedTokenizerBase, settings: SourceSettings) -> str:
+    """One source value to the prompt text, as OpenRLHF's `preprocess_data` (openrlhf/datasets/prompts_dataset.py).
+
+    Args:
+        value: a text, or with `--data.apply_chat_template` a list of messages, whose last one is to be answered.
+        tokenizer: with the template.
+        settings: how to render.
+
+    Raises:
+        InputError: there is no question; messages that the settings or the template refuse.
+    """
+    if value is None or (isinstance(value, str) and not value.strip()):
+        raise InputError("there is no question")
+    if settings.apply_chat_template:
+        turns = messages(value, "user")
+        if turns[-1]["role"] == "assistant":
+            raise InputError("the conversation ends with the assistant's own turn, so there is nothing to answer")
+        return _templated(turns, tokenizer, add_generation_prompt=True)
+    if not isinstance(value, str):
+        raise InputError(f"{value!r:.80} is no text: a list of messages needs --data.apply_chat_template")
+    return settings.input_template.format(value) if settings.input_template else value
+
+
+def messages(value: Any, role: str) -> list[dict[str, Any]]:
+    """A text as one message of this role, or messages as JSON would have them.
+
+    Arrow gives every message all keys that one of a column has, null where it has none.
+
+    Raises:
+        InputError: the value is neither.
+    """
+    if isinstance(value, str):
+        return [{"role": role, "content": value}]
+    if not isinstance(value, list) or not value or not all(isinstance(message, dict) for message in value):
+        raise InputError(f"{value!r:.80} is neither a text nor a list of messages")
+    turns = [{key: part for key, part in message.items() if part is not None} for message in value]
+    for turn in turns:
+        if not isinstance(turn.get("role"), str) or len(turn) == 1:
+            raise InputError(f"the message {turn!r:.80} has no {'content' if 'role' in turn else 'role'}")
+    return turns
+
+
+def _templated(turns: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, **options: bool) -> str:
+    """The chat template's text.
+
+    Raises:
+        InputError: there is no template.
+        TemplateRefused: it refuses the turns; in its own words.
+    """
+    if not tokenizer.chat_template:
+        raise InputError("--data.apply_chat_template: the tokenizer has no chat template")
+    try:
+        return str(tokenizer.apply_chat_template(turns, tokenize=False, **options))
+    except Exception as error:  # whatever a template raises: it is a program of its own
+        raise TemplateRefused(f"the chat template refuses it: {first_line(error)}") from error
+
+
+def is_token_ids(value: Any) -> bool:
+    """Whether a column's value is a list of token ids, as in rows that were annotated before."""
+    return isinstance(value, list) and bool(value) and all(type(number) is int for number in value)
+
+
+def check_ids(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse ids that the tokenizer does not have.
+
+    Raises:
+        InputError: names the first one, and its position.
+    """
+    for position, token_id in enumerate(ids):
+        if not 0 <= token_id < len(tokenizer):
+            raise InputError(f"token id {token_id} at position {position}: the tokenizer has {len(tokenizer)}")
+
+
+def response_ids(
+    value: Any,
+    question: Any,
+    prompt: str,
+    tokenizer: PreTrainedTokenizerBase,
+    settings: SourceSettings,
+    stops: frozenset[int],
+) -> list[int]:
+    """A given response as token ids that end with a stop token, and have none before.
+
+    Token ids are taken as they are. Text is rendered as OpenRLHF's SFT data set does (`preprocess_data` of
+    openrlhf/datasets/sft_dataset.py): by the chat template, up to the template's own end of the turn, or as it is,
+    with EOS behind it. The space that OpenRLHF puts before EOS is left out, since models do not write it. Prompt and
+    response are tokenized together, as there, unless that changes the prompt's own tokens: then apart.
+
+    Args:
+        value: a text, messages or a list of ids.
+        question: the value that the prompt was rendered from.
+        prompt: its text.
+        tokenizer: with the template.
+        settings: how to render.
+        stops: see `stop_token_ids`.
+
+    Raises:
+        InputError: the value is none of these, or empty; an id that the tokenizer does not have; something behind the
+            first stop token; a text that the template changes; a text to a prompt of token ids.
+    """
+    if is_token_ids(value):
+        check_ids(value, tokenizer)
+        ids = value
+    elif is_token_ids(question):
+        raise InputError("the prompt is a list of token ids, so the response has to be one too")
+    elif settings.apply_chat_template and value:
+        ids = _turn_ids(value, question, prompt, tokenizer, stops)
+    else:
+        ids = _text_ids(value, prompt, tokenizer)
+    for position, token_id in enumerate(ids[:-1]):
+        if token_id in stops:
+            name = tokenizer.convert_ids_to_tokens(token_id)
+            raise InputError(
+                f"{name} is token {position} of {len(ids)}, and a response ends with its first stop token"
+            )
+    return ids
+
+
+def _turn_ids(
+    value: Any, question: Any, prompt: str, tokenizer: PreTrainedTokenizerBase, stops: frozenset[int]
+) -> list[int]:
+    """The assistant's turn as the template writes it, up to the first stop token behind what was given."""
+    turns = messages(value, "assistant")
+    whole = _templated(messages(question, "user") + turns, tokenizer)
+    if not whole.startswith(prompt):
+        raise InputError("the chat template renders the prompt otherwise when a response follows: give token ids")
+    rendered, end = whole[len(prompt) :], 0
+    for turn in turns:
+        text = str(turn.get("content", "")).rstrip()
+        if not text:
+            raise InputError(f"{value!r:.80} is no response")
+        start = rendered.find(text, end)
+        if start < 0:
+            raise InputError(f"the chat template changes the response: {text!r:.80} is not in {rendered!r:.120}")
+        end = start + len(text)
+    ids = _ids_behind(prompt, rendered, tokenizer)
+    places = [position for position, token_id in enumerate(ids) if token_id in stops]
+    inside = sum(token_id in stops for token_id in _ids_behind(prompt, rendered[:end], tokenizer))
+    return ids[: places[inside] + 1] if inside < len(places) else _text_ids(rendered, prompt, tokenizer)
+
+
+def _text_ids(value: Any, prompt: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """A text, and EOS behind it."""
+    if not isinstance(value, str) or not value.strip():
+        raise InputError(f"{value!r:.80} is no response")
+    if tokenizer.eos_token is None:
+        raise InputError("the tokenizer has no EOS token, which ends a response: give token ids")
+    text = value.rstrip("\n").removesuffix(str(tokenizer.eos_token))
+    return [*_ids_behind(prompt, text, tokenizer), tokenizer.eos_token_id]
+
+
+def _ids_behind(prompt: str, text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The token ids of a text behind a prompt: those of both together, where the prompt's own stay the same."""
+    alone, both = (tokenizer(part, add_special_tokens=False)["input_ids"] for part in (prompt, prompt + text))
+    if both[: len(alone)] == alone:
+        return list(both[len(alone) :])
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
