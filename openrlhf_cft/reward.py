@@ -25,6 +25,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from openrlhf_cft.data.plain_text import plain_text
 from openrlhf_cft.data.records import Verdict
 from openrlhf_cft.errors import InputError, VerifierError
 from openrlhf_cft.verify import VERIFIERS
@@ -90,15 +91,18 @@ def verifier_and_answer(label: Any) -> tuple[str, str]:
     """The verifier that judges by this label, and the gold answer in it.
 
     Raises:
-        InputError: the label is empty, or its verifier unknown.
+        InputError: the label is empty or of another shape, or its verifier unknown.
     """
     chosen = _mapping(label)
-    name, answer = (str(chosen["verifier"]), chosen["answer"]) if chosen else (_default(), label)
+    name, answer = (_default(), label) if chosen is None else (str(chosen["verifier"]), chosen["answer"])
     if name not in VERIFIERS:
         raise InputError(f"unknown verifier {name!r}; known: {', '.join(sorted(VERIFIERS))}")
-    if answer is None or not str(answer).strip():
+    if isinstance(answer, (bool, list, tuple, Mapping)):
+        raise InputError("it is neither text nor a number")
+    text = plain_text(answer)
+    if text is None:
         raise InputError("it is empty; --data.label_key names the column of the gold answers")
-    return name, str(answer)
+    return name, text
 
 
 def response_of(query: str, prompt: str) -> str:
@@ -148,13 +152,22 @@ def _special_tokens() -> frozenset[str]:
 
 
 def _mapping(label: Any) -> Mapping[str, Any] | None:
-    """The label as a mapping of `verifier` and `answer`, if that is what it is."""
+    """The label as a mapping of `verifier` and `answer`; None where it is no mapping.
+
+    Raises:
+        InputError: it has other keys.
+    """
     if isinstance(label, str) and label.lstrip().startswith("{"):
         try:
             label = json.loads(label)
         except ValueError:
             return None  # a set, say, in LaTeX or plain
-    return label if isinstance(label, Mapping) and {"verifier", "answer"} <= label.keys() else None
+    if not isinstance(label, Mapping):
+        return None
+    if not {"verifier", "answer"} <= label.keys():
+        keys = ", ".join(map(str, label))
+        raise InputError(f"it has the keys {keys}, and not `verifier` and `answer`; or give the answer alone")
+    return label
 
 
 def _default() -> str:

@@ -63,6 +63,17 @@ def test_on_the_threads_of_openrlhf() -> None:
         ({"verifier": "chioce", "answer": "B"}, "B", "bad_label"),
         ({"verifier": "choice", "answer": "maybe"}, "B", "bad_label"),
         ({"verifier": "math", "answer": None}, "B", "bad_label"),
+        ({"ground_truth": "18"}, "#### 18", "bad_label"),
+        ('{"ground_truth": "18", "style": "rule"}', "#### 18", "bad_label"),
+        ({}, "#### 18", "bad_label"),
+        (["18"], "#### 18", "bad_label"),
+        (True, "True", "bad_label"),
+        (float("nan"), "nan", "bad_label"),
+        ({"verifier": "math", "answer": ["18"]}, "#### 18", "bad_label"),
+        (18.0, "#### 18", "correct"),
+        ({"verifier": "exact", "answer": 18.0}, "#### 18", "correct"),
+        (b"18", "#### 18", "correct"),
+        (r"\{1, 2\}", r"\boxed{\{2, 1\}}", "correct"),
     ],
 )
 def test_labels(label: Any, response: str, expected: str) -> None:
