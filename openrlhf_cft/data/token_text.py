@@ -11,12 +11,16 @@ text and span nothing.
 from __future__ import annotations
 
 import enum
+import re
 import unicodedata
+from collections import deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 CONTEXT = 8  # complete tokens before those whose text is read: a decoder may treat the first of a text otherwise
+UNKNOWN = "\ufffd"  # a byte that is no character, as a decoder shows it
+BYTE = re.compile("<0x[0-9A-F]{2}>")  # the name of a token that is one byte
 OPERATORS = frozenset("*/-^%")  # beside Unicode's mathematical symbols; ASCII's hyphen is its minus
 
 
@@ -129,11 +133,19 @@ def _windowed_spans(tokenizer: Any, ids: list[int], text: str) -> list[tuple[int
     known = 0  # characters of the text that the tokens before the first open one complete
     shown = 0  # characters of the window that those of them in it complete
     open_at = 0  # the first token whose text is not complete yet
+    whole = deque([0])  # tokens before which a character ends: a window that began within one would show it otherwise
+    broken = _broken_runs(tokenizer, ids)
     for index in range(len(ids)):
+        if index in broken and open_at == index and text.startswith(UNKNOWN * broken[index], known):
+            spans += [(known + step, known + step + 1, known + step + 1) for step in range(broken[index])]
+            known, open_at = known + broken[index], index + broken[index]
+            window, whole = index, deque([index])
+            shown = len(decode(tokenizer, ids[window:open_at]))
+        if index < open_at:
+            continue
         decoded = decode(tokenizer, ids[window : index + 1])
-        rest = text[known:]
         new = decoded[shown:]
-        same = _common(new, rest)
+        same = _common(new, text[known : known + len(new)])
         start = spans[-1][1] if spans else 0
         complete = known + same
         if complete < start:
@@ -141,17 +153,46 @@ def _windowed_spans(tokenizer: Any, ids: list[int], text: str) -> list[tuple[int
         spans.append((start, complete, min(len(text), complete + (len(new) > same))))
         if len(new) == same:
             known, open_at = complete, index + 1
-            window = max(window, open_at - CONTEXT)
+            whole.append(open_at)
+            while len(whole) > 1 and whole[1] <= open_at - CONTEXT:
+                whole.popleft()
+            window = whole[0]
             shown = len(decode(tokenizer, ids[window:open_at]))
     joined = all(end <= len(text) for _, _, end in spans)
     return spans if joined and (spans[-1][1] if spans else 0) == len(text) else None
+
+
+def _broken_runs(tokenizer: Any, ids: list[int]) -> dict[int, int]:
+    """Where tokens that are one byte each, and are no UTF-8 together, begin, and how many they are.
+
+    Decoders with a fallback to bytes show every byte of such a run as U+FFFD, up to the last: one that is cut within a
+    character is shown otherwise as soon as its last byte comes, or does not.
+    """
+    runs: dict[int, int] = {}
+    run = bytearray()
+    for index, name in enumerate([*tokenizer.convert_ids_to_tokens(ids), None]):
+        if isinstance(name, str) and BYTE.fullmatch(name):
+            run.append(int(name[1:-1], 16))
+            continue
+        try:
+            run.decode()
+        except UnicodeDecodeError:
+            runs[index - len(run)] = len(run)
+        run.clear()
+    return runs
 
 
 def _prefix_spans(tokenizer: Any, ids: list[int], text: str) -> list[tuple[int, int, int]]:
     """See `_spans`; quadratic, and right for every decoder that does not take back what it wrote."""
     spans: list[tuple[int, int, int]] = []
     start = 0
+    broken = _broken_runs(tokenizer, ids)
     for index in range(len(ids)):
+        if index in broken and text.startswith(UNKNOWN * broken[index], start):
+            spans += [(start + step, start + step + 1, start + step + 1) for step in range(broken[index])]
+            start += broken[index]
+        if index < len(spans):
+            continue
         decoded = decode(tokenizer, ids[: index + 1])
         complete = len(text) if index + 1 == len(ids) else max(start, _common(decoded, text))
         spans.append((start, complete, min(len(text), complete + (len(decoded) > complete))))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -75,6 +76,36 @@ def test_a_long_text_is_read_in_windows() -> None:
     ids = tokenizer("Zwölf 𐍈 and 数学. " * 200)["input_ids"]
     text = decode(tokenizer, ids)
     assert tokens._windowed_spans(tokenizer, ids, text) == tokens._prefix_spans(tokenizer, ids, text)
+
+
+@pytest.mark.parametrize("cut", [0, 1])
+@pytest.mark.parametrize(
+    "text", ["数学の答えは好", "👩‍👩‍👧‍👦", "Zwölf 數 👨‍👩‍👧 ", "x = 12, so it is. ", " \n\t", "好"]
+)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_time_is_linear(family: str, text: str, cut: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted in tokens that are decoded, also where the last character is cut."""
+    tokenizer, decoded = tokenizer_of(family), 0
+
+    def counting(tokenizer: Any, token_ids: Sequence[int]) -> str:
+        nonlocal decoded
+        decoded += len(token_ids)
+        return decode(tokenizer, token_ids)
+
+    monkeypatch.setattr(tokens, "decode", counting)
+    ids = tokenizer(text * 300, add_special_tokens=False)["input_ids"]
+    ids = ids[: len(ids) - cut]
+    assert len(pieces(tokenizer, ids)) == len(ids)
+    assert decoded < 60 * (len(ids) + 1)
+
+
+def test_bytes_that_are_no_text_are_one_character_each() -> None:
+    tokenizer = tokenizer_of("metaspace")
+    three = tokenizer.convert_tokens_to_ids(["<0xE5>", "<0xA5>", "<0xBD>"])  # 好
+    ids = [*tokenizer("a")["input_ids"], *three, *three[:2]]
+    assert decode(tokenizer, ids) == "a" + 5 * "\ufffd"
+    spans_T = [(piece.start, piece.end) for piece in pieces(tokenizer, ids)]
+    assert spans_T[-6:] == [(n, n + 1) for n in range(6)]
 
 
 @pytest.mark.parametrize(
