@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from openrlhf_cft.annotation.criterion import TIE_MARGIN, Candidate, candidates, decided, is_critical
+from openrlhf_cft.annotation.criterion import TIE_MARGIN, Candidate, candidates, decided, is_critical, passed_over
 from openrlhf_cft.data.records import Alternative, Verdict
 from openrlhf_cft.engine.generate import MAX_LOGPROBS, Generation, Generator, Sampling
 from openrlhf_cft.errors import InputError
@@ -81,6 +81,7 @@ class Outcome:
     critical_mask: list[float] = field(default_factory=list)  # (T,), empty unless annotated
     alternatives: list[list[Alternative]] = field(default_factory=list)  # (T, A), empty unless annotated
     given: bool = False  # the response was given, not generated
+    passed_over: int = 0  # ids without text that would have been alternatives
 
     @property
     def rollouts(self) -> int:
@@ -112,6 +113,7 @@ class Annotator:
         decode: Callable[[Sequence[int]], str],
         settings: AnnotateSettings,
         positions: Positions = every_position,
+        vocabulary: Container[int] | None = None,
     ) -> None:
         """
         Args:
@@ -120,12 +122,14 @@ class Annotator:
             decode: token ids of a response to its text.
             settings: what decides a mask.
             positions: which tokens of a response are tried; the outcome has a mask and alternatives of these alone.
+            vocabulary: the ids that are tokens; None for all.
         """
         self.generator = generator
         self.judge = judge
         self.decode = decode
         self.settings = settings
         self.positions = positions
+        self.vocabulary = vocabulary
 
     async def annotate(self, question: Question, given_ids: Sequence[int] | None = None) -> Outcome:
         """Annotate the model's own greedy response to a prompt, or a given one.
@@ -160,7 +164,11 @@ class Annotator:
             return Outcome(status, response.token_ids, text, judgement, given=given_ids is not None)
         alternatives = await self._counterfactuals(question, response, budget)
         mask = [float(is_critical([a.verdict for a in position if a.verdict])) for position in alternatives]
-        return Outcome(status, response.token_ids, text, judgement, mask, alternatives, given_ids is not None)
+        over = sum(
+            passed_over(top, self._candidates(response, position), self.vocabulary)
+            for position, top in enumerate(response.top_logprobs)
+        )
+        return Outcome(status, response.token_ids, text, judgement, mask, alternatives, given_ids is not None, over)
 
     async def _counterfactuals(self, question: Question, response: Generation, budget: int) -> list[list[Alternative]]:
         """The alternatives of each position, (T, A). The longest rollouts, those of early positions, start first."""
@@ -180,15 +188,19 @@ class Annotator:
         self, question: Question, response: Generation, position: int, budget: int
     ) -> list[Alternative]:
         """Try the alternatives of one position in rank order until the token is decided."""
-        chosen = response.token_ids[position]
         tried: list[Alternative] = []
-        for candidate in candidates(response.top_logprobs[position], chosen, self.settings.top_k):
+        for candidate in self._candidates(response, position):
             if decided([a.verdict for a in tried if a.verdict], self.settings.exhaustive):
                 tried.append(_skipped(candidate))
                 continue
             prefix = [*response.token_ids[:position], candidate.token_id]
             tried.append(await self._rollout(question, prefix, candidate, budget - len(prefix)))
         return tried
+
+    def _candidates(self, response: Generation, position: int) -> list[Candidate]:
+        """The alternatives of one position, in rank order."""
+        top, chosen = response.top_logprobs[position], response.token_ids[position]
+        return candidates(top, chosen, self.settings.top_k, self.vocabulary)
 
     async def _rollout(self, question: Question, prefix: list[int], candidate: Candidate, budget: int) -> Alternative:
         """Finish greedily after `prefix`, which ends with the candidate, and verify. `budget` may be 0."""

@@ -5,7 +5,7 @@ Source: arXiv 2510.10974, "Strict-k": a token is critical iff each of its k - 1 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from openrlhf_cft.data.records import Verdict
@@ -24,21 +24,35 @@ class Candidate:
     logprob: float  # natural logarithm
 
 
-def candidates(top_logprobs: Sequence[tuple[int, float]], chosen: int, top_k: int) -> list[Candidate]:
+def candidates(
+    top_logprobs: Sequence[tuple[int, float]], chosen: int, top_k: int, vocabulary: Container[int] | None = None
+) -> list[Candidate]:
     """The alternatives to `chosen` at one position, in the order in which they are tried.
 
     Args:
         top_logprobs: (>= top_k,) pairs of token id and logprob, in any order.
         chosen: the token that the response has here.
         top_k: k of Strict-k, at least 2.
+        vocabulary: the ids that are tokens, None for all. A model may have more, which pad its vocabulary and stand
+            for no text: they are no alternatives, and have no rank.
 
     Returns:
         The first k - 1 tokens other than `chosen` by falling logprob, ties broken by the smaller token id: ranks 2..k
         when `chosen` is the argmax, the best k - 1 others when it is not.
     """
-    ordered = sorted(top_logprobs, key=lambda pair: (-pair[1], pair[0]))
+    tokens = [pair for pair in top_logprobs if vocabulary is None or pair[0] in vocabulary]
+    ordered = sorted(tokens, key=lambda pair: (-pair[1], pair[0]))
     ranked = [Candidate(token_id, rank, logprob) for rank, (token_id, logprob) in enumerate(ordered, start=1)]
     return [candidate for candidate in ranked if candidate.token_id != chosen][: top_k - 1]
+
+
+def passed_over(
+    top_logprobs: Sequence[tuple[int, float]], tried: Sequence[Candidate], vocabulary: Container[int] | None
+) -> int:
+    """How many ids that are no tokens are more probable than the last of the candidates of a position."""
+    if vocabulary is None or not tried:
+        return 0
+    return sum(token_id not in vocabulary and logprob > tried[-1].logprob for token_id, logprob in top_logprobs)
 
 
 def decided(verdicts: Sequence[Verdict], exhaustive: bool) -> bool:

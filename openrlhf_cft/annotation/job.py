@@ -86,6 +86,8 @@ def annotation_summary(config: dict[str, Any], totals: dict[str, float], seconds
         "config": config,
         "versions": versions(),
     }
+    if totals.get("passed_over"):
+        summary["ids_without_text"] = int(totals["passed_over"])
     if compared:
         summary |= {"mask_bits_compared": compared, "mask_bits_changed": int(totals.get("mask_bits_changed", 0))}
     return summary
@@ -106,6 +108,10 @@ def annotation_text(summary: dict[str, Any]) -> str:
         f"decoded tokens      {summary['decoded_tokens']}",
         f"seconds             {summary['seconds']:.1f}",
     ]
+    if "ids_without_text" in summary:
+        lines.append(
+            f"ids without text    {summary['ids_without_text']}   (no alternatives: the tokenizer has none of them)"
+        )
     share = summary["critical_share"]
     if share is None:
         return "\n".join([*lines, "critical share      none: no response was correct and ended by itself"])

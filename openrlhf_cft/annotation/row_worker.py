@@ -45,7 +45,9 @@ class AnnotateWorker(EngineWorker):
 
     def __init__(self, generator: VllmGenerator, verifier: VerifierPool, settings: AnnotateSettings) -> None:
         super().__init__(generator, verifier)
-        self.annotator = Annotator(generator, verifier, generator.decode, settings, self.positions)
+        self.annotator = Annotator(
+            generator, verifier, generator.decode, settings, self.positions, generator.vocabulary
+        )
 
     async def work(self, row: dict[str, Any]) -> Finished:
         """Annotate one row of the source file."""
@@ -79,6 +81,7 @@ def counters(outcome: Outcome) -> dict[str, float]:
         "rollouts": outcome.rollouts,
         "skipped": sum(a.skipped for position in outcome.alternatives for a in position),
         "decoded_tokens": outcome.decoded_tokens,
+        **({"passed_over": outcome.passed_over} if outcome.passed_over else {}),
     }
 
 

@@ -110,6 +110,7 @@ class VllmGenerator:
 
         self.tokenizer = load_tokenizer(settings.model)
         self.stop_token_ids = settings.stop_token_ids(self.tokenizer)
+        self.vocabulary = frozenset(self.tokenizer.get_vocab().values())
         others = set(multiprocessing.active_children())
         self._log = EngineLog()
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from scripted import EOS, VOCABULARY, HashModel, SumJudge, decode, literal_greedy, literal_mask, sum_verdict
@@ -129,6 +130,27 @@ def test_planted_critical_tokens_and_what_is_recorded_of_each_alternative() -> N
     assert third[0].truncated is False and third[1].verdict is Verdict.CORRECT
     # At the last position 5 5 5 ... has one token of the budget left, and is cut off there.
     assert [(a.verdict, a.truncated, a.rollout_length) for a in fourth] == [(Verdict.TRUNCATED, True, 1)] * 2
+
+
+def test_ids_without_text_are_no_alternatives() -> None:
+    """A padded vocabulary: the best id but one and the last are not the tokenizer's."""
+
+    class Padded(Planted):
+        async def generate(self, token_ids: Sequence[int], sampling: Sampling) -> Generation:
+            generation = await super().generate(token_ids, sampling)
+            top_logprobs = [[(97, -0.2), *top, (98, -9.0)] for top in generation.top_logprobs]
+            return replace(generation, top_logprobs=top_logprobs)
+
+    settings = AnnotateSettings(top_k=3, max_new_tokens=5)
+    outcomes = [
+        asyncio.run(annotator.annotate(Question(PROMPT, "3")))
+        for annotator in (
+            Annotator(Planted(), LastThree(), decode, settings),
+            Annotator(Padded(), LastThree(), decode, settings, vocabulary=range(10)),
+        )
+    ]
+    assert [outcome.passed_over for outcome in outcomes] == [0, 4]
+    assert outcomes[1] == replace(outcomes[0], passed_over=4)
 
 
 def test_a_cut_off_rollout_is_verified_as_it_stands() -> None:
