@@ -89,12 +89,16 @@ def check_weights(row_id: object, weights: Sequence[float] | None, response_ids:
 
 def tokenizer_fingerprint(tokenizer: Any) -> str:
     """A hash of what decides the meaning of token ids: the vocabulary and the special tokens (`transformers` API)."""
-    state = {
+    return hashlib.sha256(json.dumps(fingerprint_state(tokenizer), ensure_ascii=True).encode()).hexdigest()[:16]
+
+
+def fingerprint_state(tokenizer: Any) -> dict[str, Any]:
+    """What a fingerprint is made of, as JSON."""
+    return {
         "vocab": sorted(tokenizer.get_vocab().items(), key=lambda item: (item[1], item[0])),
         "special": sorted(set(tokenizer.all_special_ids)),
         "eos": tokenizer.eos_token_id,
     }
-    return hashlib.sha256(json.dumps(state, ensure_ascii=True).encode()).hexdigest()[:16]
 
 
 def annotation_fields() -> dict[str, Any]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
 from openrlhf_cft.data.annotated import AnnotatedData
 from openrlhf_cft.data.model_files import FLAG, TRUST_REMOTE_CODE, first_line
 from openrlhf_cft.data.records import tokenizer_fingerprint
+from openrlhf_cft.data.token_meaning import differing_roles
 from openrlhf_cft.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 
 def load_tokenizer(model: str, flag: str = FLAG, named: bool = True) -> Any:
@@ -51,12 +55,28 @@ def require_same(data: AnnotatedData, tokenizer: Any, name: str, flag: str = FLA
     Raises:
         InputError: names both.
     """
-    expected, fingerprint = fingerprint_of(data), tokenizer_fingerprint(tokenizer)
-    if expected not in (None, fingerprint):
+    expected = fingerprint_of(data)
+    if not means_the_same(expected, tokenizer, data.name):
         raise InputError(
-            f"{flag}: the tokenizer of {name!r} (fingerprint {fingerprint}) is not the one that {data.name!r} was "
-            f"annotated with (fingerprint {expected})"
+            f"{flag}: the tokenizer of {name!r} (fingerprint {tokenizer_fingerprint(tokenizer)}) is not the one that "
+            f"{data.name!r} was annotated with (fingerprint {expected})"
         )
+
+
+def means_the_same(fingerprint: str | None, tokenizer: Any, name: str) -> bool:
+    """Whether the token ids of a data set mean the same to a tokenizer, as far as it says which tokenizer its is.
+
+    Special tokens may have other roles, as they have in a base model and its instruct model; that is said in a line.
+
+    Args:
+        fingerprint: of the data set's tokenizer; None: not known.
+        tokenizer: the other one.
+        name: of the data set, for the line.
+    """
+    differences = [] if fingerprint is None else differing_roles(fingerprint, tokenizer)
+    if differences:
+        logger.warning("%s: its token ids mean the same to this tokenizer; %s", name, ", ".join(differences))
+    return differences is not None
 
 
 def require_one_tokenizer(inputs: Sequence[AnnotatedData]) -> None:

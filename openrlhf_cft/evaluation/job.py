@@ -14,9 +14,8 @@ from typing import Any
 from openrlhf_cft.data.location import Location, without_credentials
 from openrlhf_cft.data.model_files import weights_fingerprint
 from openrlhf_cft.data.provenance import versions, write_json
-from openrlhf_cft.data.records import tokenizer_fingerprint
 from openrlhf_cft.data.source import SourceSettings
-from openrlhf_cft.data.tokenizer import load_tokenizer
+from openrlhf_cft.data.tokenizer import load_tokenizer, means_the_same
 from openrlhf_cft.engine.scoring_process import Scored
 from openrlhf_cft.engine.vllm_engine import EngineSettings
 from openrlhf_cft.errors import InputError
@@ -157,7 +156,7 @@ def _annotated(job: EvaluateJob) -> AnnotatedResponses | None:
         return None
     annotated = load_annotated(job.annotated, job.entropy_positions, job.settings.seed)
     for name, engine in job.engines.items():
-        if tokenizer_fingerprint(load_tokenizer(engine.model)) != annotated.fingerprint:
+        if not means_the_same(annotated.fingerprint, load_tokenizer(engine.model), annotated.path):
             raise InputError(
                 f"--eval.annotated: {job.annotated!r} was annotated with another tokenizer than that of "
                 f"{name}={engine.model}, for which its token ids mean nothing"

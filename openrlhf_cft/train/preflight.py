@@ -24,7 +24,7 @@ from packaging.specifiers import SpecifierSet
 from openrlhf_cft.data import records
 from openrlhf_cft.data.location import location
 from openrlhf_cft.data.model_files import first_line, load_config
-from openrlhf_cft.data.tokenizer import load_tokenizer
+from openrlhf_cft.data.tokenizer import load_tokenizer, means_the_same
 from openrlhf_cft.errors import InputError
 from openrlhf_cft.train import row_checks, rows
 from openrlhf_cft.train.arguments import Options
@@ -39,7 +39,7 @@ class Expected:
 
     options: Options
     max_length: int  # tokens of one sequence
-    fingerprint: str  # of the model's tokenizer
+    tokenizer: Any  # of the model
     vocab_size: int | None  # rows of the model's embeddings; None where its configuration is silent
     hub: bool = True  # names that are no local path are the Hugging Face hub's
 
@@ -85,8 +85,7 @@ def check(args: Any, options: Options) -> None:
     if not model:
         raise InputError("--model.model_name_or_path is missing: the model to train")
     vocab_size = getattr(load_config(model).get_text_config(), "vocab_size", None)
-    fingerprint = records.tokenizer_fingerprint(load_tokenizer(model))
-    expected = Expected(options, args.data.max_len, fingerprint, vocab_size, hub=not args.use_ms)
+    expected = Expected(options, args.data.max_len, load_tokenizer(model), vocab_size, hub=not args.use_ms)
     counts = check_dataset(args.data.dataset, expected)
     if counts.annotated == 0 and not counts.elsewhere:
         raise InputError(f"no row of --data.dataset {args.data.dataset!r} has weights in column {options.column!r}")
@@ -171,10 +170,10 @@ def _check_schema(name: str, file: Path, expected: Expected) -> None:
         pq.read_schema(file).names, str(expected.options.column), name, expected.options.missing
     )
     stored = (records.read_metadata(file) or {}).get("tokenizer_fingerprint")
-    if stored is not None and stored != expected.fingerprint:
+    if not means_the_same(stored, expected.tokenizer, name):
         raise InputError(
             f"{name} was annotated with another tokenizer (fingerprint {stored}) than the model's "
-            f"({expected.fingerprint}): its token ids mean something else to this model"
+            f"({records.tokenizer_fingerprint(expected.tokenizer)}): its token ids mean something else to this model"
         )
 
 
