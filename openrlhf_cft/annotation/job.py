@@ -10,11 +10,11 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from openrlhf_cft.annotation.annotator import Status
 from openrlhf_cft.annotation.row_worker import AnnotateWorkerFactory, settings_record
+from openrlhf_cft.annotation.summary import annotation_summary
 from openrlhf_cft.annotation.writer import write_dataset
 from openrlhf_cft.data.location import Location
-from openrlhf_cft.data.provenance import versions, write_json
+from openrlhf_cft.data.provenance import write_json
 from openrlhf_cft.data.source import SourceSettings
 from openrlhf_cft.errors import JobError
 from openrlhf_cft.jobs.pipeline import PoolSettings
@@ -23,7 +23,6 @@ from openrlhf_cft.jobs.run_job import run_job
 from openrlhf_cft.jobs.workdir import Workdir
 
 STATE = ".annotate"
-LOW_CRITICAL_SHARE = 0.05  # the paper's hint: under this the criterion is too strict for the model
 
 
 @dataclass(frozen=True)
@@ -65,68 +64,3 @@ def annotate(job: AnnotateJob) -> dict[str, Any]:
         if summary["failed"] == 0:
             write_json(finished, summary)
         return summary
-
-
-def annotation_summary(config: dict[str, Any], totals: dict[str, float], seconds: float) -> dict[str, Any]:
-    """Totals over all runs into this directory: rows by status, positions, rollouts, rates."""
-    positions, compared = totals.get("positions", 0), int(totals.get("mask_bits_compared", 0))
-    summary: dict[str, Any] = {
-        "rows_read": config["rows"],
-        **{status.value: int(totals.get(status.value, 0)) for status in Status},
-        "failed": config["rows"] - int(totals.get("rows", 0)),
-        "positions": int(positions),
-        "critical_tokens": int(totals.get("critical", 0)),
-        "critical_share": totals.get("critical", 0) / positions if positions else None,
-        "rollouts": int(totals.get("rollouts", 0)),
-        "rollouts_skipped": int(totals.get("skipped", 0)),
-        "decoded_tokens": int(totals.get("decoded_tokens", 0)),
-        "seconds": seconds,
-        "rollouts_per_second": totals.get("rollouts", 0) / seconds if seconds else None,
-        "tokens_per_second": totals.get("decoded_tokens", 0) / seconds if seconds else None,
-        "config": config,
-        "versions": versions(),
-    }
-    if totals.get("passed_over"):
-        summary["ids_without_text"] = int(totals["passed_over"])
-    if compared:
-        summary |= {"mask_bits_compared": compared, "mask_bits_changed": int(totals.get("mask_bits_changed", 0))}
-    return summary
-
-
-def annotation_text(summary: dict[str, Any]) -> str:
-    """The summary as the lines that end a run."""
-    lines = [
-        f"rows read           {summary['rows_read']}",
-        f"  wrong             {summary[Status.WRONG.value]}   (ended by itself, not the gold answer)",
-        f"  cut off           {summary[Status.CUT_OFF.value]}   (ran out of --annotate.max_new_tokens)",
-        f"  prompt too long   {summary[Status.TOO_LONG.value]}",
-        f"  bad gold answer   {summary[Status.BAD_ANSWER.value]}   (the verifier refuses it)",
-        f"  not finished      {summary['failed']}   (left for the next run)",
-        f"  annotated         {summary[Status.ANNOTATED.value]}",
-        f"positions           {summary['positions']}",
-        f"rollouts            {summary['rollouts']}   ({summary['rollouts_skipped']} skipped: token already decided)",
-        f"decoded tokens      {summary['decoded_tokens']}",
-        f"seconds             {summary['seconds']:.1f}",
-    ]
-    if "ids_without_text" in summary:
-        lines.append(
-            f"ids without text    {summary['ids_without_text']}   (no alternatives: the tokenizer has none of them)"
-        )
-    share = summary["critical_share"]
-    if share is None:
-        return "\n".join([*lines, "critical share      none: no response was correct and ended by itself"])
-    lines.append(f"critical share      {share:.1%}   ({summary['critical_tokens']} tokens)")
-    if summary["seconds"]:
-        lines.append(
-            f"rates               {summary['rollouts_per_second']:.1f} rollouts/s, "
-            f"{summary['tokens_per_second']:.0f} decoded tokens/s, start of the engines included"
-        )
-    if "mask_bits_compared" in summary:
-        changed, compared = summary["mask_bits_changed"], summary["mask_bits_compared"]
-        lines.append(f"mask bits changed   {changed} of {compared}   ({changed / compared:.2%}, against the source's)")
-    if share < LOW_CRITICAL_SHARE:
-        lines.append(
-            f"hint: under {LOW_CRITICAL_SHARE:.0%} of the tokens are critical; the criterion may be too strict "
-            "for this model, try --annotate.top_k 2"
-        )
-    return "\n".join(lines)

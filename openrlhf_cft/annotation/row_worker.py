@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -73,9 +74,11 @@ def to_payload(outcome: Outcome) -> dict[str, Any]:
 
 def counters(outcome: Outcome) -> dict[str, float]:
     """What one row adds to the totals; the names are those of the summary."""
+    outcomes = Counter(f"rollouts_{a.verdict}" for position in outcome.alternatives for a in position if a.verdict)
     return {
         "rows": 1,
         outcome.status.value: 1,
+        **outcomes,
         "positions": len(outcome.critical_mask),
         "critical": sum(outcome.critical_mask),
         "rollouts": outcome.rollouts,

@@ -7,8 +7,9 @@ from typing import Any
 
 from openrlhf_cft.annotation.annotator import AnnotateSettings
 from openrlhf_cft.annotation.estimate import dry_run, estimate_text
-from openrlhf_cft.annotation.job import AnnotateJob, annotate, annotation_text
+from openrlhf_cft.annotation.job import AnnotateJob, annotate
 from openrlhf_cft.annotation.row_worker import AnnotateWorkerFactory
+from openrlhf_cft.annotation.summary import annotation_text
 from openrlhf_cft.cli.flags import (
     data_flags,
     engine_flags,
