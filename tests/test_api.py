@@ -86,7 +86,7 @@ def test_annotate_checks_its_arguments_before_anything_starts(tmp_path: Path) ->
     for change, message in [
         ({"top_k": 1}, "--annotate.top_k: 1 is not between 2 and 56"),
         ({"num_engines": 0}, "--vllm.num_engines: 0 is not at least 1"),
-        ({"input_template": "no braces"}, "has no {} for the question"),
+        ({"input_template": "no braces"}, "has to have {} once, for the question"),
         ({"verifier": "oracle"}, "unknown verifier 'oracle'"),
         ({}, "cannot load"),
     ]:

@@ -55,7 +55,8 @@ def annotate(job: AnnotateJob) -> dict[str, Any]:
             return dict(json.loads(finished.read_text()))
         work.try_verifier(job.factory.verifier)
         try:
-            run_job(work, config["rows"], job.factory, job.pool, annotation_line)
+            about = work.first_prompt(job.factory.engine)
+            run_job(work, config["rows"], job.factory, job.pool, annotation_line, about)
         except JobError as error:
             if error.failures:  # the rows that are left may be those that never will be done
                 write_dataset(job.output_dir, work, config)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from openrlhf_cft.data.location import Location, location
 from openrlhf_cft.data.model_files import absolute
-from openrlhf_cft.data.source import SourceSettings
+from openrlhf_cft.data.source import ADD_BOS, SourceSettings
 from openrlhf_cft.engine.vllm_engine import EngineSettings, parse_engine_args
 from openrlhf_cft.errors import InputError, JobError
 from openrlhf_cft.jobs.pipeline import PoolSettings
@@ -33,7 +33,14 @@ def data_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data.id_key", default=None, help="column of a unique id; default `id`, else the row number")
     parser.add_argument("--data.apply_chat_template", action="store_true", help="render with the tokenizer's template")
     parser.add_argument("--data.input_template", default=None, help="for example $'User: {}\\nAssistant: '")
+    bos_flag(parser)
     parser.add_argument("--data.max_samples", type=int, default=1_000_000)
+
+
+def bos_flag(parser: argparse.ArgumentParser) -> None:
+    """`--data.add_bos`."""
+    auto = "auto: BOS before a prompt, where the tokenizer puts it before a text (Llama, Gemma), and never twice"
+    parser.add_argument("--data.add_bos", choices=ADD_BOS, default="auto", help=auto)
 
 
 def engine_flags(parser: argparse.ArgumentParser) -> None:

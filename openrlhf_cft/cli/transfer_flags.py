@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from openrlhf_cft.cli.flags import DTYPES
+from openrlhf_cft.cli.flags import DTYPES, bos_flag
 from openrlhf_cft.data.records import MASK
 from openrlhf_cft.data.source import SourceSettings
 from openrlhf_cft.engine.token_scores import BATCH_TOKENS
@@ -24,6 +24,7 @@ def transfer_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data.input_key", default=None, help="column of the question, to render prompts anew")
     parser.add_argument("--data.apply_chat_template", action="store_true", help="render with the target's template")
     parser.add_argument("--data.input_template", default=None, help="for example $'User: {}\\nAssistant: '")
+    bos_flag(parser)
     parser.add_argument("--report", default=None, metavar="FILE.json", help="write the figures there too")
     parser.add_argument("--dtype", choices=DTYPES, default="auto", help="score: auto is the checkpoint's")
     parser.add_argument("--batch_tokens", type=int, default=BATCH_TOKENS, help="score: padded tokens of a batch")
@@ -43,6 +44,7 @@ def transfer_settings(flags: dict[str, Any]) -> TransferSettings:
         picking=_picking(flags),
         dtype=flags["dtype"],
         batch_tokens=flags["batch_tokens"],
+        add_bos=flags["data.add_bos"],
     )
 
 
@@ -52,8 +54,6 @@ def _rendering(flags: dict[str, Any]) -> SourceSettings | None:
         if flags["data.apply_chat_template"] or template is not None:
             raise InputError("--data.input_key: name the question's column, which a template is to render")
         return None
-    if template is not None and "{}" not in template:
-        raise InputError(f"--data.input_template: {template!r} has no {{}} for the question")
     apply = flags["data.apply_chat_template"]
     return SourceSettings("", input_key=key, apply_chat_template=apply, input_template=template)
 

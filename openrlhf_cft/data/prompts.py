@@ -12,7 +12,7 @@ from openrlhf_cft.data.location import Location
 from openrlhf_cft.data.parquet import whole_file
 from openrlhf_cft.data.plain_text import plain_text, text_type
 from openrlhf_cft.data.records import ID, PROMPT, PROMPT_IDS
-from openrlhf_cft.data.rendering import check_ids, is_token_ids, render_prompt, response_ids
+from openrlhf_cft.data.rendering import check_ids, is_token_ids, prompt_token_ids, render_prompt, response_ids
 from openrlhf_cft.data.source import GIVEN_IDS, GOLD, NUMBER, TAKEN, SourceSettings, id_key, row_ids
 from openrlhf_cft.errors import InputError
 
@@ -53,7 +53,7 @@ class RowRenderer:
                 prompt_ids, prompt = question, str(self.tokenizer.decode(question))
             else:
                 prompt = render_prompt(question, self.tokenizer, settings)
-                prompt_ids = self.tokenizer(prompt, add_special_tokens=False)["input_ids"]
+                prompt_ids = prompt_token_ids(prompt, self.tokenizer, settings.add_bos)
             if not prompt_ids:
                 raise InputError("the prompt is empty")
         with _named(settings.label_key):

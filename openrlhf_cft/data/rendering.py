@@ -96,6 +96,26 @@ def _templated(turns: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, 
         raise TemplateRefused(f"the chat template refuses it: {first_line(error)}") from error
 
 
+def begins_with_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the tokenizer puts BOS before a text by itself, as those of Llama and Gemma do."""
+    return tokenizer.bos_token_id is not None and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
+
+
+def prompt_token_ids(prompt: str, tokenizer: PreTrainedTokenizerBase, add_bos: str) -> list[int]:
+    """A prompt's tokens, behind BOS where the model was trained so; a template may have written it already.
+
+    OpenRLHF never adds it: its SFT and GRPO give a base model of such a family another prompt than this.
+
+    Args:
+        prompt: its text.
+        tokenizer: of the model.
+        add_bos: `auto`, as `tokenizer(prompt)` gives it but never twice, or `never`.
+    """
+    ids = list(tokenizer(prompt, add_special_tokens=False)["input_ids"])
+    missing = ids and ids[0] != tokenizer.bos_token_id and add_bos == "auto" and begins_with_bos(tokenizer)
+    return [tokenizer.bos_token_id, *ids] if missing else ids
+
+
 def is_token_ids(value: Any) -> bool:
     """Whether a column's value is a list of token ids, as in rows that were annotated before."""
     return isinstance(value, list) and bool(value) and all(type(number) is int for number in value)

@@ -32,6 +32,7 @@ NUMBER = "_number"  # of the row in the source, from 0
 GIVEN_IDS = "_given_token_ids"  # of a response that is given; the column is there only with `output_key`
 TAKEN = (*ANNOTATION_COLUMNS, GOLD, NUMBER, GIVEN_IDS)
 MISSING = ["", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None", "<NA>", "#N/A"]  # in other columns of a CSV
+ADD_BOS = ("auto", "never")
 COMPRESSED = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 FILE_TYPES = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet", ".arrow": "arrow"}
 
@@ -49,8 +50,11 @@ class SourceSettings:
     apply_chat_template: bool = False
     input_template: str | None = None
     max_samples: int = 1_000_000
+    add_bos: str = "auto"  # before a prompt, where the tokenizer puts it before a text by itself; or never
 
     def __post_init__(self) -> None:
+        if self.add_bos not in ADD_BOS:
+            raise InputError(f"--data.add_bos: {self.add_bos!r} is neither of {', '.join(ADD_BOS)}")
         if self.input_template is not None:
             check_template(self.input_template)
         if self.max_samples < 1:

@@ -168,7 +168,7 @@ def _sample(job: EvaluateJob, pair: Evaluation) -> dict[str, int]:
     """Sample and verify what is left to do; how many questions are evaluated, too long, and not finished."""
     factory = EvaluateWorkerFactory(job.engines[pair.checkpoint], job.settings, pair.data.verifier)
     with pair.work.claimed():
-        run_job(pair.work, pair.rows, factory, job.pool, _progress)
+        run_job(pair.work, pair.rows, factory, job.pool, _progress, pair.work.first_prompt(factory.engine))
         counts = write_samples(pair.work, pair.data.name, pair.checkpoint, _samples_file(job, pair))
     return {**counts, "failed": pair.rows - counts[EVALUATED] - counts[TOO_LONG]}
 

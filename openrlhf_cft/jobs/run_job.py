@@ -22,6 +22,7 @@ def run_job(
     factory: Callable[[], RowWorker],
     pool: PoolSettings,
     report: Callable[[dict[str, float], float, int], str],
+    about: str = "",
 ) -> None:
     """Do what is not done yet; print progress, and the rows that could not be finished.
 
@@ -31,6 +32,7 @@ def run_job(
         factory: makes the worker inside each actor.
         pool: engines and rows in flight.
         report: counters, seconds and rows of this run to a progress line.
+        about: lines that are printed before an engine starts, where there is something to do.
 
     Raises:
         JobError: the job cannot go on; what is finished stays.
@@ -44,6 +46,8 @@ def run_job(
     if left <= 0:
         return
     print(f"{work.name}: {rows} rows, {finished} done before, {left} to do", flush=True)
+    if about:
+        print(about, flush=True)
     started, before = time.monotonic(), work.seconds
 
     def tick(counts: dict[str, float], seconds: float) -> str:

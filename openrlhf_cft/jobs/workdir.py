@@ -18,9 +18,11 @@ from openrlhf_cft.data.location import Location, lock, without_credentials
 from openrlhf_cft.data.model_files import load_config
 from openrlhf_cft.data.prompts import write_prompts
 from openrlhf_cft.data.provenance import write_json
-from openrlhf_cft.data.records import PROMPT, tokenizer_fingerprint
+from openrlhf_cft.data.records import PROMPT, PROMPT_IDS, tokenizer_fingerprint
+from openrlhf_cft.data.rendering import begins_with_bos
 from openrlhf_cft.data.source import GOLD, SourceSettings, load_source
 from openrlhf_cft.data.tokenizer import load_tokenizer
+from openrlhf_cft.display import visible
 from openrlhf_cft.engine.vllm_engine import EngineSettings
 from openrlhf_cft.errors import InputError
 from openrlhf_cft.jobs.finished_rows import Outcomes
@@ -28,6 +30,7 @@ from openrlhf_cft.verify.settings import VerifierSettings, try_reward_file
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
 
 FORMAT = 2  # of the directory; rows have numbers since 2
 LATER = ("weights", "stop_token_ids")  # settings that directories of earlier versions lack, and go on without
@@ -99,9 +102,7 @@ class Workdir:
             **settings,
             "tokenizer_fingerprint": tokenizer_fingerprint(tokenizer),
             "stop_token_ids": sorted(stops),
-            # A setting of later versions that is not used leaves no trace, so that earlier runs go on.
-            "source": {k: v for k, v in asdict(source).items() if k != "output_key" or v is not None}
-            | {"dataset": ",".join(without_credentials(name) for name in source.dataset.split(","))},
+            "source": _source_record(source, tokenizer),
             "source_fingerprint": write_prompts(data, tokenizer, source, fresh, stops),
             "rows": len(data),
         }
@@ -130,6 +131,14 @@ class Workdir:
                 "give another directory, or delete this one"
             )
 
+    def first_prompt(self, engine: EngineSettings) -> str:
+        """The first prompt as the model gets it, and what ends a response: a wrong template shows here."""
+        tokenizer, row = load_tokenizer(engine.model), next(self.prompts.rows([PROMPT, PROMPT_IDS]))
+        ids = row[PROMPT_IDS]
+        shown = visible(tokenizer.decode(ids)).replace("\n", "\\n")
+        ends = ", ".join(tokenizer.convert_ids_to_tokens(sorted(engine.stop_token_ids(tokenizer))))
+        return f"{self.name}: the first prompt, {len(ids)} tokens: {shown}\n{self.name}: a response ends with {ends}"
+
     def try_verifier(self, settings: VerifierSettings) -> None:
         """Have a user's reward file judge an empty response to the first row, before an engine starts.
 
@@ -138,3 +147,14 @@ class Workdir:
         """
         first = next(self.prompts.rows([GOLD, PROMPT]))
         try_reward_file(settings, first[GOLD], first[PROMPT])
+
+
+def _source_record(source: SourceSettings, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """The source as JSON. A setting of later versions that changes nothing leaves no trace, so earlier runs go on."""
+    record = asdict(source)
+    record["dataset"] = ",".join(without_credentials(name) for name in source.dataset.split(","))
+    if source.output_key is None:
+        del record["output_key"]
+    if not begins_with_bos(tokenizer):
+        del record["add_bos"]
+    return record

@@ -14,7 +14,7 @@ from typing import Any
 
 from openrlhf_cft.data.annotated import Row
 from openrlhf_cft.data.records import ID, PROMPT, PROMPT_IDS, RESPONSE, RESPONSE_IDS
-from openrlhf_cft.data.rendering import TemplateRefused, is_token_ids, render_prompt
+from openrlhf_cft.data.rendering import TemplateRefused, is_token_ids, prompt_token_ids, render_prompt
 from openrlhf_cft.data.source import SourceSettings
 from openrlhf_cft.data.stop_tokens import turn_end
 from openrlhf_cft.data.token_text import decode, special_ids
@@ -47,15 +47,18 @@ class Retokenizer:
         target: the other one; it has an EOS.
         rendering: how a prompt is made of a row's question; None: the stored text as it is.
         same: the two are one tokenizer, so the response's ids stay what they are.
+        add_bos: see `SourceSettings`; of the target.
     """
 
-    def __init__(self, source: Any, target: Any, rendering: SourceSettings | None, same: bool) -> None:
+    def __init__(
+        self, source: Any, target: Any, rendering: SourceSettings | None, same: bool, add_bos: str = "auto"
+    ) -> None:
         if target.eos_token_id is None:
             raise InputError("--to: the tokenizer has no EOS token, which ends a response")
         self._source, self._target = source, target
         turn = turn_end(target) if rendering is not None and rendering.apply_chat_template else None
         self._end = target.eos_token_id if turn is None else turn
-        self._rendering, self._same = rendering, same
+        self._rendering, self._same, self._add_bos = rendering, same, add_bos
         self._special = special_ids(source)
         self._known = set(target.convert_ids_to_tokens(sorted(special_ids(target))))
         if rendering is not None and rendering.apply_chat_template and not target.chat_template:
@@ -72,7 +75,7 @@ class Retokenizer:
         if self._rendering is None and self._same:
             prompt_ids = list(row[PROMPT_IDS])
         else:
-            prompt_ids = _ids(self._target, prompt)
+            prompt_ids = prompt_token_ids(prompt, self._target, self._add_bos)
         if not prompt_ids:
             raise NotCarried(NO_PROMPT)
         unknown = self._target.unk_token_id
@@ -89,7 +92,7 @@ class Retokenizer:
         else:
             text = decode(self._source, source_ids)
         before = layout(self._source, source_ids, text)
-        ids, after = self._response(prompt, prompt_ids, text, before.ended)
+        ids, after = self._response(prompt, _ids(self._target, prompt), text, before.ended)
         return Carried(prompt, prompt_ids, decode(self._target, ids), ids, before, after)
 
     def _prompt(self, row: Row) -> str:

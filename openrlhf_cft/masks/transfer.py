@@ -80,6 +80,7 @@ class TransferSettings:
     picking: Picking = field(default_factory=Picking)
     dtype: str = "auto"
     batch_tokens: int = BATCH_TOKENS
+    add_bos: str = "auto"  # see `SourceSettings`; of the target's prompts
 
 
 def transfer(data: AnnotatedData, settings: TransferSettings, out: Location) -> dict[str, Any]:
@@ -110,7 +111,7 @@ class _Transfer:
         self.same = self.same or tokenizer_fingerprint(source) == fingerprint
         self.counts = Coverage()
         self._data, self._settings, self._target = data, settings, target
-        self._retokenize = Retokenizer(source, target, rendering, self.same)
+        self._retokenize = Retokenizer(source, target, rendering, self.same, settings.add_bos)
         self._model: Any = None
         self._length: int | None = None
         if settings.method == "score":

@@ -10,12 +10,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from chat_families import CHAT
+from chat_families import CHAT, gpt2
 
 from openrlhf_cft.data.location import location
 from openrlhf_cft.data.prompts import write_prompts
 from openrlhf_cft.data.records import read_rows
-from openrlhf_cft.data.rendering import check_template, render_prompt, response_ids
+from openrlhf_cft.data.rendering import check_template, prompt_token_ids, render_prompt, response_ids
 from openrlhf_cft.data.source import SourceSettings, load_source
 from openrlhf_cft.data.stop_tokens import turn_end
 from openrlhf_cft.errors import InputError
@@ -61,6 +61,21 @@ def test_a_template_that_changes_the_response_is_refused(family: str, value: str
 def test_a_response_with_a_stop_token_inside_is_refused(family: str, token: str) -> None:
     with pytest.raises(InputError, match=f"{token.replace('|', '.')} is token .* ends with its first stop token"):
         given(CHAT[family](), f"It is{token}3")
+
+
+@pytest.mark.parametrize("family", [*CHAT, "gpt2"])
+def test_bos_is_where_the_tokenizer_puts_it_and_never_twice(family: str) -> None:
+    tokenizer = (CHAT | {"gpt2": gpt2})[family]()
+    ids = prompt_token_ids("How many?", tokenizer, "auto")
+    assert ids == tokenizer("How many?")["input_ids"]
+    assert (ids[0] == tokenizer.bos_token_id) == (family in ("gemma", "llama3"))
+    without = tokenizer("How many?", add_special_tokens=False)["input_ids"]
+    assert prompt_token_ids("How many?", tokenizer, "never") == without
+    if tokenizer.chat_template:
+        rendered = render_prompt("How many?", tokenizer, SETTINGS)
+        written = tokenizer(rendered, add_special_tokens=False)["input_ids"]
+        assert prompt_token_ids(rendered, tokenizer, "auto") == written, "the template has written it"
+    assert prompt_token_ids("", tokenizer, "auto") == []
 
 
 def test_messages_are_as_json_has_them() -> None:

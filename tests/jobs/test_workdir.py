@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,14 @@ def finish(work: Workdir, name: str, numbers: list[int]) -> None:
 def source(tmp_path: Path) -> str:
     (tmp_path / "questions.jsonl").write_text(QUESTIONS)
     return str(tmp_path / "questions.jsonl")
+
+
+def test_the_first_prompt_is_shown_as_the_model_gets_it(tmp_path: Path, source: str) -> None:
+    work, config = prepared(tmp_path, source)
+    assert config["stop_token_ids"] == [1] and "add_bos" not in config["source"]
+    first, second = work.first_prompt(EngineSettings(str(tmp_path / "model"))).splitlines()
+    assert re.fullmatch(r"test: the first prompt, \d+ tokens: what is 0\?", first)
+    assert second == "test: a response ends with </s>"
 
 
 @pytest.mark.parametrize(("files", "left"), [([[0, 1]], 2), ([[0, 1, 2], [1, 2]], 1), ([[0, 1], [2, 3]], None)])

@@ -7,6 +7,7 @@ import itertools
 from typing import Any
 
 import pytest
+from chat_families import CHAT
 from hypothesis import assume, event, example, given
 from hypothesis import strategies as st
 from properties import tries
@@ -15,6 +16,7 @@ from tokenizer_families import FAMILIES, LINES
 from openrlhf_cft.data.records import ID, PROMPT, PROMPT_IDS, RESPONSE, RESPONSE_IDS
 from openrlhf_cft.data.source import SourceSettings
 from openrlhf_cft.data.token_text import decode
+from openrlhf_cft.errors import InputError
 from openrlhf_cft.masks.carry import INSIDE, OTHER_TEXT, Layout, NotCarried, carry, layout, spread
 from openrlhf_cft.masks.retokenize import NO_RESPONSE, Retokenizer
 
@@ -208,3 +210,29 @@ def test_a_space_between_prompt_and_response_is_kept() -> None:
     assert there.source.spans[0][0] == 0 and there.source.spans[-1][1] == 3
     rendered = Retokenizer(first, second, SourceSettings("", input_key="q"), same=False)({**row, "q": "Well?"})
     assert rendered.prompt == "Well?" and rendered.response == "12", "what it follows now is another prompt"
+
+
+def test_the_targets_own_beginning_and_end() -> None:
+    """BOS where its tokenizer puts it, and the end of its template's turn where the prompt is rendered by it."""
+    first, gemma = tokenizer_of("byte_level"), CHAT["gemma"]()
+    row = row_of(first, "The answer:", " 12")
+    plain = Retokenizer(first, gemma, None, same=False)(row)
+    assert plain.prompt_ids == gemma("The answer:")["input_ids"] and plain.prompt_ids[0] == gemma.bos_token_id
+    assert plain.response_ids[-1] == gemma.eos_token_id
+    never = Retokenizer(first, gemma, None, same=False, add_bos="never")(row)
+    assert never.prompt_ids == plain.prompt_ids[1:] and never.response_ids == plain.response_ids
+    chat = SourceSettings("", input_key="q", apply_chat_template=True)
+    rendered = Retokenizer(first, gemma, chat, same=False)({**row, "q": "Well?"})
+    assert rendered.prompt_ids.count(gemma.bos_token_id) == 1
+    assert gemma.convert_ids_to_tokens(rendered.response_ids[-1]) == "<end_of_turn>"
+
+
+def test_questions_that_the_targets_template_refuses_are_left_out() -> None:
+    first, gemma = tokenizer_of("byte_level"), CHAT["gemma"]()
+    chat = SourceSettings("", input_key="q", apply_chat_template=True)
+    retokenize = Retokenizer(first, gemma, chat, same=False)
+    row = row_of(first, "The answer:", " 12")
+    with pytest.raises(NotCarried, match="the chat template refuses it: System role not supported"):
+        retokenize({**row, "q": [{"role": "system", "content": "Be brief."}]})
+    with pytest.raises(InputError, match="row 'r': column 'q': 7 is neither a text nor a list of messages"):
+        retokenize({**row, "q": 7})

@@ -331,7 +331,7 @@ def test_rows_longer_than_the_model_are_left_out(models: dict[str, str], scorer:
         (["--method", "score", "--share", "2"], "--share: 2.0 is not between 0 and 1"),
         (["--data.apply_chat_template"], "--data.input_key: name the question's column"),
         (["--data.input_key", "nope"], "has no column 'nope'"),
-        (["--data.input_key", "id", "--data.input_template", "x"], "--data.input_template: 'x' has no {} for"),
+        (["--data.input_key", "id", "--data.input_template", "x"], "--data.input_template: 'x' has to have {} once"),
         (["--data.input_key", PROMPT_IDS], "--data.input_key: 'prompt_token_ids' holds token ids"),
         (
             ["--model.model_name_or_path", "{unigram}"],

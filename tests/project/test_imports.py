@@ -83,7 +83,7 @@ FLOORS: dict[str, set[str]] = {
     "data": {"errors"},
     "verify": {"data", "errors"},
     "engine": {"data", "errors", "progress"},
-    "jobs": {"data", "engine", "errors", "verify"},
+    "jobs": {"data", "display", "engine", "errors", "verify"},
     "annotation": {"data", "engine", "errors", "jobs", "verify"},
     "evaluation": {"data", "display", "engine", "errors", "jobs", "verify"},
     "masks": {"data", "engine", "errors", "progress", "verify"},
