@@ -61,6 +61,7 @@ class SleepingGenerator:
     """A `Generator` that takes its time, between half and one and a half of `seconds`, and says the same each time."""
 
     stop_token_ids = frozenset([0])
+    vocabulary = None  # every id is a token
     max_model_len = 100
     dead = False
 

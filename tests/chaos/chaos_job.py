@@ -45,6 +45,7 @@ class ProcessGenerator:
     """A `Generator` over `chaos_engine.py`."""
 
     stop_token_ids = frozenset([EOS])
+    vocabulary = None  # every id is a token
     max_model_len = 100
     decode = staticmethod(decode)
 
