@@ -110,7 +110,8 @@ class Tally:
         return Leave(alone=len(strikes) >= ALONE_AFTER)
 
     def begin(self, actor: str, row_id: str) -> None:
-        """A row is on the engine from now on."""
+        """A row is on the engine from now on, which is up, though this process may be a later one than heard so."""
+        self.open.add(actor)
         self._in_flight.setdefault(actor, set()).add(row_id)
 
     def finish(self, actor: str, row_id: str, counts: dict[str, float]) -> None:

@@ -85,6 +85,17 @@ def test_an_engine_that_does_not_start_again_is_tried_again() -> None:
     assert reason == "engines died 8 times without finishing a row; the last time: no memory yet"
 
 
+def test_a_tally_that_is_started_anew_learns_which_engines_are_up() -> None:
+    """Its process may die, and engines that are up do not say so again."""
+    tally = Tally(engines=2)
+    tally.begin("a", "row 1")
+    tally.begin("b", "row 2")
+    tally.finish("b", "row 2", {"rows": 1})
+    assert tally.read()[1] == 2
+    tally.closed("b")
+    assert tally.read()[1] == 1
+
+
 def test_no_engine_starts() -> None:
     tally = Tally(engines=2)
     tally.start("a")
