@@ -86,32 +86,32 @@ def annotation_text(summary: dict[str, Any]) -> str:
 
 def hints(summary: dict[str, Any]) -> list[str]:
     """What is probably wrong with a run, each with the way out; most runs have none."""
-    found = []
+    lines = []
     responses = sum(summary[status.value] for status in (Status.ANNOTATED, Status.WRONG, Status.CUT_OFF))
     if responses and summary[Status.CUT_OFF.value] >= MOST_CUT_OFF * responses:
-        found.append(
+        lines.append(
             f"{summary[Status.CUT_OFF.value]} of {responses} responses were cut off. Either the model never ends its "
             "turn, as base models do: train it with SFT first, or give responses, --data.output_key. Or its prompts "
             "need --data.apply_chat_template, or --annotate.max_new_tokens is too small"
         )
     cut = summary.get("rollouts_by_outcome", {}).get(Verdict.TRUNCATED.value, 0)
     if cut > MANY_CUT_OFF * summary["rollouts"]:
-        found.append(
+        lines.append(
             f"{cut} of {summary['rollouts']} rollouts were cut off, so their tokens count as critical whatever they "
             "are: a larger --annotate.max_new_tokens, or a model that ends its responses"
         )
     share = summary["critical_share"]
     if share is not None and share > HIGH_CRITICAL_SHARE:
-        found.append(
+        lines.append(
             f"over {HIGH_CRITICAL_SHARE:.0%} of the tokens are critical, which says little of each: this model would "
             "probably not have written these responses; annotate its own, or train it on them first"
         )
     if share is not None and share < LOW_CRITICAL_SHARE:
-        found.append(
+        lines.append(
             f"under {LOW_CRITICAL_SHARE:.0%} of the tokens are critical; the criterion may be too strict for this "
             "model, try --annotate.top_k 2"
         )
-    return found
+    return lines
 
 
 def _outcomes(summary: dict[str, Any]) -> str:
