@@ -181,6 +181,7 @@ class _Seat(threading.Thread):
         self._done = 0  # tasks of this worker
 
     def run(self) -> None:
+        """Judge what is queued, until the pool is closed."""
         while (item := self._pool._tasks.get()) is not None:
             future, task = item
             if not future.set_running_or_notify_cancel():
