@@ -143,6 +143,8 @@ def _json_problem(name: str) -> str | None:
     try:
         with _opener(name)(name, "rb") as file:
             for number, line in enumerate(file, 1):
+                if number == 1 and line.lstrip().startswith(b"["):  # one array over many lines
+                    return None
                 try:
                     json.dumps(json.loads(line or b"null"), ensure_ascii=False).encode()
                 except UnicodeEncodeError as error:

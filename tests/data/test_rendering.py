@@ -204,3 +204,11 @@ def test_a_text_that_is_not_utf_8(tmp_path: Path) -> None:
     data.write_bytes(b'{"question": "a", "answer": "1"}\n{"question": "\xff\xfe", "answer": "1"}\n')
     with pytest.raises(InputError, match="row '1': a text is not UTF-8: "):
         prompts(tmp_path, data)
+
+
+def test_an_array_is_not_blamed_for_its_first_line(tmp_path: Path) -> None:
+    data = tmp_path / "rows.json"
+    data.write_text('[\n  {"question": "a", "answer": 1},\n  {"question": "b", "ans\n')
+    with pytest.raises(InputError) as caught:
+        prompts(tmp_path, data)
+    assert "rows.json" in str(caught.value) and "line 1 " not in str(caught.value)
