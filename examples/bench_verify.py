@@ -5,7 +5,8 @@
 - numbers: plain numbers, each another one, so no cache helps; as annotation asks, many at once over an event loop;
 - latex: the honest pairs of the tests, each once;
 - kinds: CPU time of one verdict by kind of answer, in this process, as a table;
-- decoding: the same greedy responses from a warm engine, with and without a verdict on each, in turns.
+- decoding: the same greedy responses from a warm engine, with and without a verdict on each, in turns; two cores are
+  too noisy for one per cent, so also the verdicts on them alone, as a share of the time that decoding them takes.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import random
 import statistics
 import sys
 import time
@@ -82,22 +84,32 @@ def _lines(name: str) -> list[list[str]]:
     return [line.split("\t") for line in (TESTS / name).read_text("utf-8").splitlines() if not line.startswith("#")]
 
 
-async def decode(engine: VllmGenerator, rows: list[tuple[list[int], str]], pool: VerifierPool | None) -> float:
-    """Seconds until all responses are there, and verified when there is a pool."""
+async def decode(
+    engine: VllmGenerator, rows: list[tuple[list[int], str]], pool: VerifierPool | None
+) -> tuple[float, list[tuple[str, str]]]:
+    """Seconds until all responses are there, and verified when there is a pool; the texts with their answers."""
 
-    async def respond(prompt: list[int], answer: str) -> None:
+    async def respond(prompt: list[int], answer: str) -> tuple[str, str]:
         generation = await engine.generate(prompt, Sampling(48))
         text = engine.decode(generation.token_ids)
         if pool is not None:
             await pool.judge(text, answer)
+        return text, answer
 
     started = time.perf_counter()
-    await asyncio.gather(*(respond(*row) for row in rows))
-    return time.perf_counter() - started
+    pairs = await asyncio.gather(*(respond(*row) for row in rows))
+    return time.perf_counter() - started, pairs
+
+
+def median_interval(values: list[float], resamples: int = 2_000) -> tuple[float, float]:
+    """The bounds between which the median lies in 95 % of resamples, drawn with replacement."""
+    drawn = random.Random(0)
+    medians = sorted(statistics.median(drawn.choices(values, k=len(values))) for _ in range(resamples))
+    return medians[resamples // 40], medians[-resamples // 40]
 
 
 async def latency(model: str, count: int, repetitions: int) -> dict[str, float]:
-    """What verifying adds to decoding, as a share: the median of neighbours' ratios, less 1."""
+    """What verifying adds to decoding, as a share: the median of neighbours' ratios, less 1, and its interval."""
     engine, pool = VllmGenerator(EngineSettings(model)), VerifierPool("math")
     tokenizer = engine.tokenizer
     rows = []
@@ -106,11 +118,12 @@ async def latency(model: str, count: int, repetitions: int) -> dict[str, float]:
         text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         rows.append((tokenizer(text, add_special_tokens=False)["input_ids"], row["answer"]))
     try:
-        await decode(engine, rows, pool)
+        _, pairs = await decode(engine, rows, pool)
+        alone = statistics.median([len(pairs) / await rate(pool, pairs) for _ in range(repetitions)])
         ratios, seconds = [], {"without": [], "with": []}
         for turn in range(repetitions):
             order = ("without", "with") if turn % 2 else ("with", "without")
-            now = {name: await decode(engine, rows, pool if name == "with" else None) for name in order}
+            now = {name: (await decode(engine, rows, pool if name == "with" else None))[0] for name in order}
             for name, value in now.items():
                 seconds[name].append(value)
             ratios.append(now["with"] / now["without"])
@@ -119,7 +132,15 @@ async def latency(model: str, count: int, repetitions: int) -> dict[str, float]:
         pool.close()
         engine.close()
     medians = {f"decoding_seconds_{name}": round(statistics.median(values), 3) for name, values in seconds.items()}
-    return {"added_latency": round(statistics.median(ratios) - 1, 4), **medians, "responses": len(rows)}
+    low, high = median_interval(ratios)
+    return {
+        "added_latency": round(statistics.median(ratios) - 1, 4),
+        "added_latency_from": round(low - 1, 4),
+        "added_latency_to": round(high - 1, 4),
+        "verdicts_share": round(alone / medians["decoding_seconds_without"], 4),
+        **medians,
+        "responses": len(rows),
+    }
 
 
 async def run(own: argparse.Namespace) -> dict[str, float]:
@@ -135,7 +156,7 @@ def main() -> None:
     parser.add_argument("--verdicts", type=int, default=20_000, help="plain numbers a repetition")
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--responses", type=int, default=200, help="decoded in each turn")
-    parser.add_argument("--turns", type=int, default=9)
+    parser.add_argument("--turns", type=int, default=21)
     own = parser.parse_args()
     print("\n".join(kinds()))
     print(json.dumps(asyncio.run(run(own))))
