@@ -42,6 +42,7 @@ def annotate(
     input_template: str | None = None,
     max_samples: int = 1_000_000,
     add_bos: str = "auto",
+    special_tokens: str = "auto",
     top_k: int = 3,
     max_new_tokens: int = 512,
     exhaustive: bool = False,
@@ -71,8 +72,8 @@ def annotate(
         JobError: the job cannot go on; what is finished stays.
     """
     columns = (input_key, label_key, output_key, id_key)
-    rendering = (apply_chat_template, input_template, max_samples, add_bos)
-    source = SourceSettings(dataset, dataset_split, *columns, *rendering)
+    rendering, tokens = (apply_chat_template, input_template, max_samples), (add_bos, special_tokens)
+    source = SourceSettings(dataset, dataset_split, *columns, *rendering, *tokens)
     path, extra = absolute(model), dict(engine_args or {})
     engine = EngineSettings(
         path, dtype, tensor_parallel_size, gpu_memory_utilization, max_model_len, seed, extra, apply_chat_template

@@ -10,6 +10,7 @@ import sys
 import traceback
 from collections.abc import Callable
 
+from openrlhf_cft.data.literal_text import SPECIAL_TOKENS
 from openrlhf_cft.data.location import Location, location
 from openrlhf_cft.data.model_files import absolute
 from openrlhf_cft.data.source import ADD_BOS, SourceSettings
@@ -33,14 +34,19 @@ def data_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data.id_key", default=None, help="column of a unique id; default `id`, else the row number")
     parser.add_argument("--data.apply_chat_template", action="store_true", help="render with the tokenizer's template")
     parser.add_argument("--data.input_template", default=None, help="for example $'User: {}\\nAssistant: '")
-    bos_flag(parser)
+    token_flags(parser)
     parser.add_argument("--data.max_samples", type=int, default=1_000_000)
 
 
-def bos_flag(parser: argparse.ArgumentParser) -> None:
-    """`--data.add_bos`."""
+def token_flags(parser: argparse.ArgumentParser) -> None:
+    """`--data.add_bos` and `--data.special_tokens`."""
     auto = "auto: BOS before a prompt, where the tokenizer puts it before a text (Llama, Gemma), and never twice"
     parser.add_argument("--data.add_bos", choices=ADD_BOS, default="auto", help=auto)
+    written = (
+        "that a question or a response has written in it, such as <|im_end|>. auto: text, refused where most prompts, "
+        "in no template, have them"
+    )
+    parser.add_argument("--data.special_tokens", choices=SPECIAL_TOKENS, default="auto", help=written)
 
 
 def engine_flags(parser: argparse.ArgumentParser) -> None:

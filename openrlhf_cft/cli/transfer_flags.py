@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from openrlhf_cft.cli.flags import DTYPES, bos_flag
+from openrlhf_cft.cli.flags import DTYPES, token_flags
 from openrlhf_cft.data.records import MASK
 from openrlhf_cft.data.source import SourceSettings
 from openrlhf_cft.engine.token_scores import BATCH_TOKENS
@@ -24,7 +24,7 @@ def transfer_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data.input_key", default=None, help="column of the question, to render prompts anew")
     parser.add_argument("--data.apply_chat_template", action="store_true", help="render with the target's template")
     parser.add_argument("--data.input_template", default=None, help="for example $'User: {}\\nAssistant: '")
-    bos_flag(parser)
+    token_flags(parser)
     parser.add_argument("--report", default=None, metavar="FILE.json", help="write the figures there too")
     parser.add_argument("--dtype", choices=DTYPES, default="auto", help="score: auto is the checkpoint's")
     parser.add_argument("--batch_tokens", type=int, default=BATCH_TOKENS, help="score: padded tokens of a batch")
@@ -45,6 +45,7 @@ def transfer_settings(flags: dict[str, Any]) -> TransferSettings:
         dtype=flags["dtype"],
         batch_tokens=flags["batch_tokens"],
         add_bos=flags["data.add_bos"],
+        special_tokens=flags["data.special_tokens"],
     )
 
 

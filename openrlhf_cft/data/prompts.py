@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from openrlhf_cft.data.literal_text import LiteralText
 from openrlhf_cft.data.location import Location
 from openrlhf_cft.data.parquet import whole_file
 from openrlhf_cft.data.plain_text import plain_text, text_type
@@ -29,7 +30,7 @@ ERRORS = 10  # rows that are named together
 class RowRenderer:
     """What is added to each row of a source."""
 
-    tokenizer: PreTrainedTokenizerBase
+    text: LiteralText
     settings: SourceSettings
     stops: frozenset[int]
     label_type: pa.DataType  # of the column of gold answers
@@ -45,26 +46,26 @@ class RowRenderer:
         Raises:
             InputError: names the column and what is wrong with its value.
         """
-        settings = self.settings
+        settings, text = self.settings, self.text
         question = row[settings.input_key]
         with _named(settings.input_key):
             if is_token_ids(question):  # of rows that were annotated before
-                check_ids(question, self.tokenizer)
-                prompt_ids, prompt = question, str(self.tokenizer.decode(question))
+                check_ids(question, text.tokenizer)
+                prompt_ids, prompt = question, str(text.tokenizer.decode(question))
             else:
-                prompt = render_prompt(question, self.tokenizer, settings)
-                prompt_ids = prompt_token_ids(prompt, self.tokenizer, settings.add_bos)
+                prompt = render_prompt(question, text, settings)
+                prompt_ids = prompt_token_ids(prompt, text, settings.add_bos)
             if not prompt_ids:
                 raise InputError("the prompt is empty")
         with _named(settings.label_key):
             gold = plain_text(row[settings.label_key], self.label_type)
             if gold is None:
                 raise InputError("no gold answer")
-        added = {GOLD: gold, PROMPT: prompt, PROMPT_IDS: prompt_ids}
+        added = {GOLD: gold, PROMPT: text.show(prompt), PROMPT_IDS: prompt_ids}
         if settings.output_key is not None:
             with _named(settings.output_key):
                 given = row[settings.output_key]
-                added[GIVEN_IDS] = response_ids(given, question, prompt, self.tokenizer, settings, self.stops)
+                added[GIVEN_IDS] = response_ids(given, question, prompt, text, settings, self.stops)
         return added
 
 
@@ -124,6 +125,8 @@ def _rendered(data: Dataset, first: int, last: int, renderer: RowRenderer, ids: 
     settings, errors = renderer.settings, []
     keys = {settings.input_key, settings.label_key, settings.output_key} - {None}
     needed = _columns(data.select_columns(sorted(map(str, keys))), first, last, ids)
+    if settings.special_tokens == "auto" and settings.rendered_before:
+        _refuse_rendered(needed[settings.input_key], renderer.text)
     added: dict[str, list[Any]] = {name: [] for name in renderer.columns}
     for index in range(last - first):
         try:
@@ -138,6 +141,20 @@ def _rendered(data: Dataset, first: int, last: int, renderer: RowRenderer, ids: 
     if errors:
         raise InputError("\n  ".join([f"{len(errors)} rows cannot be used:", *errors] if errors[1:] else errors))
     return {ID: ids[first:last], NUMBER: list(range(first, last)), **added}
+
+
+def _refuse_rendered(values: list[Any], text: LiteralText) -> None:
+    """Refuse to guess where most prompts, in no template, have special tokens: somebody rendered them before.
+
+    Raises:
+        InputError: shows one.
+    """
+    rendered = [value for value in values if isinstance(value, str) and text.has_special(value)]
+    if len(rendered) > len(values) / 2:
+        raise InputError(
+            f"{len(rendered)} of {len(values)} prompts have special tokens, such as {rendered[0]!r:.80}: say "
+            "--data.special_tokens control if they are rendered already, or text if these are a user's words"
+        )
 
 
 def write_prompts(
@@ -168,7 +185,8 @@ def write_prompts(
     import pyarrow as pa
 
     digest = hashlib.sha256()
-    ids, renderer = row_ids(data, settings), RowRenderer(tokenizer, settings, stops, _label_type(data, settings))
+    text = LiteralText(tokenizer, settings.literal)
+    ids, renderer = row_ids(data, settings), RowRenderer(text, settings, stops, _label_type(data, settings))
     own = data.remove_columns([ID]) if id_key(data, settings) == ID else data
     # Of rows that were annotated twice before there is a source_NAME already, which gives way to the newer one.
     own = own.remove_columns(

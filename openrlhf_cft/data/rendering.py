@@ -8,6 +8,7 @@ from __future__ import annotations
 from string import Formatter
 from typing import TYPE_CHECKING, Any
 
+from openrlhf_cft.data.literal_text import LiteralText
 from openrlhf_cft.data.model_files import first_line
 from openrlhf_cft.errors import InputError
 
@@ -39,13 +40,16 @@ class TemplateRefused(InputError):
     """The chat template does not render the messages."""
 
 
-def render_prompt(value: Any, tokenizer: PreTrainedTokenizerBase, settings: SourceSettings) -> str:
+def render_prompt(value: Any, text: LiteralText, settings: SourceSettings) -> str:
     """One source value to the prompt text, as OpenRLHF's `preprocess_data` (openrlhf/datasets/prompts_dataset.py).
 
     Args:
         value: a text, or with `--data.apply_chat_template` a list of messages, whose last one is to be answered.
-        tokenizer: with the template.
+        text: of the tokenizer with the template.
         settings: how to render.
+
+    Returns:
+        The prompt, with stand-ins for special tokens in the value.
 
     Raises:
         InputError: there is no question; messages that the settings or the template refuse.
@@ -56,10 +60,11 @@ def render_prompt(value: Any, tokenizer: PreTrainedTokenizerBase, settings: Sour
         turns = messages(value, "user")
         if turns[-1]["role"] == "assistant":
             raise InputError("the conversation ends with the assistant's own turn, so there is nothing to answer")
-        return _templated(turns, tokenizer, add_generation_prompt=True)
+        return _templated(turns, text, add_generation_prompt=True)
     if not isinstance(value, str):
         raise InputError(f"{value!r:.80} is no text: a list of messages needs --data.apply_chat_template")
-    return settings.input_template.format(value) if settings.input_template else value
+    hidden = str(text.hide(value))
+    return settings.input_template.format(hidden) if settings.input_template else hidden
 
 
 def messages(value: Any, role: str) -> list[dict[str, Any]]:
@@ -81,17 +86,17 @@ def messages(value: Any, role: str) -> list[dict[str, Any]]:
     return turns
 
 
-def _templated(turns: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, **options: bool) -> str:
-    """The chat template's text.
+def _templated(turns: list[dict[str, Any]], text: LiteralText, **options: bool) -> str:
+    """The chat template's text, with stand-ins.
 
     Raises:
         InputError: there is no template.
         TemplateRefused: it refuses the turns; in its own words.
     """
-    if not tokenizer.chat_template:
+    if not text.tokenizer.chat_template:
         raise InputError("--data.apply_chat_template: the tokenizer has no chat template")
     try:
-        return str(tokenizer.apply_chat_template(turns, tokenize=False, **options))
+        return str(text.tokenizer.apply_chat_template(text.hide(turns), tokenize=False, **options))
     except Exception as error:  # whatever a template raises: it is a program of its own
         raise TemplateRefused(f"the chat template refuses it: {first_line(error)}") from error
 
@@ -101,17 +106,17 @@ def begins_with_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
     return tokenizer.bos_token_id is not None and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
 
 
-def prompt_token_ids(prompt: str, tokenizer: PreTrainedTokenizerBase, add_bos: str) -> list[int]:
+def prompt_token_ids(prompt: str, text: LiteralText, add_bos: str) -> list[int]:
     """A prompt's tokens, behind BOS where the model was trained so; a template may have written it already.
 
     OpenRLHF never adds it: its SFT and GRPO give a base model of such a family another prompt than this.
 
     Args:
-        prompt: its text.
-        tokenizer: of the model.
+        prompt: its text, of `render_prompt`.
+        text: of the model's tokenizer.
         add_bos: `auto`, as `tokenizer(prompt)` gives it but never twice, or `never`.
     """
-    ids = list(tokenizer(prompt, add_special_tokens=False)["input_ids"])
+    ids, tokenizer = text.token_ids(prompt), text.tokenizer
     missing = ids and ids[0] != tokenizer.bos_token_id and add_bos == "auto" and begins_with_bos(tokenizer)
     return [tokenizer.bos_token_id, *ids] if missing else ids
 
@@ -136,7 +141,7 @@ def response_ids(
     value: Any,
     question: Any,
     prompt: str,
-    tokenizer: PreTrainedTokenizerBase,
+    text: LiteralText,
     settings: SourceSettings,
     stops: frozenset[int],
 ) -> list[int]:
@@ -150,8 +155,8 @@ def response_ids(
     Args:
         value: a text, messages or a list of ids.
         question: the value that the prompt was rendered from.
-        prompt: its text.
-        tokenizer: with the template.
+        prompt: its text, of `render_prompt`.
+        text: of the tokenizer with the template.
         settings: how to render.
         stops: see `stop_token_ids`.
 
@@ -160,59 +165,61 @@ def response_ids(
             first stop token; a text that the template changes; a text to a prompt of token ids.
     """
     if is_token_ids(value):
-        check_ids(value, tokenizer)
+        check_ids(value, text.tokenizer)
         ids = value
     elif is_token_ids(question):
         raise InputError("the prompt is a list of token ids, so the response has to be one too")
     elif settings.apply_chat_template and value:
-        ids = _turn_ids(value, question, prompt, tokenizer, stops)
+        ids = _turn_ids(value, question, prompt, text, stops)
     else:
-        ids = _text_ids(value, prompt, tokenizer)
+        ids = _text_ids(value, prompt, text)
     for position, token_id in enumerate(ids[:-1]):
         if token_id in stops:
-            name = tokenizer.convert_ids_to_tokens(token_id)
+            name = text.tokenizer.convert_ids_to_tokens(token_id)
             raise InputError(
                 f"{name} is token {position} of {len(ids)}, and a response ends with its first stop token"
             )
     return ids
 
 
-def _turn_ids(
-    value: Any, question: Any, prompt: str, tokenizer: PreTrainedTokenizerBase, stops: frozenset[int]
-) -> list[int]:
+def _turn_ids(value: Any, question: Any, prompt: str, text: LiteralText, stops: frozenset[int]) -> list[int]:
     """The assistant's turn as the template writes it, up to the first stop token behind what was given."""
     turns = messages(value, "assistant")
-    whole = _templated(messages(question, "user") + turns, tokenizer)
+    whole = _templated(messages(question, "user") + turns, text)
     if not whole.startswith(prompt):
         raise InputError("the chat template renders the prompt otherwise when a response follows: give token ids")
     rendered, end = whole[len(prompt) :], 0
     for turn in turns:
-        text = str(turn.get("content", "")).rstrip()
-        if not text:
+        content = str(text.hide(turn.get("content", ""))).rstrip()
+        if not content:
             raise InputError(f"{value!r:.80} is no response")
-        start = rendered.find(text, end)
+        start = rendered.find(content, end)
         if start < 0:
-            raise InputError(f"the chat template changes the response: {text!r:.80} is not in {rendered!r:.120}")
-        end = start + len(text)
-    ids = _ids_behind(prompt, rendered, tokenizer)
+            lost, left = text.show(content), text.show(rendered)
+            raise InputError(f"the chat template changes the response: {lost!r:.80} is not in {left!r:.120}")
+        end = start + len(content)
+    ids = _ids_behind(prompt, rendered, text)
     places = [position for position, token_id in enumerate(ids) if token_id in stops]
-    inside = sum(token_id in stops for token_id in _ids_behind(prompt, rendered[:end], tokenizer))
-    return ids[: places[inside] + 1] if inside < len(places) else _text_ids(rendered, prompt, tokenizer)
+    inside = sum(token_id in stops for token_id in _ids_behind(prompt, rendered[:end], text))
+    return ids[: places[inside] + 1] if inside < len(places) else _ended(rendered, prompt, text)
 
 
-def _text_ids(value: Any, prompt: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """A text, and EOS behind it."""
+def _text_ids(value: Any, prompt: str, text: LiteralText) -> list[int]:
+    """A text, and EOS behind it, which may be written there already."""
     if not isinstance(value, str) or not value.strip():
         raise InputError(f"{value!r:.80} is no response")
-    if tokenizer.eos_token is None:
+    return _ended(str(text.hide(value.rstrip("\n").removesuffix(str(text.tokenizer.eos_token)))), prompt, text)
+
+
+def _ended(response: str, prompt: str, text: LiteralText) -> list[int]:
+    """The token ids of a response, and EOS behind it."""
+    if text.tokenizer.eos_token is None:
         raise InputError("the tokenizer has no EOS token, which ends a response: give token ids")
-    text = value.rstrip("\n").removesuffix(str(tokenizer.eos_token))
-    return [*_ids_behind(prompt, text, tokenizer), tokenizer.eos_token_id]
+    ids = _ids_behind(prompt, response.rstrip("\n").removesuffix(str(text.tokenizer.eos_token)), text)
+    return [*ids, text.tokenizer.eos_token_id]
 
 
-def _ids_behind(prompt: str, text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+def _ids_behind(prompt: str, response: str, text: LiteralText) -> list[int]:
     """The token ids of a text behind a prompt: those of both together, where the prompt's own stay the same."""
-    alone, both = (tokenizer(part, add_special_tokens=False)["input_ids"] for part in (prompt, prompt + text))
-    if both[: len(alone)] == alone:
-        return list(both[len(alone) :])
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    alone, both = text.token_ids(prompt), text.token_ids(prompt + response)
+    return both[len(alone) :] if both[: len(alone)] == alone else text.token_ids(response)

@@ -17,6 +17,7 @@ import tempfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from openrlhf_cft.data.literal_text import SPECIAL_TOKENS
 from openrlhf_cft.data.location import location, without_credentials
 from openrlhf_cft.data.model_files import first_line
 from openrlhf_cft.data.plain_text import plain_text, text_type
@@ -51,10 +52,24 @@ class SourceSettings:
     input_template: str | None = None
     max_samples: int = 1_000_000
     add_bos: str = "auto"  # before a prompt, where the tokenizer puts it before a text by itself; or never
+    special_tokens: str = "auto"  # that a question or response has written in it: text, or control tokens
+
+    @property
+    def literal(self) -> bool:
+        """Whether special tokens that a question or response has written in it stay text."""
+        return self.special_tokens != "control"
+
+    @property
+    def rendered_before(self) -> bool:
+        """Whether the input is the prompt as it is, in no template."""
+        return not self.apply_chat_template and self.input_template is None
 
     def __post_init__(self) -> None:
         if self.add_bos not in ADD_BOS:
             raise InputError(f"--data.add_bos: {self.add_bos!r} is neither of {', '.join(ADD_BOS)}")
+        if self.special_tokens not in SPECIAL_TOKENS:
+            known = ", ".join(SPECIAL_TOKENS)
+            raise InputError(f"--data.special_tokens: {self.special_tokens!r} is none of {known}")
         if self.input_template is not None:
             check_template(self.input_template)
         if self.max_samples < 1:

@@ -157,4 +157,6 @@ def _source_record(source: SourceSettings, tokenizer: PreTrainedTokenizerBase) -
         del record["output_key"]
     if not begins_with_bos(tokenizer):
         del record["add_bos"]
+    if source.special_tokens == "auto":
+        del record["special_tokens"]
     return record

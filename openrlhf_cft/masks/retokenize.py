@@ -10,14 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from openrlhf_cft.data.annotated import Row
+from openrlhf_cft.data.literal_text import LiteralText, NotText
 from openrlhf_cft.data.records import ID, PROMPT, PROMPT_IDS, RESPONSE, RESPONSE_IDS
 from openrlhf_cft.data.rendering import TemplateRefused, is_token_ids, prompt_token_ids, render_prompt
 from openrlhf_cft.data.source import SourceSettings
 from openrlhf_cft.data.stop_tokens import turn_end
-from openrlhf_cft.data.token_text import decode, special_ids
+from openrlhf_cft.data.token_text import Piece, decode, pieces, special_ids
 from openrlhf_cft.errors import InputError
 from openrlhf_cft.masks.carry import OTHER_TEXT, Layout, NotCarried, layout, one_by_one
 
@@ -48,10 +50,17 @@ class Retokenizer:
         rendering: how a prompt is made of a row's question; None: the stored text as it is.
         same: the two are one tokenizer, so the response's ids stay what they are.
         add_bos: see `SourceSettings`; of the target.
+        literal: whether special tokens that are text in the source's rows, or in a question, stay text.
     """
 
     def __init__(
-        self, source: Any, target: Any, rendering: SourceSettings | None, same: bool, add_bos: str = "auto"
+        self,
+        source: Any,
+        target: Any,
+        rendering: SourceSettings | None,
+        same: bool,
+        add_bos: str = "auto",
+        literal: bool = True,
     ) -> None:
         if target.eos_token_id is None:
             raise InputError("--to: the tokenizer has no EOS token, which ends a response")
@@ -59,6 +68,7 @@ class Retokenizer:
         turn = turn_end(target) if rendering is not None and rendering.apply_chat_template else None
         self._end = target.eos_token_id if turn is None else turn
         self._rendering, self._same, self._add_bos = rendering, same, add_bos
+        self._text = LiteralText(target, literal)
         self._special = special_ids(source)
         self._known = set(target.convert_ids_to_tokens(sorted(special_ids(target))))
         if rendering is not None and rendering.apply_chat_template and not target.chat_template:
@@ -71,20 +81,27 @@ class Retokenizer:
             NotCarried: this row cannot be carried, for a reason that others may share.
             InputError: no row can: the prompt holds special tokens that the target does not know.
         """
+        try:
+            return self._carried(row)
+        except NotText as error:
+            raise NotCarried(str(error)) from error
+
+    def _carried(self, row: Row) -> Carried:
         prompt = self._prompt(row)
         if self._rendering is None and self._same:
             prompt_ids = list(row[PROMPT_IDS])
         else:
-            prompt_ids = prompt_token_ids(prompt, self._target, self._add_bos)
+            prompt_ids = prompt_token_ids(prompt, self._text, self._add_bos)
         if not prompt_ids:
             raise NotCarried(NO_PROMPT)
         unknown = self._target.unk_token_id
-        if unknown is not None and prompt_ids.count(unknown) > prompt.count(str(self._target.unk_token)):
+        shown = self._text.show(prompt)
+        if unknown is not None and prompt_ids.count(unknown) > shown.count(str(self._target.unk_token)):
             raise NotCarried(UNKNOWN)
         source_ids = list(row[RESPONSE_IDS])
         if self._same:
             same_layout = one_by_one(len(source_ids))
-            return Carried(prompt, prompt_ids, row[RESPONSE], source_ids, same_layout, same_layout)
+            return Carried(shown, prompt_ids, row[RESPONSE], source_ids, same_layout, same_layout)
         if not source_ids:
             raise NotCarried(NO_RESPONSE)
         if self._rendering is None:
@@ -92,11 +109,11 @@ class Retokenizer:
         else:
             text = decode(self._source, source_ids)
         before = layout(self._source, source_ids, text)
-        ids, after = self._response(prompt, _ids(self._target, prompt), text, before.ended)
-        return Carried(prompt, prompt_ids, decode(self._target, ids), ids, before, after)
+        ids, after = self._response(prompt, text, before.ended)
+        return Carried(shown, prompt_ids, decode(self._target, ids), ids, before, after)
 
     def _prompt(self, row: Row) -> str:
-        """The text of the prompt, as the target gets it."""
+        """The text of the prompt, as the target gets it, with stand-ins for special tokens that are text."""
         if self._rendering is not None:
             value = row[self._rendering.input_key]
             if not value:
@@ -104,7 +121,7 @@ class Retokenizer:
             if is_token_ids(value):
                 raise InputError(f"--data.input_key: {self._rendering.input_key!r} holds token ids, not a question")
             try:
-                return render_prompt(value, self._target, self._rendering)
+                return render_prompt(value, self._text, self._rendering)
             except TemplateRefused as error:
                 raise NotCarried(str(error)) from error
             except InputError as error:
@@ -117,12 +134,26 @@ class Retokenizer:
                     "know: name the question's column, --data.input_key question --data.apply_chat_template, to "
                     "render it anew"
                 )
-        return str(row[PROMPT])
+        return self._stored_prompt(row)
 
-    def _response(self, prompt: str, prompt_ids: list[int], text: str, ended: bool) -> tuple[list[int], Layout]:
+    def _stored_prompt(self, row: Row) -> str:
+        """The prompt's text, whose special tokens are those of its token ids; all others in it are text."""
+        text = str(row[PROMPT])
+        if not self._text.has_special(text):
+            return str(self._text.hide(text))
+        runs = [(special, list(run)) for special, run in groupby(pieces(self._source, row[PROMPT_IDS]), _is_special)]
+        parts = [("".join(piece.text for piece in run), special) for special, run in runs]
+        if parts and parts[0][1] and not text.startswith(parts[0][0]):  # BOS, which is no part of the text
+            del parts[0]
+        if "".join(part for part, _ in parts) != text:  # a decoder wrote it otherwise: then nothing is known of it
+            return text
+        return "".join(part if special else self._text.hide(part) for part, special in parts)
+
+    def _response(self, prompt: str, text: str, ended: bool) -> tuple[list[int], Layout]:
         """The response's tokens and where they lie; those that spell the text when read behind the prompt, if any."""
-        target, end = self._target, [self._end] if ended else []
-        together, apart = _ids(target, prompt + text), _ids(target, text)
+        target, end, hidden = self._target, [self._end] if ended else [], self._text.hide(text)
+        prompt_ids = self._text.token_ids(prompt)
+        together, apart = self._text.token_ids(prompt + hidden), self._text.token_ids(hidden)
         if together[: len(prompt_ids)] == prompt_ids:
             ids = together[len(prompt_ids) :]
             if added_text(target, prompt_ids, ids) == text:
@@ -143,5 +174,5 @@ def added_text(tokenizer: Any, prompt_ids: Sequence[int], response_ids: Sequence
     return added if whole.startswith(before) and added.endswith(alone) else alone
 
 
-def _ids(tokenizer: Any, text: str) -> list[int]:
-    return [int(token) for token in tokenizer(text, add_special_tokens=False)["input_ids"]]
+def _is_special(piece: Piece) -> bool:
+    return piece.special

@@ -81,6 +81,7 @@ class TransferSettings:
     dtype: str = "auto"
     batch_tokens: int = BATCH_TOKENS
     add_bos: str = "auto"  # see `SourceSettings`; of the target's prompts
+    special_tokens: str = "auto"  # see `SourceSettings`
 
 
 def transfer(data: AnnotatedData, settings: TransferSettings, out: Location) -> dict[str, Any]:
@@ -111,7 +112,8 @@ class _Transfer:
         self.same = self.same or tokenizer_fingerprint(source) == fingerprint
         self.counts = Coverage()
         self._data, self._settings, self._target = data, settings, target
-        self._retokenize = Retokenizer(source, target, rendering, self.same, settings.add_bos)
+        literal = settings.special_tokens != "control"
+        self._retokenize = Retokenizer(source, target, rendering, self.same, settings.add_bos, literal)
         self._model: Any = None
         self._length: int | None = None
         if settings.method == "score":

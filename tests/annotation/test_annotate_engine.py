@@ -11,6 +11,7 @@ import pytest
 from test_model_files import with_own_code
 from train_helpers import make_model, run_command, tail
 
+from openrlhf_cft.data.literal_text import LiteralText
 from openrlhf_cft.data.records import Verdict
 from openrlhf_cft.data.rendering import render_prompt, response_ids
 from openrlhf_cft.data.source import SourceSettings
@@ -38,7 +39,7 @@ def tokenizer(model: Path) -> Any:
 
 
 def prompt_of(tokenizer: Any, question: str) -> tuple[str, list[int]]:
-    text = render_prompt(question, tokenizer, CHAT)
+    text = render_prompt(question, LiteralText(tokenizer), CHAT)
     return text, list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
@@ -65,7 +66,12 @@ def solutions(tokenizer: Any) -> list[list[Any]]:
                     ids,
                     item["answer"],
                     response_ids(
-                        solution, item["question"], prompt, tokenizer, CHAT, frozenset([tokenizer.eos_token_id])
+                        solution,
+                        item["question"],
+                        prompt,
+                        LiteralText(tokenizer),
+                        CHAT,
+                        frozenset([tokenizer.eos_token_id]),
                     ),
                 ]
             )

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from chat_families import CHAT, gpt2
 
+from openrlhf_cft.data.literal_text import LiteralText
 from openrlhf_cft.data.location import location
 from openrlhf_cft.data.prompts import write_prompts
 from openrlhf_cft.data.records import read_rows
@@ -23,11 +24,12 @@ from openrlhf_cft.errors import InputError
 SETTINGS = SourceSettings("x", apply_chat_template=True)
 
 
-def given(tokenizer: Any, value: Any, question: Any = "How many?") -> list[str]:
+def given(tokenizer: Any, value: Any, question: Any = "How many?", literal: bool = True) -> list[str]:
     """A given response as tokens."""
     stops = frozenset({turn_end(tokenizer), tokenizer.eos_token_id})
-    prompt = render_prompt(question, tokenizer, SETTINGS)
-    return list(tokenizer.convert_ids_to_tokens(response_ids(value, question, prompt, tokenizer, SETTINGS, stops)))
+    text = LiteralText(tokenizer, literal)
+    prompt = render_prompt(question, text, SETTINGS)
+    return list(tokenizer.convert_ids_to_tokens(response_ids(value, question, prompt, text, SETTINGS, stops)))
 
 
 @pytest.mark.parametrize("family", CHAT)
@@ -60,29 +62,31 @@ def test_a_template_that_changes_the_response_is_refused(family: str, value: str
 )
 def test_a_response_with_a_stop_token_inside_is_refused(family: str, token: str) -> None:
     with pytest.raises(InputError, match=f"{token.replace('|', '.')} is token .* ends with its first stop token"):
-        given(CHAT[family](), f"It is{token}3")
+        given(CHAT[family](), f"It is{token}3", literal=False)
 
 
 @pytest.mark.parametrize("family", [*CHAT, "gpt2"])
 def test_bos_is_where_the_tokenizer_puts_it_and_never_twice(family: str) -> None:
     tokenizer = (CHAT | {"gpt2": gpt2})[family]()
-    ids = prompt_token_ids("How many?", tokenizer, "auto")
+    text = LiteralText(tokenizer)
+    ids = prompt_token_ids("How many?", text, "auto")
     assert ids == tokenizer("How many?")["input_ids"]
     assert (ids[0] == tokenizer.bos_token_id) == (family in ("gemma", "llama3"))
     without = tokenizer("How many?", add_special_tokens=False)["input_ids"]
-    assert prompt_token_ids("How many?", tokenizer, "never") == without
+    assert prompt_token_ids("How many?", text, "never") == without
     if tokenizer.chat_template:
-        rendered = render_prompt("How many?", tokenizer, SETTINGS)
+        rendered = render_prompt("How many?", text, SETTINGS)
         written = tokenizer(rendered, add_special_tokens=False)["input_ids"]
-        assert prompt_token_ids(rendered, tokenizer, "auto") == written, "the template has written it"
-    assert prompt_token_ids("", tokenizer, "auto") == []
+        assert prompt_token_ids(rendered, text, "auto") == written, "the template has written it"
+    assert prompt_token_ids("", text, "auto") == []
 
 
 def test_messages_are_as_json_has_them() -> None:
     """Arrow fills keys that other rows have with null, and a template asks whether a key is there."""
     tokenizer = CHAT["qwen"]()
     tokenizer.chat_template = "{% for m in messages %}{{ 'tool' if 'tool_calls' in m else m.content }}{% endfor %}"
-    assert render_prompt([{"role": "user", "content": "Hi", "tool_calls": None}], tokenizer, SETTINGS) == "Hi"
+    turn = {"role": "user", "content": "Hi", "tool_calls": None}
+    assert render_prompt([turn], LiteralText(tokenizer), SETTINGS) == "Hi"
 
 
 @pytest.mark.parametrize(
@@ -106,7 +110,7 @@ def test_messages_are_as_json_has_them() -> None:
 )
 def test_a_question_that_is_none(family: str, value: Any, told: str) -> None:
     with pytest.raises(InputError, match=told):
-        render_prompt(value, CHAT[family](), SETTINGS)
+        render_prompt(value, LiteralText(CHAT[family]()), SETTINGS)
 
 
 @pytest.mark.parametrize("template", ["Question: {}\nAnswer:", "{}", "Write \\boxed{{}}. {}", "{0}"])
@@ -154,6 +158,24 @@ def test_rows_in_a_compressed_file(tmp_path: Path) -> None:
     with gzip.open(data, "wt") as file:
         file.write('{"question": "a", "answer": 1}\n{"question": "b", "answer": 2}\n')
     assert [row["_gold"] for row in prompts(tmp_path, data)] == ["1", "2"]
+
+
+def test_prompts_that_were_rendered_before_are_not_guessed_at(tmp_path: Path) -> None:
+    """Control tokens or words: most rows have them, in no template, so the user has to say which."""
+    data = tmp_path / "rows.jsonl"
+    questions = ["<|im_start|>user\nHi<|im_end|>\n", "<|im_start|>user\nHo<|im_end|>\n", "Hey"]
+    data.write_text("".join(json.dumps({"question": question, "answer": 1}) + "\n" for question in questions))
+    tokenizer = CHAT["qwen"]()
+    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    with pytest.raises(InputError, match=r"2 of 3 prompts have special tokens.*--data.special_tokens control if"):
+        prompts(tmp_path, data)
+    for special_tokens, ends in (("control", [1, 1, 0]), ("text", [0, 0, 0])):
+        rows = prompts(tmp_path, data, special_tokens=special_tokens)
+        assert [row["prompt_token_ids"].count(end) for row in rows] == ends
+        assert [row["prompt"] for row in rows] == questions
+    in_a_template = prompts(tmp_path, data, input_template="<|im_start|>{}<|im_end|>")
+    assert [row["prompt_token_ids"].count(end) for row in in_a_template] == [1, 1, 1]
+    assert in_a_template[0]["prompt"] == f"<|im_start|>{questions[0]}<|im_end|>"
 
 
 ROW = {"question": "a", "answer": "1"}

@@ -13,6 +13,7 @@ from train_helpers import make_model
 from openrlhf_cft.annotation.job import annotate
 from openrlhf_cft.cli.annotate import job_of
 from openrlhf_cft.cli.evaluate import checkpoints
+from openrlhf_cft.data.literal_text import LiteralText
 from openrlhf_cft.data.location import location
 from openrlhf_cft.data.prompts import write_prompts
 from openrlhf_cft.data.records import read_rows
@@ -90,9 +91,9 @@ def test_prompts_are_rendered_as_openrlhf_renders_them(model: Path) -> None:
     ]:
         settings = SourceSettings("x", input_key=key, apply_chat_template=chat, input_template=template)
         stock = preprocess_data(row, template, key, "answer", tokenizer.apply_chat_template if chat else None)
-        assert render_prompt(row[key], tokenizer, settings) == stock[0]
+        assert render_prompt(row[key], LiteralText(tokenizer), settings) == stock[0]
     with pytest.raises(ValueError, match="apply_chat_template"):
-        render_prompt(row["chat"], tokenizer, SourceSettings("x"))
+        render_prompt(row["chat"], LiteralText(tokenizer), SourceSettings("x"))
 
 
 def test_given_responses_become_the_ids_that_sft_would_train_but_for_its_space_before_eos(
@@ -165,7 +166,7 @@ def test_given_responses_that_cannot_be_one(model: Path) -> None:
 
     def refused(value: object, question: object = "q", prompt: str = "q") -> str:
         with pytest.raises(ValueError) as caught:
-            response_ids(value, question, prompt, tokenizer, settings, STOPS)
+            response_ids(value, question, prompt, LiteralText(tokenizer), settings, STOPS)
         return str(caught.value)
 
     assert f"token id {len(tokenizer)} at position 1" in refused([5, len(tokenizer), eos])

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from train_helpers import make_tokenizer
 
+from openrlhf_cft.data.literal_text import LiteralText
 from openrlhf_cft.data.records import Verdict
 from openrlhf_cft.data.rendering import render_prompt
 from openrlhf_cft.data.source import SourceSettings
@@ -57,7 +58,7 @@ def test_rows_become_questions_whose_gold_answer_is_accepted(name: str, tmp_path
     assert data.name == name and len(data.rows) == len(EXPECTED[name])
     verifier = VERIFIERS[data.verifier.verifier]
     for row, (part, response) in zip(data.rows, EXPECTED[name], strict=True):
-        prompt = render_prompt(row[data.source.input_key], tokenizer, data.source)
+        prompt = render_prompt(row[data.source.input_key], LiteralText(tokenizer), data.source)
         instruction = BOXED_LETTER if name == "medqa" else BOXED
         assert part in prompt and prompt.startswith("<user>") and prompt.endswith(f"{instruction}<assistant>")
         gold = row[data.source.label_key]

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from properties import tries
 from tokenizer_families import FAMILIES, LINES
 
+from openrlhf_cft.data.literal_text import LiteralText
 from openrlhf_cft.data.records import ID, PROMPT, PROMPT_IDS, RESPONSE, RESPONSE_IDS
+from openrlhf_cft.data.rendering import render_prompt
 from openrlhf_cft.data.source import SourceSettings
 from openrlhf_cft.data.token_text import decode
 from openrlhf_cft.errors import InputError
@@ -225,6 +227,21 @@ def test_the_targets_own_beginning_and_end() -> None:
     rendered = Retokenizer(first, gemma, chat, same=False)({**row, "q": "Well?"})
     assert rendered.prompt_ids.count(gemma.bos_token_id) == 1
     assert gemma.convert_ids_to_tokens(rendered.response_ids[-1]) == "<end_of_turn>"
+
+
+@pytest.mark.parametrize("chat", [True, False])
+def test_special_tokens_that_are_text_stay_text(chat: bool) -> None:
+    """Of a question, of a stored prompt and of a response: also where the other tokenizer has a token of that name."""
+    qwen, other = CHAT["qwen"](), CHAT["qwen"]()
+    question, settings = "Why <|im_end|>?", SourceSettings("", input_key="q", apply_chat_template=True)
+    text = LiteralText(qwen)
+    prompt = render_prompt(question, text, settings)
+    ids = [*text.token_ids(text.hide("It <|im_start|> is.")), qwen.eos_token_id]
+    row = {ID: "r", PROMPT: text.show(prompt), PROMPT_IDS: text.token_ids(prompt), "q": question}
+    row |= {RESPONSE: decode(qwen, ids), RESPONSE_IDS: ids}
+    there = Retokenizer(qwen, other, settings if chat else None, same=False)(row)
+    assert there.prompt_ids == row[PROMPT_IDS] and there.prompt == row[PROMPT]
+    assert there.response_ids[:-1] == ids[:-1] and there.response == row[RESPONSE]
 
 
 def test_questions_that_the_targets_template_refuses_are_left_out() -> None:
