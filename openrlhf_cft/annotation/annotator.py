@@ -41,6 +41,7 @@ class Status(str, enum.Enum):
     CUT_OFF = "cut_off"  # the response ran out of the token budget
     TOO_LONG = "too_long"  # the prompt leaves no room for a response
     BAD_ANSWER = "bad_answer"  # the verifier refuses the row's own gold answer
+    CHANGED = "changed"  # the chat template writes the given response otherwise
 
     def __str__(self) -> str:
         return self.value

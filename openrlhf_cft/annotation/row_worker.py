@@ -6,7 +6,15 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from openrlhf_cft.annotation.annotator import AnnotateSettings, Annotator, Outcome, Positions, Question, every_position
+from openrlhf_cft.annotation.annotator import (
+    AnnotateSettings,
+    Annotator,
+    Outcome,
+    Positions,
+    Question,
+    Status,
+    every_position,
+)
 from openrlhf_cft.data.model_files import weights_fingerprint
 from openrlhf_cft.data.records import (
     ALTERNATIVES,
@@ -52,11 +60,14 @@ class AnnotateWorker(EngineWorker):
 
     async def work(self, row: dict[str, Any]) -> Finished:
         """Annotate one row of the source file."""
-        given = row.get(GIVEN_IDS)
-        given_ids = None if given is None else [int(i) for i in given]
-        question = Question([int(i) for i in row[PROMPT_IDS]], row[GOLD], row[PROMPT])
-        outcome = await self.annotator.annotate(question, given_ids)
+        outcome = Outcome(Status.CHANGED) if row.get(GIVEN_IDS, "") is None else await self._annotate(row)
         return Finished(outcome.status.value, to_payload(outcome), counters(outcome))
+
+    async def _annotate(self, row: dict[str, Any]) -> Outcome:
+        """The model's own response, or a given one."""
+        given_ids = [int(i) for i in row[GIVEN_IDS]] if GIVEN_IDS in row else None
+        question = Question([int(i) for i in row[PROMPT_IDS]], row[GOLD], row[PROMPT])
+        return await self.annotator.annotate(question, given_ids)
 
 
 def to_payload(outcome: Outcome) -> dict[str, Any]:

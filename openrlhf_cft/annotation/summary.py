@@ -56,6 +56,11 @@ def annotation_text(summary: dict[str, Any]) -> str:
         f"  cut off           {summary[Status.CUT_OFF.value]}   (ran out of --annotate.max_new_tokens)",
         f"  prompt too long   {summary[Status.TOO_LONG.value]}",
         f"  bad gold answer   {summary[Status.BAD_ANSWER.value]}   (the verifier refuses it)",
+        *(
+            [f"  response changed  {summary[Status.CHANGED.value]}   (the chat template writes it otherwise)"]
+            if summary.get(Status.CHANGED.value)
+            else []
+        ),
         f"  not finished      {summary['failed']}   (left for the next run)",
         f"  annotated         {summary[Status.ANNOTATED.value]}",
         f"positions           {summary['positions']}",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from openrlhf_cft.data.literal_text import LiteralText
@@ -13,7 +14,14 @@ from openrlhf_cft.data.location import Location
 from openrlhf_cft.data.parquet import whole_file
 from openrlhf_cft.data.plain_text import plain_text, text_type
 from openrlhf_cft.data.records import ID, PROMPT, PROMPT_IDS
-from openrlhf_cft.data.rendering import check_ids, is_token_ids, prompt_token_ids, render_prompt, response_ids
+from openrlhf_cft.data.rendering import (
+    ResponseChanged,
+    check_ids,
+    is_token_ids,
+    prompt_token_ids,
+    render_prompt,
+    response_ids,
+)
 from openrlhf_cft.data.source import GIVEN_IDS, GOLD, NUMBER, TAKEN, SourceSettings, id_key, row_ids
 from openrlhf_cft.errors import InputError
 
@@ -21,6 +29,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
 
 GROUP_ROWS = 1_000  # rows that are rendered, and written, at a time
 ERRORS = 10  # rows that are named together
@@ -34,13 +44,14 @@ class RowRenderer:
     settings: SourceSettings
     stops: frozenset[int]
     label_type: pa.DataType  # of the column of gold answers
+    changed: list[str] = field(default_factory=list)  # by the chat template: what it lost of a given response, by row
 
     @property
     def columns(self) -> list[str]:
         """Their names, without the row's id and number."""
         return [GOLD, PROMPT, PROMPT_IDS, *([] if self.settings.output_key is None else [GIVEN_IDS])]
 
-    def render(self, row: dict[str, Any]) -> dict[str, Any]:
+    def render(self, row_id: str, row: dict[str, Any]) -> dict[str, Any]:
         """What is added to one row.
 
         Raises:
@@ -65,7 +76,11 @@ class RowRenderer:
         if settings.output_key is not None:
             with _named(settings.output_key):
                 given = row[settings.output_key]
-                added[GIVEN_IDS] = response_ids(given, question, prompt, text, settings, self.stops)
+                try:
+                    added[GIVEN_IDS] = response_ids(given, question, prompt, text, settings, self.stops)
+                except ResponseChanged as error:  # the other rows' may be whole
+                    added[GIVEN_IDS] = None
+                    self.changed.append(f"row {row_id!r}: column {settings.output_key!r}: {error}")
         return added
 
 
@@ -130,7 +145,7 @@ def _rendered(data: Dataset, first: int, last: int, renderer: RowRenderer, ids: 
     added: dict[str, list[Any]] = {name: [] for name in renderer.columns}
     for index in range(last - first):
         try:
-            rendered = renderer.render({key: values[index] for key, values in needed.items()})
+            rendered = renderer.render(ids[first + index], {key: values[index] for key, values in needed.items()})
         except InputError as error:
             errors.append(f"row {ids[first + index]!r}: {error}")
             if len(errors) == ERRORS:
@@ -157,6 +172,19 @@ def _refuse_rendered(values: list[Any], text: LiteralText) -> None:
         )
 
 
+def _report_changed(renderer: RowRenderer, rows: int) -> None:
+    """Say how many given responses the chat template changes, and what it lost of the first one.
+
+    Raises:
+        InputError: it changes all of them, so nothing would be annotated.
+    """
+    if not renderer.changed:
+        return
+    if len(renderer.changed) == rows:
+        raise InputError(f"none of {rows} given responses can be used; the first: {renderer.changed[0]}")
+    logger.warning("%d of %d rows are left out; the first: %s", len(renderer.changed), rows, renderer.changed[0])
+
+
 def write_prompts(
     data: Dataset,
     tokenizer: PreTrainedTokenizerBase,
@@ -180,7 +208,8 @@ def write_prompts(
 
     Raises:
         InputError: names the rows that cannot be rendered, up to `ERRORS` of them, or a column whose gold answers are
-            neither text nor numbers.
+            neither text nor numbers; or the chat template changes each given response. Where it changes some, these
+            have no token ids, and a line says so.
     """
     import pyarrow as pa
 
@@ -207,4 +236,5 @@ def write_prompts(
                 digest.update(repr(row).encode())
             writer = writer or stack.enter_context(whole_file(path, table.schema))
             writer.write_table(table)
+        _report_changed(renderer, len(data))
     return digest.hexdigest()[:16]

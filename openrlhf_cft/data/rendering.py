@@ -40,6 +40,10 @@ class TemplateRefused(InputError):
     """The chat template does not render the messages."""
 
 
+class ResponseChanged(InputError):
+    """The chat template writes a given response otherwise, so a mask would be one of another text."""
+
+
 def render_prompt(value: Any, text: LiteralText, settings: SourceSettings) -> str:
     """One source value to the prompt text, as OpenRLHF's `preprocess_data` (openrlhf/datasets/prompts_dataset.py).
 
@@ -162,7 +166,8 @@ def response_ids(
 
     Raises:
         InputError: the value is none of these, or empty; an id that the tokenizer does not have; something behind the
-            first stop token; a text that the template changes; a text to a prompt of token ids.
+            first stop token; a text to a prompt of token ids.
+        ResponseChanged: a text that the template changes.
     """
     if is_token_ids(value):
         check_ids(value, text.tokenizer)
@@ -196,7 +201,7 @@ def _turn_ids(value: Any, question: Any, prompt: str, text: LiteralText, stops: 
         start = rendered.find(content, end)
         if start < 0:
             lost, left = text.show(content), text.show(rendered)
-            raise InputError(f"the chat template changes the response: {lost!r:.80} is not in {left!r:.120}")
+            raise ResponseChanged(f"the chat template changes the response: {lost!r:.80} is not in {left!r:.120}")
         end = start + len(content)
     ids = _ids_behind(prompt, rendered, text)
     places = [position for position, token_id in enumerate(ids) if token_id in stops]

@@ -127,10 +127,10 @@ def test_templates_that_stock_openrlhf_could_not_fill(template: str) -> None:
         SourceSettings("x", input_template=template)
 
 
-def prompts(folder: Path, data: Path, **settings: Any) -> list[dict[str, Any]]:
+def prompts(folder: Path, data: Path, family: str = "qwen", **settings: Any) -> list[dict[str, Any]]:
     given = {"input_key": "question", "label_key": "answer", **settings}
     source = SourceSettings(str(data), **given)
-    tokenizer = CHAT["qwen"]()
+    tokenizer = CHAT[family]()
     stops = frozenset([tokenizer.eos_token_id])
     write_prompts(load_source(source), tokenizer, source, location(folder / "prompts.parquet"), stops)
     return list(read_rows(folder / "prompts.parquet"))
@@ -176,6 +176,23 @@ def test_prompts_that_were_rendered_before_are_not_guessed_at(tmp_path: Path) ->
     in_a_template = prompts(tmp_path, data, input_template="<|im_start|>{}<|im_end|>")
     assert [row["prompt_token_ids"].count(end) for row in in_a_template] == [1, 1, 1]
     assert in_a_template[0]["prompt"] == f"<|im_start|>{questions[0]}<|im_end|>"
+
+
+def test_responses_that_the_template_changes_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = tmp_path / "rows.jsonl"
+    solutions = ["It is 3.", "<think>1 and 2</think>It is 3.", "3"]
+    lines = [json.dumps({"question": "1 + 2?", "answer": 3, "solution": solution}) for solution in solutions]
+    data.write_text("\n".join(lines))
+    chat = {"output_key": "solution", "apply_chat_template": True, "family": "deepseek_r1"}
+    rows = prompts(tmp_path, data, **chat)
+    assert [row["_given_token_ids"] is None for row in rows] == [False, True, False]
+    lost = "row '1': column 'solution': the chat template changes the response: '<think>1 and 2</think>It is 3.'"
+    assert f"1 of 3 rows are left out; the first: {lost}" in caplog.text
+    data.write_text(lines[1])
+    (tmp_path / "prompts.parquet").unlink()
+    with pytest.raises(InputError, match="none of 1 given responses can be used; the first: row '0': column"):
+        prompts(tmp_path, data, **chat)
+    assert not (tmp_path / "prompts.parquet").exists()
 
 
 ROW = {"question": "a", "answer": "1"}
