@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import atexit
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ def annotate(
     top_k: int = 3,
     max_new_tokens: int = 512,
     exhaustive: bool = False,
+    stop: Sequence[str] = (),
     verifier: str = "math",
     threshold: float = 0.5,
     num_engines: int = 1,
@@ -79,7 +80,7 @@ def annotate(
         path, dtype, tensor_parallel_size, gpu_memory_utilization, max_model_len, seed, extra, apply_chat_template
     )
     checked = VerifierSettings(verifier, threshold).checked()
-    factory = AnnotateWorkerFactory(engine, AnnotateSettings(top_k, max_new_tokens, exhaustive), checked)
+    factory = AnnotateWorkerFactory(engine, AnnotateSettings(top_k, max_new_tokens, exhaustive, tuple(stop)), checked)
     pool = PoolSettings(num_engines, tensor_parallel_size, rows_in_flight, ray_address)
     return run_annotation(AnnotateJob(source, factory, pool, location(str(output_dir))))
 

@@ -13,12 +13,13 @@ from __future__ import annotations
 import asyncio
 import enum
 from collections.abc import Callable, Container, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
 
 from openrlhf_cft.annotation.criterion import TIE_MARGIN, Candidate, candidates, decided, is_critical, passed_over
 from openrlhf_cft.data.records import Alternative, Verdict
 from openrlhf_cft.engine.generate import MAX_LOGPROBS, Generation, Generator, Sampling
+from openrlhf_cft.engine.stop_strings import StopStrings
 from openrlhf_cft.errors import InputError
 from openrlhf_cft.verify import Judgement
 
@@ -54,12 +55,22 @@ class AnnotateSettings:
     top_k: int = 3  # k of Strict-k
     max_new_tokens: int = 512  # budget of the response; a rollout has what was left of it at its position
     exhaustive: bool = False  # try every alternative, also of tokens that are decided
+    stop: tuple[str, ...] = ()  # strings that end a response or a rollout, beside the stop tokens
 
     def __post_init__(self) -> None:
         if not 2 <= self.top_k <= HIGHEST_K:
             raise InputError(f"--annotate.top_k: {self.top_k} is not between 2 and {HIGHEST_K}")
         if self.max_new_tokens < 1:
             raise InputError(f"--annotate.max_new_tokens: {self.max_new_tokens} is not at least 1")
+        if "" in self.stop:
+            raise InputError("--annotate.stop: '' would end every response before it begins")
+
+    def record(self) -> dict[str, Any]:
+        """As JSON. What later versions added, and is not used, leaves no trace, so earlier runs go on."""
+        record = asdict(self)
+        if not self.stop:
+            del record["stop"]
+        return record
 
 
 @dataclass(frozen=True)
@@ -130,6 +141,7 @@ class Annotator:
         self.decode = decode
         self.settings = settings
         self.positions = positions
+        self.stop = StopStrings(settings.stop, decode)
         self.vocabulary = vocabulary
 
     async def annotate(self, question: Question, given_ids: Sequence[int] | None = None) -> Outcome:
@@ -138,7 +150,7 @@ class Annotator:
         Args:
             question: the prompt and its gold answer.
             given_ids: (T,) token ids of a response, at least one, its stop token included. The budget is the same:
-                a longer one counts as cut off.
+                a longer one counts as cut off. Of one with a stop string the rest is left out.
 
         Raises:
             EngineError, VerifierError: infrastructure failed; nothing was measured, try the row again.
@@ -151,13 +163,15 @@ class Annotator:
             return Outcome(Status.BAD_ANSWER)
         top = self.settings.top_k + TIE_MARGIN
         if given_ids is None:
-            response = await self.generator.generate(prompt_ids, Sampling(budget, top_logprobs=top))
+            sampling = Sampling(budget, top_logprobs=top, stop=self.settings.stop)
+            response = await self.generator.generate(prompt_ids, sampling)
         elif len(prompt_ids) + len(given_ids) >= self.generator.max_model_len:
             return Outcome(Status.TOO_LONG)
         elif len(given_ids) > budget:
             return Outcome(Status.CUT_OFF, list(given_ids), self.decode(given_ids), given=True)
         else:
             response = await self.generator.score([*prompt_ids, *given_ids], len(prompt_ids), top)
+        response = self.stop.cut(response)
         text = self.decode(response.token_ids)
         judgement = await self.judge.judge(text, question.answer, question.prompt)
         status = _status(response, judgement)
@@ -206,9 +220,11 @@ class Annotator:
     async def _rollout(self, question: Question, prefix: list[int], candidate: Candidate, budget: int) -> Alternative:
         """Finish greedily after `prefix`, which ends with the candidate, and verify. `budget` may be 0."""
         suffix: list[int] = []
-        ended = candidate.token_id in self.generator.stop_token_ids
+        ended = candidate.token_id in self.generator.stop_token_ids or self.stop.ends(prefix)
         if not ended and budget > 0:
-            generation = await self.generator.generate([*question.prompt_ids, *prefix], Sampling(budget))
+            sampling = Sampling(budget, stop=self.settings.stop)
+            generation = await self.generator.generate([*question.prompt_ids, *prefix], sampling)
+            generation = self.stop.cut(generation, prefix)
             suffix, ended = generation.token_ids, generation.stopped
         text = self.decode([*prefix, *suffix])
         judgement = await self.judge.judge(text, question.answer, question.prompt)

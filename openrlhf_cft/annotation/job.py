@@ -55,7 +55,7 @@ def annotate(job: AnnotateJob) -> dict[str, Any]:
             return dict(json.loads(finished.read_text()))
         work.try_verifier(job.factory.verifier)
         try:
-            about = work.first_prompt(job.factory.engine)
+            about = work.first_prompt(job.factory.engine, job.factory.settings.stop)
             run_job(work, config["rows"], job.factory, job.pool, annotation_line, about)
         except JobError as error:
             if error.failures:  # the rows that are left may be those that never will be done

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from openrlhf_cft.annotation.annotator import (
@@ -109,6 +109,6 @@ def settings_record(factory: AnnotateWorkerFactory) -> dict[str, Any]:
         "max_model_len": engine.max_model_len,
         "engine_args": engine.engine_args,
         "criterion": f"strict-{factory.settings.top_k}",
-        "decoding": asdict(factory.settings),
+        "decoding": factory.settings.record(),
         **factory.verifier.record(),
     }

@@ -96,8 +96,9 @@ def hints(summary: dict[str, Any]) -> list[str]:
     if responses and summary[Status.CUT_OFF.value] >= MOST_CUT_OFF * responses:
         lines.append(
             f"{summary[Status.CUT_OFF.value]} of {responses} responses were cut off. Either the model never ends its "
-            "turn, as base models do: train it with SFT first, or give responses, --data.output_key. Or its prompts "
-            "need --data.apply_chat_template, or --annotate.max_new_tokens is too small"
+            "turn, as base models do: train it with SFT first, give responses (--data.output_key), or say what ends "
+            "one (--annotate.stop). Or its prompts need --data.apply_chat_template, or --annotate.max_new_tokens is "
+            "too small"
         )
     cut = summary.get("rollouts_by_outcome", {}).get(Verdict.TRUNCATED.value, 0)
     if cut > MANY_CUT_OFF * summary["rollouts"]:

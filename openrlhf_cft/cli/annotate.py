@@ -18,6 +18,7 @@ from openrlhf_cft.cli.flags import (
     pool_settings,
     run_command,
     source_settings,
+    stop_flag,
     verifier_flags,
     verifier_settings,
 )
@@ -39,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
     engine_flags(flags)
     flags.add_argument("--annotate.top_k", type=int, default=3, help="k of Strict-k: k - 1 alternatives are tried")
     flags.add_argument("--annotate.max_new_tokens", type=int, default=512, help="token budget of a response")
+    stop_flag(flags, "annotate")
     verifier_flags(flags, "annotate")
     flags.add_argument("--annotate.exhaustive", action="store_true", help="try alternatives of decided tokens too")
     flags.add_argument(
@@ -71,7 +73,12 @@ def _job(flags: dict[str, Any]) -> AnnotateJob:
         raise InputError("--annotate.gpu_hour_cost: add --annotate.dry_run, which estimates")
     factory = AnnotateWorkerFactory(
         engine_settings(flags, flags["model.model_name_or_path"]),
-        AnnotateSettings(*(flags[f"annotate.{name}"] for name in ("top_k", "max_new_tokens", "exhaustive"))),
+        AnnotateSettings(
+            flags["annotate.top_k"],
+            flags["annotate.max_new_tokens"],
+            flags["annotate.exhaustive"],
+            tuple(flags["annotate.stop"]),
+        ),
         verifier_settings(flags, "annotate"),
     )
     return AnnotateJob(source_settings(flags), factory, pool_settings(flags), output_place(flags))

@@ -15,6 +15,7 @@ from openrlhf_cft.cli.flags import (
     pool_settings,
     run_command,
     source_settings,
+    stop_flag,
     verifier_flags,
     verifier_settings,
 )
@@ -46,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
         "--eval.annotated", default=None, help="an annotated data set: entropy and loss on its critical, other tokens"
     )
     flags.add_argument("--eval.benchmark_dir", default=None, help="folder of local copies of benchmarks, NAME.jsonl")
+    stop_flag(flags, "eval")
     verifier_flags(flags, "eval")
     flags.set_defaults(**{"eval.verifier": None})  # math, or a benchmark's own
     return flags
@@ -110,7 +112,9 @@ def evaluate_settings(flags: dict[str, Any]) -> EvaluateSettings:
         raise InputError(f"--eval.temperature: {temperature:g} is not above 0; the greedy response is there anyway")
     if not 0 < top_p <= 1:
         raise InputError(f"--eval.top_p: {top_p:g} is not above 0 and at most 1")
-    return EvaluateSettings(samples, budget, flags["train.seed"], temperature, top_p)
+    if "" in flags["eval.stop"]:
+        raise InputError("--eval.stop: '' would end every response before it begins")
+    return EvaluateSettings(samples, budget, flags["train.seed"], temperature, top_p, tuple(flags["eval.stop"]))
 
 
 def _at_least(flags: dict[str, Any], name: str, least: int) -> int:

@@ -66,6 +66,17 @@ def engine_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ckpt.output_dir", required=True, help="a path, or a URI such as s3://bucket/annotated")
 
 
+def stop_flag(parser: argparse.ArgumentParser, group: str) -> None:
+    """`--GROUP.stop`."""
+    parser.add_argument(
+        f"--{group}.stop",
+        nargs="+",
+        default=(),
+        metavar="STRING",
+        help="strings that end a response, as base models need that never end their turn: $'\\nQuestion:'",
+    )
+
+
 def verifier_flags(parser: argparse.ArgumentParser, group: str) -> None:
     """`--GROUP.verifier`, its threshold and limits."""
     known = ", ".join(sorted(VERIFIERS))

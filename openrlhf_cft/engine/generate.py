@@ -22,6 +22,7 @@ class Sampling:
     top_p: float = 1.0  # sample from the most probable tokens that together have this probability
     top_logprobs: int = 0  # how many of the most probable tokens to report at each position
     seed: int | None = None  # of this request, for sampling, where the engine can
+    stop: tuple[str, ...] = ()  # strings at which an engine may end, behind the token that completes one or later
 
 
 @dataclass(frozen=True)

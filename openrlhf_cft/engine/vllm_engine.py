@@ -4,8 +4,8 @@
     generation = await engine.generate([1, 2, 3], Sampling(max_tokens=16))
     engine.close()
 
-Token ids go in and come out; nothing is detokenized in the engine. Must not share a process with DeepSpeed, whose
-import changes torch for vLLM.
+Token ids go in and come out; the engine detokenizes only to find stop strings. Must not share a process with
+DeepSpeed, whose import changes torch for vLLM.
 """
 
 from __future__ import annotations
@@ -212,7 +212,9 @@ class VllmGenerator:
             # offset"), so there samples differ from run to run. It can go when vLLM rewinds CUDA generators only.
             seed=sampling.seed if has_gpu() else None,
             stop_token_ids=sorted(self.stop_token_ids),
-            detokenize=False,
+            stop=list(sampling.stop),
+            include_stop_str_in_output=True,
+            detokenize=bool(sampling.stop),
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
 
@@ -244,7 +246,7 @@ def _to_generation(output: RequestOutput, sampling: Sampling, stops: frozenset[i
     reported = completion.logprobs or []
     return Generation(
         token_ids=token_ids,
-        stopped=token_ids[-1] in stops,
+        stopped=token_ids[-1] in stops or isinstance(completion.stop_reason, str),
         logprobs=[entry[token_id].logprob for token_id, entry in zip(token_ids, reported, strict=False)],
         top_logprobs=[[(i, value.logprob) for i, value in entry.items()] for entry in reported]
         if sampling.top_logprobs

@@ -8,7 +8,7 @@ what is there, and is evaluated alone.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from openrlhf_cft.data.location import Location, without_credentials
@@ -143,7 +143,7 @@ def _prepare(job: EvaluateJob, data: DataSet, checkpoint: str) -> Evaluation:
         "dtype": engine.dtype,
         "max_model_len": engine.max_model_len,
         "engine_args": engine.engine_args,
-        "sampling": asdict(job.settings),
+        "sampling": job.settings.record(),
         **data.verifier.record(),
     }
     config = work.prepare(data.source, engine, record, data.rows)
@@ -168,7 +168,14 @@ def _sample(job: EvaluateJob, pair: Evaluation) -> dict[str, int]:
     """Sample and verify what is left to do; how many questions are evaluated, too long, and not finished."""
     factory = EvaluateWorkerFactory(job.engines[pair.checkpoint], job.settings, pair.data.verifier)
     with pair.work.claimed():
-        run_job(pair.work, pair.rows, factory, job.pool, _progress, pair.work.first_prompt(factory.engine))
+        run_job(
+            pair.work,
+            pair.rows,
+            factory,
+            job.pool,
+            _progress,
+            pair.work.first_prompt(factory.engine, job.settings.stop),
+        )
         counts = write_samples(pair.work, pair.data.name, pair.checkpoint, _samples_file(job, pair))
     return {**counts, "failed": pair.rows - counts[EVALUATED] - counts[TOO_LONG]}
 
@@ -192,7 +199,7 @@ def _progress(counts: dict[str, float], seconds: float, total: int) -> str:
 def _about(job: EvaluateJob, sets: list[DataSet]) -> dict[str, Any]:
     """What the figures are of."""
     return {
-        "settings": {**asdict(job.settings), "entropy_positions": job.entropy_positions, "resamples": RESAMPLES},
+        "settings": {**job.settings.record(), "entropy_positions": job.entropy_positions, "resamples": RESAMPLES},
         "checkpoints": {name: engine.model for name, engine in job.engines.items()},
         "data_sets": {data.name: data.record() for data in sets},
         "versions": versions(),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from openrlhf_cft.data.records import ID, PROMPT, PROMPT_IDS
 from openrlhf_cft.data.source import GOLD
 from openrlhf_cft.engine.generate import Sampling
+from openrlhf_cft.engine.stop_strings import StopStrings
 from openrlhf_cft.engine.vllm_engine import EngineSettings, VllmGenerator
 from openrlhf_cft.evaluation.samples import EVALUATED, TOO_LONG, SampledResponse, to_payload
 from openrlhf_cft.jobs.engine_actor import Finished
@@ -27,6 +28,14 @@ class EvaluateSettings:
     seed: int = 42
     temperature: float = 1.0
     top_p: float = 1.0
+    stop: tuple[str, ...] = ()  # strings that end a response, beside the stop tokens
+
+    def record(self) -> dict[str, Any]:
+        """As JSON. What later versions added, and is not used, leaves no trace, so earlier runs go on."""
+        record = asdict(self)
+        if not self.stop:
+            del record["stop"]
+        return record
 
     @property
     def pure(self) -> bool:
@@ -52,13 +61,14 @@ class EvaluateWorker(EngineWorker):
     def __init__(self, generator: VllmGenerator, verifier: VerifierPool, settings: EvaluateSettings) -> None:
         super().__init__(generator, verifier)
         self.settings = settings
+        self.stop = StopStrings(settings.stop, generator.decode)
 
     async def work(self, row: dict[str, Any]) -> Finished:
         """One question: the greedy response, then the samples together, which find its prompt in the prefix cache."""
         budget = min(self.settings.max_new_tokens, self.generator.max_model_len - len(row[PROMPT_IDS]))
         if budget < 1:
             return Finished(TOO_LONG, {}, {"rows": 1})
-        greedy = await self._respond(row, Sampling(budget, top_logprobs=1))
+        greedy = await self._respond(row, Sampling(budget, top_logprobs=1, stop=self.settings.stop))
         samples = await asyncio.gather(*(self._respond(row, s) for s in samplings(self.settings, row[ID], budget)))
         tokens = greedy.length + sum(sample.length for sample in samples)
         payload = {"greedy": to_payload(greedy), "samples": [to_payload(sample) for sample in samples]}
@@ -66,7 +76,7 @@ class EvaluateWorker(EngineWorker):
 
     async def _respond(self, row: dict[str, Any], sampling: Sampling) -> SampledResponse:
         """One response, verified."""
-        generation = await self.generator.generate([int(i) for i in row[PROMPT_IDS]], sampling)
+        generation = self.stop.cut(await self.generator.generate([int(i) for i in row[PROMPT_IDS]], sampling))
         text = self.generator.decode(generation.token_ids)
         judged = await self.verifier.judge(text, row[GOLD], row[PROMPT])
         logprob = sum(generation.logprobs)
@@ -77,10 +87,8 @@ class EvaluateWorker(EngineWorker):
 
 def samplings(settings: EvaluateSettings, row_id: str, budget: int) -> list[Sampling]:
     """How the samples of one question are drawn, each with a seed of its own."""
-    return [
-        Sampling(budget, settings.temperature, settings.top_p, seed=request_seed(settings.seed, row_id, number))
-        for number in range(settings.n_samples)
-    ]
+    seeds = [request_seed(settings.seed, row_id, number) for number in range(settings.n_samples)]
+    return [Sampling(budget, settings.temperature, settings.top_p, seed=s, stop=settings.stop) for s in seeds]
 
 
 def request_seed(seed: int, row_id: str, number: int) -> int:

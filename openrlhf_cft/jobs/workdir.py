@@ -9,7 +9,7 @@ configuration goes on where it stopped, another one is refused.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -131,12 +131,13 @@ class Workdir:
                 "give another directory, or delete this one"
             )
 
-    def first_prompt(self, engine: EngineSettings) -> str:
+    def first_prompt(self, engine: EngineSettings, stop: Sequence[str] = ()) -> str:
         """The first prompt as the model gets it, and what ends a response: a wrong template shows here."""
         tokenizer, row = load_tokenizer(engine.model), next(self.prompts.rows([PROMPT, PROMPT_IDS]))
         ids = row[PROMPT_IDS]
         shown = visible(tokenizer.decode(ids)).replace("\n", "\\n")
-        ends = ", ".join(tokenizer.convert_ids_to_tokens(sorted(engine.stop_token_ids(tokenizer))))
+        tokens = tokenizer.convert_ids_to_tokens(sorted(engine.stop_token_ids(tokenizer)))
+        ends = ", ".join([*tokens, *map(repr, stop)])
         return f"{self.name}: the first prompt, {len(ids)} tokens: {shown}\n{self.name}: a response ends with {ends}"
 
     def try_verifier(self, settings: VerifierSettings) -> None:

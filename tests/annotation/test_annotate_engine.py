@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from literal import Literal
 from test_model_files import with_own_code
 from train_helpers import make_model, run_command, tail
 
@@ -21,6 +22,7 @@ pytestmark = [pytest.mark.all, pytest.mark.slow, pytest.mark.timeout(3600)]
 CHAT = SourceSettings("x", apply_chat_template=True)
 REPOSITORY = Path(__file__).parents[2]
 HIGHEST_K, LENGTH = 4, 32
+STOP = [" the", "1"]  # of them one ends within a word of the model's answers, one is a digit of some
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +91,7 @@ def found(model: Path, tokenizer: Any, tmp_path_factory: pytest.TempPathFactory)
     given = solutions(tokenizer)
     longest = max(len(row[2]) for row in given)
     jobs.append({"settings": {"top_k": 3, "max_new_tokens": longest}, "rows": given})
+    jobs.append({"settings": {"top_k": 3, "max_new_tokens": LENGTH, "stop": STOP}, "rows": sums(tokenizer)})
     (folder / "jobs.json").write_text(json.dumps(jobs))
     script, output = Path(__file__).parents[1] / "support" / "annotate_script.py", folder / "outcomes.json"
     command = [sys.executable, str(script), "--model", str(model), "--jobs", str(folder / "jobs.json")]
@@ -115,6 +118,26 @@ def test_strict_k_masks_come_out_of_one_exhaustive_run(found: list[list[dict[str
     positions = sum(len(exhaustive[index]["critical_mask"]) for index in annotated)
     assert tried == (HIGHEST_K - 1) * positions
     print(f"{len(annotated)} responses, {positions} positions: four runs agree with one exhaustive run")
+
+
+def test_stop_strings_are_exact_in_tokens(found: list[list[dict[str, Any]]], model: Path, tokenizer: Any) -> None:
+    """Responses are the free ones up to the token that completes a string, and masks those of the literal loop."""
+    free, stopped = found[0], found[6]
+    literal = Literal(
+        str(model), lambda text, gold: judge_math(text, gold).verdict is Verdict.CORRECT, 3, LENGTH, STOP
+    )
+    cut = [row for row in stopped if any(string in row["response"] for string in STOP)]
+    assert len(cut) > 3 and all(row["status"] != "cut_off" for row in cut)
+    for before, row in zip(free, stopped, strict=True):
+        assert row["response_token_ids"] == literal.cut(before["response_token_ids"])
+    annotated = [
+        (prompt, row) for prompt, row in zip(sums(tokenizer), stopped, strict=True) if row["status"] == "annotated"
+    ]
+    ends = [item for item in annotated if item[1] in cut][:4]
+    assert ends, "no response that a string ends is correct, so no mask was tested"
+    for (prompt, answer, _), row in ends:
+        expected = literal.row(prompt, answer)
+        assert (row["response_token_ids"], row["critical_mask"]) == (expected.response_ids, expected.mask)
 
 
 def test_given_solutions_are_annotated_as_they_are(

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from scripted import EOS, VOCABULARY, HashModel, SumJudge, decode, literal_greedy, literal_mask, sum_verdict
+from scripted import EOS, VOCABULARY, HashModel, SumJudge, decode, ended, literal_greedy, literal_mask, sum_verdict
 
 from openrlhf_cft.annotation.annotator import AnnotateSettings, Annotator, Outcome, Question, Status
 from openrlhf_cft.annotation.criterion import candidates, is_critical
 from openrlhf_cft.data.records import Verdict
 from openrlhf_cft.engine.generate import Generation, Sampling
-from openrlhf_cft.errors import EngineError
+from openrlhf_cft.errors import EngineError, InputError
 from openrlhf_cft.verify import Judgement
 
 PROMPT = [1, 2, 3]
@@ -59,6 +59,38 @@ def test_masks_equal_the_literal_ones_whatever_is_skipped(k: int) -> None:
     for case in ("tie", "eos", "budget", "no budget at all", "critical", "not critical"):
         assert seen[case] > 0, f"no scripted model has the case {case!r}, so nothing was tested"
     assert (seen["skipped"] > 0) == (k > 2)
+
+
+@pytest.mark.parametrize("k", [2, 3])
+def test_masks_with_stop_strings_equal_the_literal_ones(k: int) -> None:
+    """Also where a string begins before the changed token and ends behind it, which an engine does not see."""
+    seen: Counter[str] = Counter()
+    stop, annotated = ("3 1", "5 2 "), 0
+    for seed in range(400):
+        model, answer, budget = HashModel(seed), str(seed % 3), 6 + seed % 9
+        outcome = annotate(model, answer, AnnotateSettings(k, budget, stop=stop))
+        response = literal_greedy(model, PROMPT, budget, stop)
+        assert outcome.response_token_ids == response
+        if not ended(response, stop):
+            assert outcome.status is Status.CUT_OFF
+        elif sum_verdict(decode(response), answer) is Verdict.CORRECT:
+            annotated += 1
+            correct = lambda text, answer=answer: sum_verdict(text, answer) is Verdict.CORRECT  # noqa: E731
+            _, mask, cases = literal_mask(model, PROMPT, k, budget, correct, stop=stop)
+            assert outcome.critical_mask == mask
+            seen += cases + Counter(response_stopped=response[-1] != EOS)
+    assert annotated > 30
+    for case in ("stop", "stop at once", "stop over the edge", "budget", "eos", "response_stopped"):
+        assert seen[case] > 0, f"no scripted model has the case {case!r}, so nothing was tested"
+
+
+def test_a_given_response_ends_with_its_first_stop_string() -> None:
+    settings = AnnotateSettings(2, 9, stop=("5 2",))
+    annotator = Annotator(HashModel(1), SumJudge(), decode, settings)
+    outcome = asyncio.run(annotator.annotate(Question(PROMPT, "1"), [5, 2, 5, 2, 3, EOS]))
+    assert (outcome.response_token_ids, outcome.response) == ([5, 2], "5 2")
+    with pytest.raises(InputError, match=r"--annotate\.stop: '' would end"):
+        AnnotateSettings(stop=("",))
 
 
 @pytest.mark.parametrize("k", [2, 3])

@@ -23,7 +23,8 @@ async def run(model: str, jobs: list[dict[str, Any]]) -> list[list[dict[str, Any
     try:
         found = []
         for job in jobs:
-            annotator = Annotator(generator, verifier, generator.decode, AnnotateSettings(**job["settings"]))
+            settings = AnnotateSettings(**{**job["settings"], "stop": tuple(job["settings"].get("stop", ()))})
+            annotator = Annotator(generator, verifier, generator.decode, settings)
             outcomes = await asyncio.gather(
                 *(annotator.annotate(Question(ids, answer), given) for ids, answer, given in job["rows"])
             )

@@ -20,7 +20,14 @@ class LiteralRow:
 class Literal:
     """The slow reference over one model on CPU in float32."""
 
-    def __init__(self, path: str, judge: Callable[[str, str], bool], top_k: int, max_new_tokens: int) -> None:
+    def __init__(
+        self,
+        path: str,
+        judge: Callable[[str, str], bool],
+        top_k: int,
+        max_new_tokens: int,
+        stop: Sequence[str] = (),
+    ) -> None:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -28,13 +35,13 @@ class Literal:
         self.model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
         self.tokenizer: Any = AutoTokenizer.from_pretrained(path)
         self.judge, self.top_k, self.budget = judge, top_k, max_new_tokens
-        self.gap = float("inf")
+        self.gap, self.stop = float("inf"), stop
 
     def row(self, prompt_ids: Sequence[int], answer: str) -> LiteralRow:
         """The greedy response and the verdict on each of its tokens."""
         self.gap = float("inf")
         prompt = list(prompt_ids)
-        response = self.greedy(prompt, self.budget)
+        response = self.cut(self.greedy(prompt, self.budget))
         assert self.correct(response, answer)
         mask, alternatives = [], []
         for position, chosen in enumerate(response):
@@ -45,7 +52,7 @@ class Literal:
                 changed = [*prefix, token]
                 if token != self.tokenizer.eos_token_id:
                     changed += self.greedy(prompt + changed, self.budget - len(changed))
-                outcomes.append(self.correct(changed, answer))
+                outcomes.append(self.correct(self.cut(changed), answer))
             mask.append(float(not any(outcomes)))
             alternatives.append(others)
         return LiteralRow(response, mask, alternatives, self.gap)
@@ -79,6 +86,14 @@ class Literal:
             best = logits[0].topk(2).values
             self.gap = min(self.gap, float(best[0] - best[1]))
         return [int(i) for i in out.sequences[0, len(ids) :]]
+
+    def cut(self, response: list[int]) -> list[int]:
+        """Up to the token that completes the first stop string."""
+        for length in range(1, len(response) + 1):
+            text = self.tokenizer.decode(response[:length], skip_special_tokens=True)
+            if any(string in text for string in self.stop):
+                return response[:length]
+        return response
 
     def correct(self, response: list[int], answer: str) -> bool:
         """Whether the text of a response, cut off or not, has the gold answer."""

@@ -38,11 +38,11 @@ class HashModel:
         self.calls += 1
         assert sampling.max_tokens >= 1 and sampling.temperature == 0
         prefix, tops = list(token_ids), []
-        while len(tops) < sampling.max_tokens and (not tops or prefix[-1] != EOS):
+        while len(tops) < sampling.max_tokens and not ended(prefix[len(token_ids) :], sampling.stop):
             tops.append(self.logprobs(prefix))
             prefix.append(min(tops[-1], key=lambda pair: (-pair[1], pair[0]))[0])
         response = prefix[len(token_ids) :]
-        return Generation(response, response[-1] == EOS, [], tops if sampling.top_logprobs else [])
+        return Generation(response, ended(response, sampling.stop), [], tops if sampling.top_logprobs else [])
 
     async def score(self, token_ids: Sequence[int], start: int, top_logprobs: int) -> Generation:
         """What each position of a given continuation could have been."""
@@ -72,13 +72,20 @@ def sum_verdict(response: str, answer: str) -> Verdict:
     return Verdict.CORRECT if sum(map(int, response.split())) % 3 == int(answer) else Verdict.WRONG
 
 
-def literal_greedy(model: HashModel, prefix: Sequence[int], budget: int) -> list[int]:
-    """The literal reference: one step at a time."""
-    out: list[int] = []
-    while len(out) < budget and (not out or out[-1] != EOS):
-        ranked = sorted(model.logprobs([*prefix, *out]), key=lambda pair: (-pair[1], pair[0]))
-        out.append(ranked[0][0])
-    return out
+def ended(response: Sequence[int], stop: Sequence[str] = ()) -> bool:
+    """By EOS, or by a string."""
+    return bool(response) and (response[-1] == EOS or any(string in decode(response) for string in stop))
+
+
+def literal_greedy(
+    model: HashModel, prompt: Sequence[int], budget: int, stop: Sequence[str] = (), begun: Sequence[int] = ()
+) -> list[int]:
+    """The literal reference: one step at a time, to a response whose first tokens are `begun`."""
+    response = list(begun)
+    while len(response) < budget and not ended(response, stop):
+        ranked = sorted(model.logprobs([*prompt, *response]), key=lambda pair: (-pair[1], pair[0]))
+        response.append(ranked[0][0])
+    return response
 
 
 def literal_mask(
@@ -88,9 +95,10 @@ def literal_mask(
     budget: int,
     correct: Callable[[str], bool],
     given: list[int] | None = None,
+    stop: Sequence[str] = (),
 ) -> tuple[list[int], list[float], Counter[str]]:
     """Response, mask, and how often each special case occurred; every alternative is tried."""
-    response = given or literal_greedy(model, prompt, budget)
+    response = given or literal_greedy(model, prompt, budget, stop)
     seen: Counter[str] = Counter()
     mask = []
     for t, chosen in enumerate(response):
@@ -99,12 +107,14 @@ def literal_mask(
         seen["tie"] += top[k - 1][1] == top[k][1]
         fails = 0
         for token, _ in others:
-            changed = [*response[:t], token]
+            changed = literal_greedy(model, prompt, budget, stop, begun=[*response[:t], token])
+            suffix = changed[t + 1 :]
             seen["eos"] += token == EOS
-            if token != EOS:
-                changed += literal_greedy(model, [*prompt, *changed], budget - len(changed))
-            seen["budget"] += changed[-1] != EOS
-            seen["no budget at all"] += len(changed) == budget == t + 1 and token != EOS
+            seen["stop"] += changed[-1] != EOS and ended(changed, stop)
+            seen["stop at once"] += len(changed) == t + 1 and token != EOS and ended(changed, stop)
+            seen["stop over the edge"] += bool(suffix) and ended(changed, stop) and not ended(suffix, stop)
+            seen["budget"] += not ended(changed, stop)
+            seen["no budget at all"] += len(changed) == budget == t + 1 and not ended(changed, stop)
             fails += not correct(decode(changed))
         mask.append(float(fails == len(others)))
     return response, mask, seen
