@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 from openrlhf_cft.errors import InputError
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerBase
 
 SPECIAL_TOKENS = ("auto", "text", "control")
@@ -98,10 +97,8 @@ class LiteralText:
         return self._names[number] if number < len(self._names) else match[2]
 
     @cached_property
-    def _twin(self) -> Tokenizer:
+    def _twin(self) -> Any:
         """The tokenizer with a character of its own in place of each special token's text, and all ids the same."""
-        from tokenizers import Tokenizer
-
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
         if backend is None:
             raise NotText(f"only a fast tokenizer can read a special token as text, and this one is slow; {WAY_OUT}")
@@ -117,7 +114,7 @@ class LiteralText:
         else:
             model["vocab"] = [[names.get(name, name), *rest] for name, *rest in model["vocab"]]
         state["padding"] = state["truncation"] = None
-        twin = Tokenizer.from_str(json.dumps(state))
+        twin = type(backend).from_str(json.dumps(state))
         for name, character in names.items():
             assert twin.token_to_id(character) == self._ids[self._numbers[name]], f"{name} has another id"
         return twin
