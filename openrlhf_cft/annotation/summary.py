@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from openrlhf_cft.annotation.annotator import Status
+from openrlhf_cft.data.mask_hints import mask_hints
 from openrlhf_cft.data.provenance import versions
 from openrlhf_cft.data.records import Verdict
 
-LOW_CRITICAL_SHARE = 0.05  # the paper's hint: under this the criterion is too strict for the model
-HIGH_CRITICAL_SHARE = 0.5  # over it the mask says little of a token
-MANY_CUT_OFF = 0.2  # of the rollouts
 MOST_CUT_OFF = 0.8  # of the responses
 OUTCOMES = {
     Verdict.CORRECT: "correct",
@@ -100,24 +98,8 @@ def hints(summary: dict[str, Any]) -> list[str]:
             "one (--annotate.stop). Or its prompts need --data.apply_chat_template, or --annotate.max_new_tokens is "
             "too small"
         )
-    cut = summary.get("rollouts_by_outcome", {}).get(Verdict.TRUNCATED.value, 0)
-    if cut > MANY_CUT_OFF * summary["rollouts"]:
-        lines.append(
-            f"{cut} of {summary['rollouts']} rollouts were cut off, so their tokens count as critical whatever they "
-            "are: a larger --annotate.max_new_tokens, or a model that ends its responses"
-        )
-    share = summary["critical_share"]
-    if share is not None and share > HIGH_CRITICAL_SHARE:
-        lines.append(
-            f"over {HIGH_CRITICAL_SHARE:.0%} of the tokens are critical, which says little of each: this model would "
-            "probably not have written these responses; annotate its own, or train it on them first"
-        )
-    if share is not None and share < LOW_CRITICAL_SHARE:
-        lines.append(
-            f"under {LOW_CRITICAL_SHARE:.0%} of the tokens are critical; the criterion may be too strict for this "
-            "model, try --annotate.top_k 2"
-        )
-    return lines
+    cut_off = summary.get("rollouts_by_outcome", {}).get(Verdict.TRUNCATED.value, 0)
+    return lines + mask_hints(summary["critical_tokens"], summary["positions"], cut_off, summary["rollouts"])
 
 
 def _outcomes(summary: dict[str, Any]) -> str:

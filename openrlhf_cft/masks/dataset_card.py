@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from openrlhf_cft.data.annotated import AnnotatedData
-from openrlhf_cft.data.records import ANNOTATION_COLUMNS
+from openrlhf_cft.data.mask_hints import made_by_counterfactuals, mask_hints
+from openrlhf_cft.data.records import ANNOTATION_COLUMNS, Verdict
 from openrlhf_cft.masks.derive import DERIVED
-from openrlhf_cft.masks.stats import stats
+from openrlhf_cft.masks.stats import SKIPPED, stats
 
 TEMPLATE = Path(__file__).with_name("card.md")
 TAGS = ("critical-tokens", "critical-token-fine-tuning", "token-weights", "openrlhf", "sft")
@@ -75,9 +76,20 @@ def render(
     )
     own = [name for name in data.schema.names if name not in ANNOTATION_COLUMNS and name != mask]
     values: dict[str, Any] = {"title": title, "mask": mask, "figures": figures, "made": _made(data.metadata, mask)}
+    values |= {"hints": _hints(data.metadata, mask, figures)}
     values |= {"own_columns": own, "versions": data.metadata.get("versions", {}), **described}
     text = DatasetCard.from_template(front, template_path=str(TEMPLATE), **values)
     return str(text).rstrip() + "\n"
+
+
+def _hints(metadata: dict[str, Any], mask: str, figures: dict[str, Any]) -> list[str]:
+    """What is probably wrong with the mask, see `data.mask_hints`."""
+    if not made_by_counterfactuals(mask, metadata.get("criterion")) or mask in metadata.get(DERIVED, {}):
+        return []
+    verdicts = figures.get("verdicts_of_alternatives", {})
+    rollouts = sum(count for verdict, count in verdicts.items() if verdict != SKIPPED)
+    cut_off = verdicts.get(Verdict.TRUNCATED.value, 0)
+    return mask_hints(figures["critical_tokens"], figures["tokens"], cut_off, rollouts)
 
 
 def size_category(rows: int) -> str:

@@ -6,7 +6,9 @@ import json
 from typing import Any
 
 from openrlhf_cft.data import records
+from openrlhf_cft.data.mask_hints import made_by_counterfactuals, mask_hints
 from openrlhf_cft.view.model import ShownData
+from openrlhf_cft.view.summary import Summary
 
 
 def selection(data: ShownData) -> str:
@@ -51,6 +53,16 @@ def facts(data: ShownData) -> list[tuple[str, str]]:
         ("openrlhf_cft", (known.get("versions") or {}).get("openrlhf_cft")),
     ]
     return [(name, str(value)) for name, value in pairs if value is not None]
+
+
+def hints(data: ShownData, summary: Summary) -> list[str]:
+    """What is probably wrong with the masks of the responses that are shown, see `data.mask_hints`."""
+    if not made_by_counterfactuals(data.mask, criterion_of(data)):
+        return []
+    rollouts, cut_off = 0, 0
+    if summary.cost is not None:
+        rollouts, cut_off = summary.cost.rollouts, summary.cost.verdicts.get(records.Verdict.TRUNCATED.value, 0)
+    return mask_hints(summary.all.critical, summary.all.tokens, cut_off, rollouts)
 
 
 def metadata_text(data: ShownData) -> str:

@@ -24,7 +24,7 @@ from openrlhf_cft import display
 from openrlhf_cft.data.location import Location
 from openrlhf_cft.data.records import Verdict
 from openrlhf_cft.data.token_text import Kind
-from openrlhf_cft.view.facts import facts, metadata_text, selection
+from openrlhf_cft.view.facts import facts, hints, metadata_text, selection
 from openrlhf_cft.view.model import Counterfactual, ShownData, ShownResponse
 from openrlhf_cft.view.pairing import Pairing
 from openrlhf_cft.view.summary import Share, Summary, responses_summary
@@ -192,6 +192,7 @@ def _shown(shown: ShownData | Pairing) -> list[list[ShownResponse]]:
 
 
 def _set(data: ShownData, responses: list[ShownResponse]) -> dict[str, Any]:
+    summary = responses_summary(responses)
     return {
         "name": data.name,
         "mask": data.mask,
@@ -200,7 +201,8 @@ def _set(data: ShownData, responses: list[ShownResponse]) -> dict[str, Any]:
         "selection": selection(data),
         "facts": facts(data),
         "metadata": metadata_text(data),
-        "summary": _summary(responses_summary(responses)),
+        "summary": _summary(summary),
+        "hints": hints(data, summary),
         "total": data.total,
         "without": data.without_mask,
         "job": {key: data.job[key] for key in ("rows_read", "decoded_tokens", "seconds") if key in data.job},

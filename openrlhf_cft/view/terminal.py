@@ -14,7 +14,7 @@ from itertools import groupby
 from openrlhf_cft.data.records import Alternative
 from openrlhf_cft.data.token_text import Piece
 from openrlhf_cft.display import visible
-from openrlhf_cft.view.facts import facts, selection
+from openrlhf_cft.view.facts import facts, hints, selection
 from openrlhf_cft.view.model import Counterfactual, ShownData, ShownResponse
 from openrlhf_cft.view.pairing import Pairing
 from openrlhf_cft.view.summary import Cost, Share, Summary, responses_summary
@@ -73,6 +73,7 @@ def _head(data: ShownData, responses: list[ShownResponse], marks: Marks) -> Iter
     yield f"{visible(data.name)}: {summary.rows} responses, {summary.all.tokens} tokens, {share:.1%} marked"
     yield visible(", ".join(f"{name} {value}" for name, value in facts(data)))
     yield f"{marks[0]}Marked{marks[1]}: {selection(data)}"
+    yield from (f"hint: {hint}" for hint in hints(data, summary))
     if data.without_mask:
         yield f"left out: {data.without_mask} rows without a mask"
     yield from _summary(summary, data)

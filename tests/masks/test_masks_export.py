@@ -22,12 +22,13 @@ from tokenizer_families import FAMILIES
 from train_helpers import make_model, make_rows, write_rows
 
 from openrlhf_cft.cli.masks import main
-from openrlhf_cft.data.annotated import open_data
+from openrlhf_cft.data.annotated import open_data, with_record
 from openrlhf_cft.data.loss_mask import labels
 from openrlhf_cft.data.records import ID, MASK, METADATA_KEY, PROMPT, PROMPT_IDS, RESPONSE, RESPONSE_IDS, read_rows
 from openrlhf_cft.data.token_text import decode, pieces
 from openrlhf_cft.masks.conversation import question_column, spans
-from openrlhf_cft.masks.dataset_card import size_category
+from openrlhf_cft.masks.dataset_card import CardSettings, render, size_category
+from openrlhf_cft.masks.stats import stats
 
 
 @pytest.fixture(scope="module")
@@ -282,6 +283,26 @@ def test_the_card_of_an_annotated_data_set(annotated: Path, capsys: pytest.Captu
     assert len(datasets.load_dataset(str(annotated), split="train", cache_dir=str(annotated.parent / "cache"))) == 7
     with pytest.raises(ValueError, match=r"--out: .*README.md' is there already"):
         main(["card", str(annotated), "--out", str(annotated / "README.md")])
+
+
+@pytest.mark.parametrize(
+    ("critical", "criterion", "column", "hinted"),
+    [
+        (1.0, "strict-3", MASK, True),
+        (0.3, "strict-3", MASK, False),
+        (1.0, "score", MASK, False),
+        (1.0, "strict-3", "weights", False),
+    ],
+)
+def test_the_card_says_what_is_probably_wrong(
+    annotated: Path, critical: float, criterion: str, column: str, hinted: bool
+) -> None:
+    """Of the mask that counterfactuals made, and of no other."""
+    data = open_data(str(annotated))
+    figures = {**stats(data, MASK), "critical_tokens": 100 * critical, "tokens": 100, "verdicts_of_alternatives": {}}
+    stated = replace(data, schema=with_record(data.schema, "criterion", criterion))
+    text = render(stated, column, figures, CardSettings(), "*.parquet", {"format": "annotated"})
+    assert ("Probably wrong with these masks: over 50% of the tokens are critical" in text) == hinted
 
 
 def test_the_card_says_how_a_derived_mask_was_made(annotated: Path, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ import view_data
 from hypothesis import given
 from hypothesis import strategies as st
 from properties import tries
+from tokenizer_families import FAMILIES
 
 from openrlhf_cft import display
 from openrlhf_cft.cli import view
@@ -251,6 +252,23 @@ def test_the_terminal_shows_marks_and_obeys_nothing(folder: Path) -> None:
     marked = re.findall("⟦(.*?)⟧", line)
     runs = "".join(p.text if w else "\n" for p, w in zip(first.pieces, first.weights, strict=True))
     assert marked == [run for run in runs.split("\n") if run]
+
+
+@pytest.mark.parametrize("critical", [True, False])
+def test_what_is_probably_wrong_is_said(folder: Path, tmp_path: Path, critical: bool) -> None:
+    """On the page and in the terminal; of the annotator's mask alone."""
+    made = FAMILIES["byte_level"]()
+    rows = view_data.hostile(made)
+    for row in rows if critical else []:
+        row[records.MASK] = [1.0] * len(row[records.MASK])
+    view_data.write(tmp_path / "in", rows, view_data.metadata(folder / "tokenizer", made), texts=True)
+    for mask, hinted in ((records.MASK, critical), ("weights", False)):
+        shown = load(tmp_path / "in", "--mask", mask)
+        (hints,) = [side["hints"] for side in page.payload(shown)["sets"]]
+        assert any(hint.startswith("over 50% of the tokens are critical") for hint in hints) == hinted
+        assert [f"hint: {hint}" for hint in hints] == re.findall(
+            "^hint: .*", terminal.terminal_text(shown, BRACKETS), re.M
+        )
 
 
 @pytest.mark.parametrize("side", [1, 2])

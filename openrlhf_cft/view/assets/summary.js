@@ -83,6 +83,9 @@ function showLegend() {
     const name = told.length > 1 ? el("strong", { class: `set-${at}` }, el("bdi", {}, nameOf(at)), ": ") : null;
     byId("selection").append(el("p", {}, name, set.selection));
   }
+  for (const [at, set] of sets.entries())
+    for (const hint of set.hints)
+      byId("selection").append(el("p", { class: "warn" }, several ? el("bdi", {}, nameOf(at)) : null, several ? ": " : "", hint));
   byId("selection").append(
     el("p", { class: "hint" }, "Point at a token, tap it or go there with the arrow keys to see its alternatives."),
   );

@@ -1,0 +1,40 @@
+"""What is probably wrong with masks that counterfactuals made, each with the way out; most masks have no hint."""
+
+from __future__ import annotations
+
+from openrlhf_cft.data.records import MASK
+
+LOW_CRITICAL_SHARE = 0.05  # the paper's hint: under this the criterion is too strict for the model
+HIGH_CRITICAL_SHARE = 0.5  # over it the mask says little of a token
+MANY_CUT_OFF = 0.2  # of the rollouts
+
+
+def made_by_counterfactuals(column: str, criterion: object) -> bool:
+    """Whether a column of weights is an annotator's mask, of which the hints speak."""
+    return column == MASK and str(criterion).startswith("strict-")
+
+
+def mask_hints(critical: int, tokens: int, cut_off: int, rollouts: int) -> list[str]:
+    """The hints.
+
+    Args:
+        critical: tokens that are critical, of `tokens`.
+        cut_off: rollouts that ran out of their budget without the answer, of `rollouts`.
+    """
+    lines = []
+    if cut_off > MANY_CUT_OFF * rollouts:
+        lines.append(
+            f"{cut_off} of {rollouts} rollouts were cut off, so their tokens count as critical whatever they are: a "
+            "larger --annotate.max_new_tokens, or a model that ends its responses"
+        )
+    if critical > HIGH_CRITICAL_SHARE * tokens:
+        lines.append(
+            f"over {HIGH_CRITICAL_SHARE:.0%} of the tokens are critical, which says little of each: this model would "
+            "probably not have written these responses; annotate its own, or train it on them first"
+        )
+    if critical < LOW_CRITICAL_SHARE * tokens:
+        lines.append(
+            f"under {LOW_CRITICAL_SHARE:.0%} of the tokens are critical; the criterion may be too strict for this "
+            "model, try --annotate.top_k 2"
+        )
+    return lines
