@@ -77,7 +77,15 @@ def annotate(
     source = SourceSettings(dataset, dataset_split, *columns, *rendering, *tokens)
     path, extra = absolute(model), dict(engine_args or {})
     engine = EngineSettings(
-        path, dtype, tensor_parallel_size, gpu_memory_utilization, max_model_len, seed, extra, apply_chat_template
+        path,
+        dtype,
+        tensor_parallel_size,
+        gpu_memory_utilization,
+        max_model_len,
+        seed,
+        extra,
+        model,
+        apply_chat_template,
     )
     checked = VerifierSettings(verifier, threshold).checked()
     factory = AnnotateWorkerFactory(engine, AnnotateSettings(top_k, max_new_tokens, exhaustive, tuple(stop)), checked)

@@ -103,7 +103,7 @@ def settings_record(factory: AnnotateWorkerFactory) -> dict[str, Any]:
     """All of the settings that decide a mask, as JSON."""
     engine = factory.engine
     return {
-        "model": engine.model,
+        "model": engine.shown,
         "weights": weights_fingerprint(engine.model, revision=engine.engine_args.get("revision")),
         "dtype": engine.dtype,
         "max_model_len": engine.max_model_len,

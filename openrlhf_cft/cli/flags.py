@@ -141,6 +141,7 @@ def engine_settings(flags: dict[str, object], model: str) -> EngineSettings:
     """The engine's `--vllm.*` flags, for one model."""
     return EngineSettings(
         model=absolute(model),
+        name=model,
         dtype=str(flags["vllm.dtype"]),
         tensor_parallel_size=flags["vllm.tensor_parallel_size"],  # type: ignore[arg-type]
         gpu_memory_utilization=flags["vllm.gpu_memory_utilization"],  # type: ignore[arg-type]

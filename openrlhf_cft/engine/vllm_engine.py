@@ -46,7 +46,13 @@ class EngineSettings:
     max_model_len: int | None = None
     seed: int = 42
     engine_args: dict[str, Any] = field(default_factory=dict)  # passed through to vLLM's AsyncEngineArgs as they are
+    name: str = ""  # of the model as the user gave it, for records that are published; "": `model`
     chat: bool = False  # prompts are rendered by the chat template, whose end of the turn then ends a response
+
+    @property
+    def shown(self) -> str:
+        """The model as the user named it."""
+        return self.name or self.model
 
     def resolved(self) -> dict[str, Any]:
         """The keyword arguments of AsyncEngineArgs; later ones win: platform, named flags, the user's JSON."""

@@ -138,7 +138,7 @@ def _prepare(job: EvaluateJob, data: DataSet, checkpoint: str) -> Evaluation:
     engine = job.engines[checkpoint]
     work = Workdir(job.output_dir / STATE / data.key / checkpoint, f"evaluate {checkpoint} on {data.name}")
     record = {
-        "model": engine.model,
+        "model": engine.shown,
         "weights": weights_fingerprint(engine.model, revision=engine.engine_args.get("revision")),
         "dtype": engine.dtype,
         "max_model_len": engine.max_model_len,
@@ -159,7 +159,7 @@ def _annotated(job: EvaluateJob) -> AnnotatedResponses | None:
         if not means_the_same(annotated.fingerprint, load_tokenizer(engine.model), annotated.path):
             raise InputError(
                 f"--eval.annotated: {job.annotated!r} was annotated with another tokenizer than that of "
-                f"{name}={engine.model}, for which its token ids mean nothing"
+                f"{name}={engine.shown}, for which its token ids mean nothing"
             )
     return annotated
 
@@ -200,7 +200,7 @@ def _about(job: EvaluateJob, sets: list[DataSet]) -> dict[str, Any]:
     """What the figures are of."""
     return {
         "settings": {**job.settings.record(), "entropy_positions": job.entropy_positions, "resamples": RESAMPLES},
-        "checkpoints": {name: engine.model for name, engine in job.engines.items()},
+        "checkpoints": {name: engine.shown for name, engine in job.engines.items()},
         "data_sets": {data.name: data.record() for data in sets},
         "versions": versions(),
     }

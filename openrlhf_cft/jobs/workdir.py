@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 FORMAT = 2  # of the directory; rows have numbers since 2
+FINGERPRINTS = {"model": "weights", "verifier": "verifier_sha256"}  # of what a name stands for, wherever it lies
 LATER = ("weights", "stop_token_ids")  # settings that directories of earlier versions lack, and go on without
 
 
@@ -123,7 +124,9 @@ class Workdir:
         changed = [
             f"{key} was {before.get(key)!r} and is now {now[key]!r}"
             for key in now
-            if before.get(key) != now[key] and not (key in LATER and not before.get(key))
+            if before.get(key) != now[key]
+            and not (key in LATER and not before.get(key))
+            and not _moved(key, before, now)
         ]
         if changed:
             raise InputError(
@@ -148,6 +151,13 @@ class Workdir:
         """
         first = next(self.prompts.rows([GOLD, PROMPT]))
         try_reward_file(settings, first[GOLD], first[PROMPT])
+
+
+def _moved(key: str, before: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Whether only the place of a model or of a file has changed, or how it is named: its content is the same."""
+    fingerprint = FINGERPRINTS.get(key, "")
+    known = before.get(fingerprint)
+    return bool(known) and known == now.get(fingerprint)
 
 
 def _source_record(source: SourceSettings, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:

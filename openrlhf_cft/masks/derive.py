@@ -9,7 +9,6 @@ whole batches of rows, of `BATCH_ROWS`, to sort into batches of its own.
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -223,7 +222,7 @@ def _excess_loss(data: AnnotatedData, how: str, settings: DeriveSettings) -> Sel
     """
     if settings.reference_model is None:
         raise InputError("--how excess_loss needs --reference.model_name_or_path")
-    name, reference_name = _checked_model(data, settings), _anywhere(settings.reference_model)
+    name, reference_name = _checked_model(data, settings), settings.reference_model
     require_same(data, load_tokenizer(reference_name, REFERENCE_FLAG), reference_name, REFERENCE_FLAG)
     model = token_scores.load_model(name, settings.dtype, named=settings.model is not None)
     reference = token_scores.load_model(reference_name, settings.dtype, flag=REFERENCE_FLAG)
@@ -243,12 +242,7 @@ def _checked_model(data: AnnotatedData, settings: DeriveSettings) -> str:
     """The model that scores, whose tokenizer is that of the data set; its weights are not loaded yet."""
     data.require(PROMPT_IDS, *settings.budget.columns)
     tokenizer_of(data, settings.model)
-    return _anywhere(str(settings.model or data.metadata["model"]))
-
-
-def _anywhere(model: str) -> str:
-    """A hub name, or a path that holds in every current directory, to be recorded."""
-    return os.path.abspath(model) if os.path.isdir(model) else model
+    return str(settings.model or data.metadata["model"])
 
 
 def _highest(

@@ -12,7 +12,6 @@ unless the tokenizer is the same. Rows that cannot be carried are left out and c
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -135,8 +134,7 @@ class _Transfer:
             keys = ("input_key", "apply_chat_template", "input_template")
             how["rendering"] = {key: getattr(settings.rendering, key) for key in keys}
         kept = before if self.same else {key: before[key] for key in ("criterion", DERIVED) if key in before}
-        model = os.path.abspath(settings.to) if os.path.isdir(settings.to) else settings.to
-        recorded = {**kept, "model": model, "tokenizer_fingerprint": fingerprint}
+        recorded = {**kept, "model": settings.to, "tokenizer_fingerprint": fingerprint}
         if settings.method == "score":
             recorded["criterion"] = "score"
         metadata = {key: value for key, value in (self._data.schema.metadata or {}).items() if key != METADATA_KEY}

@@ -42,7 +42,7 @@ class VerifierSettings:
         return VerifierSettings(**given)
 
     def record(self) -> dict[str, Any]:
-        """What of them decides a verdict, as JSON; of a user's file also its content's hash.
+        """What of them decides a verdict, as JSON; of a user's file its name and its content's hash.
 
         Raises:
             InputError: the file is gone.
@@ -56,7 +56,7 @@ class VerifierSettings:
         except OSError as error:
             raise InputError(f"cannot read the verifier's file {self.verifier!r}: {error}") from error
         digest = hashlib.sha256(content).hexdigest()[:16]
-        return {**record, "verifier_sha256": digest, "threshold": self.threshold}
+        return {**record, "verifier": Path(self.verifier).name, "verifier_sha256": digest, "threshold": self.threshold}
 
 
 def try_reward_file(settings: VerifierSettings, answer: str, prompt: str) -> None:

@@ -17,7 +17,7 @@ from openrlhf_cft.annotation.writer import write_dataset
 from openrlhf_cft.data.location import location
 from openrlhf_cft.data.source import SourceSettings
 from openrlhf_cft.engine.vllm_engine import EngineSettings
-from openrlhf_cft.errors import Failure, JobError
+from openrlhf_cft.errors import Failure, InputError, JobError
 from openrlhf_cft.jobs.pipeline import PoolSettings
 from openrlhf_cft.jobs.run_job import run_job
 from openrlhf_cft.jobs.workdir import Workdir
@@ -58,6 +58,27 @@ def test_the_first_prompt_is_shown_as_the_model_gets_it(tmp_path: Path, source: 
     first, second = work.first_prompt(EngineSettings(str(tmp_path / "model"))).splitlines()
     assert re.fullmatch(r"test: the first prompt, \d+ tokens: what is 0\?", first)
     assert second == "test: a response ends with </s>"
+
+
+def test_records_have_names_as_they_were_given_and_a_moved_model_goes_on(tmp_path: Path, source: str) -> None:
+    """A record is published with the data set, so it has no folder of this machine that the user did not name."""
+    settings = {"model": "runs/base", "weights": "cafe", "verifier": "my.py", "verifier_sha256": "beef"}
+
+    def again(**changes: str) -> dict[str, Any]:
+        work = Workdir(location(tmp_path / "out" / ".annotate"), "test")
+        given = SourceSettings(source, input_key="question", label_key="answer")
+        return work.prepare(given, EngineSettings(str(tmp_path / "model")), {**settings, **changes})
+
+    make_model(tmp_path / "model")
+    assert again()["model"] == "runs/base"
+    again(model="elsewhere/base", verifier="copy.py")
+    for change in (
+        {"weights": "f00d"},
+        {"model": "b", "weights": "f00d"},
+        {"verifier": "b.py", "verifier_sha256": "f"},
+    ):
+        with pytest.raises(InputError, match=f"holds another run .*{next(iter(change))} was"):
+            again(**change)
 
 
 @pytest.mark.parametrize(("files", "left"), [([[0, 1]], 2), ([[0, 1, 2], [1, 2]], 1), ([[0, 1], [2, 3]], None)])

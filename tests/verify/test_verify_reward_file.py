@@ -133,7 +133,7 @@ def test_the_command_takes_a_file(graded: str, tmp_path: Path, monkeypatch: pyte
     settings = job_of([*flags, "--annotate.verifier", "my_reward.py", *more]).factory.verifier
     assert settings == VerifierSettings(graded, 0.7, 8, None, 2 << 30)
     before = settings.record()
-    assert before["threshold"] == 0.7 and before["verifier"] == graded
+    assert before["threshold"] == 0.7 and before["verifier"] == "my_reward.py"
     Path(graded).write_text(GRADED + "\n")
     assert settings.record() != before
     assert VerifierSettings().record() == {"verifier": "math"}
