@@ -23,6 +23,7 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -271,16 +272,10 @@ async def speed(own: argparse.Namespace, bench: Bench) -> tuple[dict[str, Any], 
 
 async def run(own: argparse.Namespace) -> dict[str, Any]:
     """Everything that is printed."""
-    bench = Bench(own.model, "auto", own.max_new_tokens)
-    try:
+    with closing(Bench(own.model, "auto", own.max_new_tokens)) as bench:
         found, rows = await speed(own, bench)
-    finally:
-        bench.close()
-    steady = Bench(own.model, "float32", own.max_new_tokens)
-    try:
+    with closing(Bench(own.model, "float32", own.max_new_tokens)) as steady:
         exact = await compare(steady, rows, await steady.ours(rows), await steady.ours(rows, exhaustive=True))
-    finally:
-        steady.close()
     return {**found, "mask_agreement": exact["agreement"], "float32": exact}
 
 

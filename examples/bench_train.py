@@ -43,19 +43,10 @@ from openrlhf_cft.train.dataset import CriticalTokenDataset, encode_row
 from openrlhf_cft.train.loss import CriticalTokenLoss
 
 PROMPT = 64  # tokens of each row; the rest is response
+MEASURES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
 SHAPES = {  # of Qwen2.5's configurations
-    "qwen2.5-0.5b": {
-        "hidden_size": 896,
-        "intermediate_size": 4864,
-        "num_hidden_layers": 24,
-        "num_attention_heads": 14,
-    },
-    "qwen2.5-1.5b": {
-        "hidden_size": 1536,
-        "intermediate_size": 8960,
-        "num_hidden_layers": 28,
-        "num_attention_heads": 12,
-    },
+    "qwen2.5-0.5b": dict(zip(MEASURES, (896, 4864, 24, 14), strict=True)),
+    "qwen2.5-1.5b": dict(zip(MEASURES, (1536, 8960, 28, 12), strict=True)),
 }
 
 

@@ -5,36 +5,26 @@ Only the engine is not real here; `test_end_to_end.py` has one.
 
 from __future__ import annotations
 
-import html.parser
 import json
-import random
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+from scripted_pipeline import HOSTILE, SAMPLES, Page, ScriptedPipeline
 from train_helpers import make_model, make_rows, write_rows
 
 from openrlhf_cft import display
 from openrlhf_cft.cli.evaluate import job_of
-from openrlhf_cft.data.location import Location, location
-from openrlhf_cft.data.records import ID, MASK, Verdict, read_metadata, read_rows, tokenizer_fingerprint
-from openrlhf_cft.data.source import NUMBER
+from openrlhf_cft.data.location import location
+from openrlhf_cft.data.records import MASK, read_metadata, read_rows, tokenizer_fingerprint
 from openrlhf_cft.engine.scoring_process import PromptResponse, Scored
-from openrlhf_cft.errors import Failure
 from openrlhf_cft.evaluation import page
 from openrlhf_cft.evaluation.job import evaluate
-from openrlhf_cft.evaluation.samples import EVALUATED, TOO_LONG, SampledResponse, read_questions, to_payload
+from openrlhf_cft.evaluation.samples import read_questions
 from openrlhf_cft.evaluation.text_report import tables
-from openrlhf_cft.jobs.engine_actor import PAYLOAD, STATUS
-from openrlhf_cft.jobs.finished_rows import Outcomes
 
-HOSTILE = '<script>alert("x")</script> &amp; \u202eesrever <img src=x onerror=alert(1)> {{ 7 * 7 }} \ufffd'
 QUESTIONS = 6
-SAMPLES = 4
 
 
 @pytest.fixture(scope="module")
@@ -47,53 +37,6 @@ def questions(path: Path, count: int = QUESTIONS) -> Path:
     rows = [{"question": f"the sum of {i} and {i} is?", "answer": str(2 * i)} for i in range(count)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
-
-
-def said(rng: random.Random, gold: str) -> SampledResponse:
-    """A response of a few tokens, right half of the time, without an answer sometimes."""
-    tokens = [rng.randrange(2, 500) for _ in range(rng.randint(2, 9))] + [1]
-    answer = rng.choice([gold, gold, "-7", None])
-    verdict = Verdict.UNPARSABLE if answer is None else Verdict.CORRECT if answer == gold else Verdict.WRONG
-    return SampledResponse(
-        f"{HOSTILE} so {answer}", tokens, answer, verdict, 0.0, rng.random() < 0.9, -2.5 * len(tokens)
-    )
-
-
-class ScriptedPipeline:
-    """In place of `pipeline.run`: finishes the rows that are not done, one of them as too long for the model."""
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[str, int]] = []
-        self.interrupt_after: int | None = None
-        self.samples = SAMPLES
-        self.short: set[str] = set()  # checkpoints for which every prompt is too long
-
-    def __call__(
-        self,
-        source: Location,
-        outcomes: Outcomes,
-        factory: Any,
-        pool: Any,
-        report: Any,
-        total: int,
-        engine_log: Location,
-    ) -> list[Failure]:
-        if self.interrupt_after is not None and len(self.calls) >= self.interrupt_after:
-            raise KeyboardInterrupt
-        data, checkpoint = source.path.split("/")[-3:-1]
-        name = f"{data.rpartition('-')[0]}/{checkpoint}"
-        self.calls.append((name, total))
-        rng, rows = random.Random(name), []
-        for row in source.rows():
-            payload = {
-                "greedy": to_payload(said(rng, row["_gold"])),
-                "samples": [to_payload(said(rng, row["_gold"])) for _ in range(self.samples)],
-            }
-            status = TOO_LONG if row[NUMBER] == 3 or checkpoint in self.short else EVALUATED
-            rows.append({ID: row[ID], NUMBER: row[NUMBER], STATUS: status, PAYLOAD: json.dumps(payload)})
-        outcomes.data.make_dir()
-        pq.write_table(pa.Table.from_pylist(rows), f"{outcomes.data.path}/part-0.parquet")
-        return []
 
 
 @pytest.fixture
@@ -116,25 +59,6 @@ def annotated(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory)
     fingerprint = tokenizer_fingerprint(AutoTokenizer.from_pretrained(models["base"]))
     rows = make_rows(20)
     return write_rows(tmp_path_factory.mktemp("annotated") / "a", rows, {"tokenizer_fingerprint": fingerprint})
-
-
-class Page(html.parser.HTMLParser):
-    """What a browser would load, and the tags and texts that it would see."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.loaded: list[str] = []
-        self.text: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.loaded += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "data", "action")]
-        assert not [name for name, _ in attrs if name.startswith("on")], "a handler"
-
-    def handle_data(self, data: str) -> None:
-        self.text.append(data)
 
 
 def test_everything_that_is_reported(

@@ -2,71 +2,29 @@
 
 from __future__ import annotations
 
-import datetime
 import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from export_helpers import critical_rows, export
 from export_on_real_data import check_same_step, our_step, threads, trl_step
-from huggingface_hub import DatasetCard
 from hypothesis import given
 from hypothesis import strategies as st
 from properties import tries
 from tokenizer_families import FAMILIES
-from train_helpers import make_model, make_rows, write_rows
+from train_helpers import make_rows, write_rows
 
 from openrlhf_cft.cli.masks import main
-from openrlhf_cft.data.annotated import open_data, with_record
+from openrlhf_cft.data.annotated import open_data
 from openrlhf_cft.data.loss_mask import labels
-from openrlhf_cft.data.records import ID, MASK, METADATA_KEY, PROMPT, PROMPT_IDS, RESPONSE, RESPONSE_IDS, read_rows
+from openrlhf_cft.data.records import ID, MASK, METADATA_KEY, PROMPT, PROMPT_IDS, RESPONSE, RESPONSE_IDS
 from openrlhf_cft.data.token_text import decode, pieces
 from openrlhf_cft.masks.conversation import question_column, spans
-from openrlhf_cft.masks.dataset_card import CardSettings, render, size_category
-from openrlhf_cft.masks.stats import stats
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_model(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture
-def annotated(tmp_path: Path, model: Path) -> Path:
-    """Six rows, and one without a critical token, with texts, a question, metadata and columns of odd types."""
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(model)
-    rows = make_rows(7)
-    rows[3][MASK] = [0.0] * len(rows[3][MASK])
-    for row in rows:
-        row |= {PROMPT: f"<user>{row[ID]}<assistant>", RESPONSE: decode(tokenizer, row[RESPONSE_IDS])}
-    path = write_rows(tmp_path / "in", rows)
-    source = {"input_key": "question", "apply_chat_template": True}
-    metadata = {"model": str(model), "criterion": "strict-3", "verifier": "math", "source": source}
-    metadata |= {"decoding": {"max_new_tokens": 32}, "versions": {"openrlhf_cft": "0.1.0"}}
-    table = pq.read_table(path / "part-0.parquet")
-    table = table.append_column("question", pa.array([f"How many, {row[ID]}?" for row in rows]))
-    table = table.append_column("when", pa.array([datetime.datetime(2026, 1, 2)] * 7))
-    table = table.append_column("size", pa.array([1.5, float("nan"), None, 0.0, 1.0, 2.0, 3.0]))
-    table = table.replace_schema_metadata({METADATA_KEY: json.dumps(metadata).encode()})
-    pq.write_table(table, path / "part-0.parquet")
-    return path
-
-
-def export(annotated: Path, out: Path, kind: str, *flags: str) -> list[dict[str, Any]]:
-    """Export, and read with `datasets` what the card points to."""
-    main(["export", str(annotated), "--format", kind, "--out", str(out), *flags])
-    return list(datasets.load_dataset(str(out), split="train", cache_dir=str(out.parent / "cache")))
-
-
-def critical_rows(annotated: Path) -> list[dict[str, Any]]:
-    return [row for row in read_rows(annotated) if any(row[MASK])]
 
 
 def test_trl_trains_a_step_with_our_loss(annotated: Path, model: Path, tmp_path: Path) -> None:
@@ -254,75 +212,3 @@ def test_bad_input_is_refused_in_a_sentence(annotated: Path, tmp_path: Path) -> 
         with pytest.raises(ValueError, match=r"no row of .*empty' has a critical token in column 'critical_mask'"):
             main(["export", str(empty), "--format", kind, "--out", str(tmp_path / "out")])
     assert sorted(file.name for file in tmp_path.iterdir()) == ["empty", "in"]
-
-
-def test_the_card_says_what_it_is_and_how_to_load_it(annotated: Path, model: Path, tmp_path: Path) -> None:
-    flags = ["--license", "apache-2.0", "--language", "en", "de"]
-    for kind in ("trl", "axolotl", "llamafactory", "sharegpt", "jsonl"):
-        export(annotated, tmp_path / kind, kind, *flags)
-        card = DatasetCard.load(tmp_path / kind / "README.md")
-        front = card.data.to_dict()
-        assert front["license"] == "apache-2.0" and front["language"] == ["en", "de"]
-        assert front["task_categories"] == ["text-generation"] and front["size_categories"] == ["n<1K"]
-        assert "critical-tokens" in front["tags"] and front["configs"][0]["config_name"] == "default"
-        assert "| responses | 6 |" in card.text and "| criterion | strict-3 |" in card.text
-        assert "| decoding: max new tokens | 32 |" in card.text and "openrlhf_cft 0.1.0" in card.text
-        assert str(model.parent) not in card.content and "{" not in card.text.replace("{{", "")
-    longest = max(len(row[PROMPT_IDS]) + len(row[RESPONSE_IDS]) for row in critical_rows(annotated))
-    assert f"max_length={longest}" in (tmp_path / "trl" / "README.md").read_text()
-    assert "    type:\n" in (tmp_path / "axolotl" / "README.md").read_text()
-
-
-def test_the_card_of_an_annotated_data_set(annotated: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main(["card", str(annotated)])
-    printed = capsys.readouterr().out
-    main(["card", str(annotated), "--out", str(annotated / "README.md")])
-    card = DatasetCard.load(annotated / "README.md")
-    assert card.content == printed and "| `question`, `when`, `size` | of the source" in printed
-    assert card.data.license == "unknown" and card.data.language is None
-    assert len(datasets.load_dataset(str(annotated), split="train", cache_dir=str(annotated.parent / "cache"))) == 7
-    with pytest.raises(ValueError, match=r"--out: .*README.md' is there already"):
-        main(["card", str(annotated), "--out", str(annotated / "README.md")])
-
-
-@pytest.mark.parametrize(
-    ("critical", "criterion", "column", "hinted"),
-    [
-        (1.0, "strict-3", MASK, True),
-        (0.3, "strict-3", MASK, False),
-        (1.0, "score", MASK, False),
-        (1.0, "strict-3", "weights", False),
-    ],
-)
-def test_the_card_says_what_is_probably_wrong(
-    annotated: Path, critical: float, criterion: str, column: str, hinted: bool
-) -> None:
-    """Of the mask that counterfactuals made, and of no other."""
-    data = open_data(str(annotated))
-    figures = {**stats(data, MASK), "critical_tokens": 100 * critical, "tokens": 100, "verdicts_of_alternatives": {}}
-    stated = replace(data, schema=with_record(data.schema, "criterion", criterion))
-    text = render(stated, column, figures, CardSettings(), "*.parquet", {"format": "annotated"})
-    assert ("Probably wrong with these masks: over 50% of the tokens are critical" in text) == hinted
-
-
-def test_the_card_says_how_a_derived_mask_was_made(annotated: Path, tmp_path: Path) -> None:
-    main(["derive", str(annotated), "--out", str(tmp_path / "out"), "--column", "chance", "--how", "random"])
-    main(["card", str(tmp_path / "out"), "--mask", "chance", "--out", str(tmp_path / "README.md")])
-    text = DatasetCard.load(tmp_path / "README.md").text
-    assert "| derived: how | random |" in text and "| derived: seed | 42 |" in text
-    assert "| column of the weights | `chance` |" in text and "--critical_mask chance" in text
-
-
-@pytest.mark.parametrize(
-    ("rows", "name"),
-    [
-        (0, "n<1K"),
-        (999, "n<1K"),
-        (1000, "1K<n<10K"),
-        (99_999, "10K<n<100K"),
-        (100_000, "100K<n<1M"),
-        (10**9, "1B<n<10B"),
-    ],
-)
-def test_size_categories_are_the_hubs(rows: int, name: str) -> None:
-    assert size_category(rows) == name

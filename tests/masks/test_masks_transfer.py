@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +10,12 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 from masks_data import annotate, written
 from test_masks_carry import comes_back
 from tokenizer_families import FAMILIES
 from tokenizers import AddedToken
-from train_helpers import Strategy, make_model
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from train_helpers import Strategy
+from transfer_helpers import TEXTS, load, run
 
 from openrlhf_cft.cli.masks import main
 from openrlhf_cft.data.records import (
@@ -36,40 +34,6 @@ from openrlhf_cft.data.token_text import decode
 from openrlhf_cft.masks.carry import layout
 from openrlhf_cft.train.dataset import CriticalTokenDataset
 from openrlhf_cft.train.row_checks import columns_to_read, count_tokens
-
-TEXTS = [f"The answer to {n} + {n} is {2 * n}, so there are {2 * n} pieces. Zwölf 🎉 数学" for n in range(30)]
-TEMPLATE = "{% for m in messages %}<{{ m['role'] }}> {{ m['content'] }}\n{% endfor %}<assistant> "
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The three families, saved as the tokenizers of models; each with a chat template."""
-    folder, found = tmp_path_factory.mktemp("models"), {}
-    for family, make in FAMILIES.items():
-        tokenizer = make()
-        tokenizer.chat_template = TEMPLATE
-        if family == "unigram":
-            tokenizer.unk_token = "<unk>"
-        tokenizer.save_pretrained(folder / family)
-        found[family] = str(folder / family)
-    return found
-
-
-@pytest.fixture(scope="module")
-def scorer(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A random model with a byte-level tokenizer of its own."""
-    return str(make_model(tmp_path_factory.mktemp("scorer") / "model"))
-
-
-def load(path: str) -> Any:
-    return AutoTokenizer.from_pretrained(path)
-
-
-def run(source: Path, to: str, out: Path, *flags: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """The rows of the target, and the figures."""
-    report = out.with_suffix(".json")
-    main(["transfer", str(source), "--to", to, "--out", str(out), "--report", str(report), *flags])
-    return list(read_rows(out)), json.loads(report.read_text())
 
 
 @pytest.mark.parametrize(
@@ -265,59 +229,6 @@ def test_other_columns(models: dict[str, str], tmp_path: Path) -> None:
     metadata = read_metadata(tmp_path / "out") or {}
     assert metadata["derived"]["r"]["how"] == "random"
     main(["compare", str(tmp_path / "out"), "--mask_b", "r"])
-
-
-def literal_probabilities(model: str, row: dict[str, Any]) -> list[float]:
-    """One row at a time, in float64, from the whole logits."""
-    exact = AutoModelForCausalLM.from_pretrained(model, dtype="float64").eval()
-    ids = torch.tensor([row[PROMPT_IDS] + row[RESPONSE_IDS]])
-    with torch.no_grad():
-        probabilities = exact(ids).logits[0].softmax(-1)
-    first = len(row[PROMPT_IDS])
-    return [float(probabilities[first + t - 1, token]) for t, token in enumerate(row[RESPONSE_IDS])]
-
-
-@pytest.mark.parametrize(
-    ("flags", "expected"),
-    [
-        (["--count", "3"], lambda p, carried: 3),
-        (["--share", "0.25"], lambda p, carried: int(len(p) / 4 + 0.5)),
-        ([], lambda p, carried: sum(carried)),
-        (["--count", "same"], lambda p, carried: sum(carried)),
-        (["--threshold", "0.0005"], lambda p, carried: sum(x < 0.0005 for x in p)),
-    ],
-)
-def test_tokens_are_picked_by_the_models_probability(
-    models: dict[str, str], scorer: str, tmp_path: Path, flags: list[str], expected: Any
-) -> None:
-    source = written(tmp_path / "in", load(models["metaspace"]), TEXTS[:8], models["metaspace"])
-    carried, _ = run(source, scorer, tmp_path / "carried")
-    how = ["--method", "score", "--dtype", "float32", "--batch_tokens", "300", *flags]
-    rows, figures = run(source, scorer, tmp_path / "out", *how)
-    agreeing = tokens = 0
-    for row, other in zip(rows, carried, strict=True):
-        assert [row[name] for name in (PROMPT_IDS, RESPONSE_IDS, RESPONSE)] == [
-            other[name] for name in (PROMPT_IDS, RESPONSE_IDS, RESPONSE)
-        ]
-        p = literal_probabilities(scorer, row)
-        assert set(row[MASK]) <= {0.0, 1.0} and sum(row[MASK]) == expected(p, other[MASK])
-        inside = [x for x, weight in zip(p, row[MASK], strict=True) if weight]
-        outside = [x for x, weight in zip(p, row[MASK], strict=True) if not weight]
-        assert not inside or not outside or max(inside) <= min(outside) * (1 + 1e-4)
-        agreeing += sum(a == b for a, b in zip(row[MASK], other[MASK], strict=True))
-        tokens += len(p)
-    assert math.isclose(figures["score_against_characters"]["agreement"], agreeing / tokens)
-    assert 0 < figures["coverage"] < 1
-    metadata = read_metadata(tmp_path / "out") or {}
-    assert metadata["criterion"] == "score" and metadata["transferred"]["method"] == "score"
-
-
-def test_rows_longer_than_the_model_are_left_out(models: dict[str, str], scorer: str, tmp_path: Path) -> None:
-    source = written(tmp_path / "in", load(models["metaspace"]), [TEXTS[0], TEXTS[1] * 20], models["metaspace"])
-    _, figures = run(source, scorer, tmp_path / "out", "--method", "score")
-    assert figures["rows"] == 1 and figures["rows_dropped"] == {"the row is longer than the model takes": 1}
-    rows, _ = run(source, scorer, tmp_path / "out2")
-    assert len(rows) == 2, "without the model there is no such limit"
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 from test_masks_carry import comes_back
-from test_masks_transfer import TEMPLATE, literal_probabilities
 from tokenizer_families import FAMILIES
+from transfer_helpers import TEMPLATE, literal_probabilities
 from transformers import AutoTokenizer
 
 from openrlhf_cft.cli.masks import main

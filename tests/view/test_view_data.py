@@ -123,40 +123,6 @@ def test_json_that_no_text_can_leave(text: str) -> None:
     assert not any(display.hidden(character) for character in made)
 
 
-@tries(300)
-@given(text=st.text(max_size=30))
-def test_visible_text_has_nothing_hidden(text: str) -> None:
-    shown = display.visible(text)
-    assert not any(map(display.hidden, shown))
-    assert "\x1b" not in shown
-    assert display.visible(shown) == shown
-
-
-MARKS = {
-    "\x00": "␀",
-    "\r": "␍",
-    "\x1b": "␛",
-    "\x7f": "␡",
-    "\x85": "⟨U+0085⟩",
-    "\u200d": "⟨U+200D⟩",
-    "\u202e": "⟨U+202E⟩",
-    "\u3164": "⟨U+3164⟩",
-    "\ufeff": "⟨U+FEFF⟩",
-    "\uffff": "⟨U+FFFF⟩",
-    "\U000e0041": "⟨U+E0041⟩",
-}
-
-
-@pytest.mark.parametrize(("character", "mark"), MARKS.items())
-def test_hidden_characters_have_marks(character: str, mark: str) -> None:
-    assert display.hidden(character) and display.mark(character) == mark
-
-
-def test_what_can_be_seen_is_left_alone() -> None:
-    text = "Zwölf\n\tÄpfel, 数学, é, א, 🎉, \xa0½"
-    assert display.visible(text) == text
-
-
 def test_the_page_holds_its_parts_once_and_its_policy_fits_them(folder: Path) -> None:
     text = page.page(load(folder / "hostile"))
     policy = re.search(r'Content-Security-Policy" content="([^"]+)"', text)
