@@ -12,6 +12,7 @@ from typing import Any
 
 from openrlhf_cft.data.annotated import AnnotatedData
 from openrlhf_cft.data.records import ID
+from openrlhf_cft.data.token_meaning import differing_roles
 from openrlhf_cft.errors import InputError
 from openrlhf_cft.masks.agreement import Agreement, agreement
 from openrlhf_cft.view.model import ShownData, ShownResponse, read
@@ -68,12 +69,18 @@ def read_pair(left: Side, right: Side, max_samples: int) -> Pairing:
     shown = {response.id for response in first.responses}
     second = read(right.data, right.tokenizer, right.mask, sum(ids[1][identity] for identity in shown), shown)
     only_left, only_right = (ids[0] - ids[1]).total(), (ids[1] - ids[0]).total()
-    return Pairing(first, second, match(first, second), (ids[0] & ids[1]).total(), only_left, only_right)
+    comparable = differing_roles(first.fingerprint, right.tokenizer) is not None
+    return Pairing(first, second, match(first, second, comparable), (ids[0] & ids[1]).total(), only_left, only_right)
 
 
-def match(left: ShownData, right: ShownData) -> list[ShownPair]:
-    """The responses of both that belong together, in the order of the left ones."""
-    comparable = left.fingerprint == right.fingerprint
+def match(left: ShownData, right: ShownData, comparable: bool) -> list[ShownPair]:
+    """The responses of both that belong together, in the order of the left ones.
+
+    Args:
+        left: one data set.
+        right: the other one.
+        comparable: token ids mean the same in both, as they do to a base model and its instruct model.
+    """
     waiting: dict[str, list[ShownResponse]] = defaultdict(list)
     for response in right.responses:
         waiting[response.id].append(response)

@@ -7,7 +7,6 @@ import hashlib
 import html
 import json
 import math
-import random
 import re
 from pathlib import Path
 from typing import Any
@@ -187,21 +186,6 @@ def test_two_data_sets_are_matched_by_id_and_tokens(folder: Path) -> None:
     assert packed["agreement"]["others"] == 1 and packed["agreement"]["only"] == [1, 1]
     again = unpacked(packed["rows"][0][3][1], packed["rows"][0][3][0][2], packed)
     assert again["weights"] == stored["script"]["critical_mask"]
-
-
-def test_an_id_of_several_responses_takes_those_of_the_same_tokens_first(tmp_path: Path) -> None:
-    made = view_data.tokenizer(tmp_path / "tokenizer")
-    stated = view_data.metadata(tmp_path / "tokenizer", made)
-    rng = random.Random(0)
-    a, b, c = (view_data.row(made, "x", text, rng) for text in ("one", "two", "three"))
-    view_data.write(tmp_path / "left", [a, b], stated)
-    view_data.write(tmp_path / "right", [c, b, a], stated)
-    found = load(tmp_path / "left", tmp_path / "right")
-    assert [(pair.left.text, pair.right.text, pair.same) for pair in found.pairs] == [
-        ("one", "one", True),
-        ("two", "two", True),
-    ]
-    assert (found.only_left, found.only_right) == (0, 1)
 
 
 def test_the_terminal_shows_marks_and_obeys_nothing(folder: Path) -> None:
