@@ -11,6 +11,7 @@ from openrlhf_cft.annotation.job import AnnotateJob, annotate
 from openrlhf_cft.annotation.row_worker import AnnotateWorkerFactory
 from openrlhf_cft.annotation.summary import annotation_text
 from openrlhf_cft.cli.flags import (
+    Parser,
     data_flags,
     engine_flags,
     engine_settings,
@@ -29,7 +30,7 @@ DRY_RUN_ROWS = 256
 
 def parser() -> argparse.ArgumentParser:
     """All flags of the command."""
-    flags = argparse.ArgumentParser(prog="annotate", description=__doc__, allow_abbrev=False)
+    flags = Parser(prog="annotate", description=__doc__, allow_abbrev=False)
     flags.add_argument("--model.model_name_or_path", required=True)
     data_flags(flags)
     flags.add_argument(

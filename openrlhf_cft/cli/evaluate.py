@@ -8,6 +8,7 @@ import os
 from typing import Any
 
 from openrlhf_cft.cli.flags import (
+    Parser,
     data_flags,
     engine_flags,
     engine_settings,
@@ -30,7 +31,7 @@ from openrlhf_cft.evaluation.text_report import tables
 def parser() -> argparse.ArgumentParser:
     """All flags of the command."""
     known = f"benchmarks, as --data.dataset: {', '.join(BENCHMARKS)}"
-    flags = argparse.ArgumentParser(prog="evaluate", description=__doc__, epilog=known, allow_abbrev=False)
+    flags = Parser(prog="evaluate", description=__doc__, epilog=known, allow_abbrev=False)
     flags.add_argument(
         "--compare", nargs="+", required=True, metavar="NAME=CHECKPOINT", help="base=... sft=... cft=..."
     )

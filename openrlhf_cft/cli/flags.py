@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import traceback
 from collections.abc import Callable
+from typing import Any, NoReturn
 
 from openrlhf_cft.data.literal_text import SPECIAL_TOKENS
 from openrlhf_cft.data.location import Location, location
@@ -22,6 +24,14 @@ from openrlhf_cft.verify.settings import VerifierSettings
 
 HEAVY = ("torch", "ray", "vllm")  # that masks, views and verdicts do without
 DTYPES = ("auto", "bfloat16", "float16", "float32")
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser of a command or a verb: what is wrong with a flag is bad input like any other, said in one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises InputError, without the page of usage that argparse prints first."""
+        raise InputError(f"{message.removeprefix('argument ')}; --help lists the flags")
 
 
 def data_flags(parser: argparse.ArgumentParser) -> None:
@@ -104,13 +114,15 @@ def verifier_settings(flags: dict[str, object], group: str) -> VerifierSettings:
     Raises:
         InputError: names what is wrong with one of them.
     """
-    gib = flags[f"{group}.verifier_memory"]
+    gib: Any = flags[f"{group}.verifier_memory"]
+    if gib is not None and not 0 < gib < math.inf:
+        raise InputError(f"--{group}.verifier_memory: {gib:g} is no size above 0")
     settings = VerifierSettings(
         str(flags[f"{group}.verifier"]),
         threshold=flags[f"{group}.threshold"],  # type: ignore[arg-type]
         workers=flags[f"{group}.verifier_workers"],  # type: ignore[arg-type]
         time_limit=flags[f"{group}.verifier_time_limit"],  # type: ignore[arg-type]
-        memory_limit=None if gib is None else int(gib * 2**30),  # type: ignore[operator]
+        memory_limit=None if gib is None else int(gib * 2**30),
     )
     try:
         return settings.checked()
@@ -138,14 +150,24 @@ def source_settings(flags: dict[str, object]) -> SourceSettings:
 
 
 def engine_settings(flags: dict[str, object], model: str) -> EngineSettings:
-    """The engine's `--vllm.*` flags, for one model."""
+    """The engine's `--vllm.*` flags, for one model.
+
+    Raises:
+        InputError: names a flag and its value.
+    """
+    memory: Any = flags["vllm.gpu_memory_utilization"]
+    length: Any = flags["vllm.max_model_len"]
+    if not 0 < memory <= 1:
+        raise InputError(f"--vllm.gpu_memory_utilization: {memory:g} is not above 0 and at most 1")
+    if length is not None and length < 1:
+        raise InputError(f"--vllm.max_model_len: {length} is not at least 1")
     return EngineSettings(
         model=absolute(model),
         name=model,
         dtype=str(flags["vllm.dtype"]),
         tensor_parallel_size=flags["vllm.tensor_parallel_size"],  # type: ignore[arg-type]
-        gpu_memory_utilization=flags["vllm.gpu_memory_utilization"],  # type: ignore[arg-type]
-        max_model_len=flags["vllm.max_model_len"],  # type: ignore[arg-type]
+        gpu_memory_utilization=memory,
+        max_model_len=length,
         seed=flags["train.seed"],  # type: ignore[arg-type]
         engine_args=parse_engine_args(flags["vllm.engine_args"]),  # type: ignore[arg-type]
         chat=bool(flags["data.apply_chat_template"]),
@@ -161,7 +183,8 @@ def pool_settings(flags: dict[str, object]) -> PoolSettings:
 def run_command(name: str, command: Callable[[], int], resumes: bool = True) -> None:
     """Run a command: bad input ends in one sentence and exit code 2, a job that cannot go on in 1, Ctrl-C in 130.
 
-    Anything else is a fault of ours: it keeps its traceback, and ends with 1.
+    A file that cannot be read or written is bad input where the command starts anew anyway, and keeps a job from going
+    on where it resumes. Anything else is a fault of ours: it keeps its traceback, and ends with 1.
 
     Args:
         name: of the command, before what is said.
@@ -176,7 +199,7 @@ def run_command(name: str, command: Callable[[], int], resumes: bool = True) -> 
     except (JobError, OSError) as error:
         kept = "what is finished is kept, the same command goes on from here" if resumes else "nothing was written"
         print(f"{name}: {error}; {kept}", file=sys.stderr)
-        code = 1
+        code = 1 if resumes or isinstance(error, JobError) else 2
     except Exception as error:
         if isinstance(error, ModuleNotFoundError) and error.name in HEAVY:
             missing = f"{error.name} is not installed: pip install 'openrlhf-cft[train,annotate]'"

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from openrlhf_cft.cli.export_flags import card_flags, card_settings, export_flags, export_settings
-from openrlhf_cft.cli.flags import DTYPES, run_command
+from openrlhf_cft.cli.flags import DTYPES, Parser, run_command
 from openrlhf_cft.cli.transfer_flags import transfer_flags, transfer_settings
 from openrlhf_cft.data.annotated import open_data, output
-from openrlhf_cft.data.location import location
+from openrlhf_cft.data.location import file_place, location
 from openrlhf_cft.data.provenance import versions, write_json
 from openrlhf_cft.data.records import MASK
 from openrlhf_cft.data.tokenizer import tokenizer_if_any
@@ -96,8 +96,11 @@ def _report(path: str | None, figures: dict[str, Any]) -> None:
 
 
 def _require_json(path: str | None, flag: str = "--out") -> None:
-    if path is not None and not path.endswith(".json"):
+    if path is None:
+        return
+    if not path.endswith(".json"):
         raise InputError(f"{flag}: {path!r} does not end with .json")
+    file_place(path, flag)
 
 
 def _stats_flags(parser: argparse.ArgumentParser) -> None:
@@ -231,7 +234,7 @@ def _card_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _card_run(flags: Flags) -> None:
-    out = None if flags["out"] is None else location(flags["out"])
+    out = None if flags["out"] is None else file_place(flags["out"], "--out")
     if out is not None and out.exists():
         raise InputError(f"--out: {str(out)!r} is there already: give another, or delete it")
     text = card(open_data(flags["data"]), flags["mask"], card_settings(flags))
@@ -256,7 +259,7 @@ VERBS = {
 
 def parser() -> argparse.ArgumentParser:
     """All verbs with their flags."""
-    flags = argparse.ArgumentParser(prog="masks", description=__doc__, allow_abbrev=False)
+    flags = Parser(prog="masks", description=__doc__, allow_abbrev=False)
     verbs = flags.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name, verb in VERBS.items():
         verb.flags(verbs.add_parser(name, help=verb.about, description=verb.about, allow_abbrev=False))

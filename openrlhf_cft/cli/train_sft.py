@@ -41,7 +41,7 @@ def split_flags(argv: list[str]) -> tuple[Options | None, list[str]]:
 
 
 def fail(message: str) -> NoReturn:
-    """Exit with status 1 and one sentence, printed once per machine.
+    """Exit with status 2, as all commands do for bad input, and one sentence, printed once per machine.
 
     All ranks come to the same conclusion, and a launcher ends them all when the first has exited. So the others wait;
     one that is still there after that has found something that the first has not, and says it. Where the first is only
@@ -49,7 +49,8 @@ def fail(message: str) -> NoReturn:
     """
     if os.environ.get("LOCAL_RANK", "0") != "0":
         time.sleep(SECONDS_FOR_THE_FIRST_RANK)
-    raise SystemExit(f"train_sft: {message}")
+    print(f"train_sft: {message}", file=sys.stderr, flush=True)
+    raise SystemExit(2)
 
 
 def run_stock() -> None:

@@ -6,13 +6,12 @@ Two data sets, or two columns of one (`--mask A B`), are shown side by side.
 from __future__ import annotations
 
 import argparse
-import os
 from dataclasses import dataclass
 from typing import Any
 
-from openrlhf_cft.cli.flags import run_command
+from openrlhf_cft.cli.flags import Parser, run_command
 from openrlhf_cft.data.annotated import AnnotatedData, open_data
-from openrlhf_cft.data.location import Location, location
+from openrlhf_cft.data.location import Location, file_place
 from openrlhf_cft.data.records import MASK
 from openrlhf_cft.data.tokenizer import tokenizer_of
 from openrlhf_cft.display import marks_for_stdout, printable
@@ -39,7 +38,7 @@ class ViewJob:
 
 def parser() -> argparse.ArgumentParser:
     """All flags of the command."""
-    flags = argparse.ArgumentParser(prog="view", description=__doc__, allow_abbrev=False)
+    flags = Parser(prog="view", description=__doc__, allow_abbrev=False)
     flags.add_argument("data", nargs="+", help="one or two annotated data sets: directories, Parquet files or URIs")
     flags.add_argument("--out", default=None, metavar="FILE.html", help="write the page here")
     flags.add_argument("--terminal", action="store_true", help="print it: in colour on a terminal, else in brackets")
@@ -89,23 +88,9 @@ def job_of(arguments: list[str] | None = None) -> ViewJob:
         masks * (sides // len(masks)),
         models * (sides // len(models)),
         default if rows is None else rows,
-        None if out is None else _page_place(out),
+        None if out is None else file_place(out, "--out"),
         terminal,
     )
-
-
-def _page_place(out: str) -> Location:
-    """Where the page goes.
-
-    Raises:
-        InputError: there is a directory, or none for it to be in.
-    """
-    place = location(out)
-    if place.is_local and os.path.isdir(place.path):
-        raise InputError(f"--out: {out!r} is a directory; name the file")
-    if place.is_local and not os.path.isdir(os.path.dirname(place.path)):
-        raise InputError(f"--out: there is no directory {os.path.dirname(place.path)!r}")
-    return place
 
 
 def load(job: ViewJob) -> ShownData | Pairing:

@@ -105,9 +105,6 @@ def open_data(path: str | Path) -> AnnotatedData:
         InputError: there is no Parquet file, a file is not whole, its columns differ from those of the others, or they
             are not those of annotated rows.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     target, name = location(path), without_credentials(str(path))
     parquet_files = target.files(".parquet") if target.is_dir() else [target] if target.exists() else []
     files = tuple(file for file in parquet_files if not file.name.startswith("."))
@@ -115,11 +112,7 @@ def open_data(path: str | Path) -> AnnotatedData:
         raise InputError(f"no Parquet file at {name!r}")
     schemas = []
     for file in files:
-        try:
-            with file.open_input() as opened:
-                schemas.append(pq.read_schema(opened))
-        except pa.ArrowInvalid as error:
-            raise InputError(f"{str(file)!r} is no whole Parquet file: {str(error).splitlines()[0]}") from None
+        schemas.append(file.schema())
         if not schemas[-1].equals(schemas[0]):
             raise InputError(f"{str(file)!r} has other columns than {files[0].name!r}: masks merge puts them together")
     data = AnnotatedData(name, target, files, schemas[0])

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from openrlhf_cft.errors import InputError
 
 if TYPE_CHECKING:
-    from pyarrow import NativeFile, RecordBatch
+    from pyarrow import NativeFile, RecordBatch, Schema
     from pyarrow.fs import FileSystem
 
 BATCH_ROWS = 256
@@ -61,6 +61,23 @@ class Location:
     def make_dir(self) -> None:
         """Make the directory and those above it, where the filesystem has any."""
         self.filesystem.create_dir(self.path, recursive=True)
+
+    def make_dirs(self) -> list[Location]:
+        """As `make_dir`; those that were not there before, the outermost first. Of a filesystem without directories
+        it is this one alone."""
+        places = [self]
+        while self.is_local and not places[0].exists():
+            places.insert(0, Location(self.filesystem, os.path.dirname(places[0].path)))
+        made = [place for place in places if not place.exists()]
+        self.make_dir()
+        return made
+
+    def delete_if_empty(self) -> None:
+        """Delete this directory, unless something is in it."""
+        from pyarrow.fs import FileSelector
+
+        if self.is_dir() and not self.filesystem.get_file_info(FileSelector(self.path)):
+            self.filesystem.delete_dir(self.path)
 
     def files(self, ending: str) -> list[Location]:
         """The files in this directory whose names end so, sorted; none where there is no such directory."""
@@ -113,13 +130,39 @@ class Location:
         if self.is_dir():
             self.filesystem.delete_dir_contents(self.path)
 
-    def batches(self, columns: Sequence[str] | None = None, rows: int = BATCH_ROWS) -> Iterator[RecordBatch]:
-        """The rows of a Parquet file in order, at most `rows` in memory; all columns, or the named ones."""
+    def schema(self) -> Schema:
+        """The columns of a Parquet file, and its metadata.
+
+        Raises:
+            InputError: it is cut, or no Parquet file.
+        """
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
-        with pq.ParquetFile(self.path, filesystem=self.filesystem) as file:
-            kept = None if columns is None else [name for name in file.schema_arrow.names if name in columns]
-            yield from file.iter_batches(batch_size=rows, columns=kept)
+        try:
+            with self.open_input() as file:
+                return pq.read_schema(file)
+        except pa.ArrowInvalid as error:
+            raise InputError(f"{str(self)!r} is no whole Parquet file: {str(error).splitlines()[0]}") from None
+
+    def batches(self, columns: Sequence[str] | None = None, rows: int = BATCH_ROWS) -> Iterator[RecordBatch]:
+        """The rows of a Parquet file in order, at most `rows` in memory; all columns, or the named ones.
+
+        Raises:
+            InputError: as `schema`, or its rows cannot be read.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        names = self.schema().names
+        kept = None if columns is None else [name for name in names if name in columns]
+        try:
+            with pq.ParquetFile(self.path, filesystem=self.filesystem) as file:
+                yield from file.iter_batches(batch_size=rows, columns=kept)
+        except (pa.ArrowException, OSError) as error:  # pyarrow has several for bytes that were changed
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # of the system: it cannot be reached
+            raise InputError(f"{str(self)!r} is damaged: {str(error).splitlines()[0]}") from error
 
     def rows(self, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
         """As `batches`, row by row."""
@@ -145,6 +188,23 @@ def location(value: str | Path) -> Location:
             f"{without_credentials(value)!r} is on no filesystem that pyarrow can reach: {reason}"
         ) from None
     return Location(filesystem, path)
+
+
+def file_place(value: str, flag: str) -> Location:
+    """Where a file is to be written.
+
+    Raises:
+        InputError: there is a directory, or none for it to be in; names the flag.
+    """
+    try:
+        place = location(value)
+    except InputError as error:
+        raise InputError(f"{flag}: {error}") from None
+    if place.is_local and os.path.isdir(place.path):
+        raise InputError(f"{flag}: {value!r} is a directory; name the file")
+    if place.is_local and not os.path.isdir(os.path.dirname(place.path)):
+        raise InputError(f"{flag}: there is no directory {os.path.dirname(place.path)!r}")
+    return place
 
 
 def without_credentials(uri: str) -> str:

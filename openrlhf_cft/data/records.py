@@ -154,13 +154,10 @@ def parquet_files(path: str | Path) -> list[Path]:
 
 def read_metadata(path: str | Path) -> dict[str, Any] | None:
     """What the annotator recorded in the first Parquet file of `path`; None where there is none (not annotated)."""
-    import pyarrow.parquet as pq
-
     files = _files(path)
     if not files:
         return None
-    with files[0].open_input() as file:
-        stored = (pq.read_schema(file).metadata or {}).get(METADATA_KEY)
+    stored = (files[0].schema().metadata or {}).get(METADATA_KEY)
     return json.loads(stored) if stored else None
 
 

@@ -45,6 +45,8 @@ class PoolSettings:
     def __post_init__(self) -> None:
         if self.num_engines < 1:
             raise InputError(f"--vllm.num_engines: {self.num_engines} is not at least 1")
+        if self.gpus_per_engine < 1:
+            raise InputError(f"--vllm.tensor_parallel_size: {self.gpus_per_engine} is not at least 1")
         if self.rows_in_flight < 1:
             raise InputError(f"--vllm.rows_in_flight: {self.rows_in_flight} is not at least 1")
 

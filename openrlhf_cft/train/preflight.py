@@ -167,7 +167,7 @@ def local_parquet(source: str, hub: bool) -> list[Path]:
 def _check_schema(name: str, file: Path, expected: Expected) -> None:
     """Refuse a file without the columns, or of another tokenizer."""
     row_checks.require_columns(
-        pq.read_schema(file).names, str(expected.options.column), name, expected.options.missing
+        location(file).schema().names, str(expected.options.column), name, expected.options.missing
     )
     stored = (records.read_metadata(file) or {}).get("tokenizer_fingerprint")
     if not means_the_same(stored, expected.tokenizer, name):
@@ -210,7 +210,7 @@ def _check_files(source: str, files: list[Path], expected: Expected) -> DatasetC
 
 def _tables(files: list[Path], column: str) -> Iterator[pa.Table]:
     for file in files:
-        names = pq.read_schema(file).names
+        names = location(file).schema().names
         columns = row_checks.columns_to_read(names, column) or names[:1]  # for the number of rows
         for batch in location(file).batches(columns, row_checks.ROWS_AT_ONCE):
             yield pa.Table.from_batches([batch])

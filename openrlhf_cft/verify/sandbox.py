@@ -74,7 +74,7 @@ class VerifierPool:
         time_limit = TIME_LIMITS[is_reward_file(verifier)] if time_limit is None else time_limit
         memory_limit = MEMORY_LIMITS[is_reward_file(verifier)] if memory_limit is None else memory_limit
         for name, value in (("workers", workers), ("time_limit", time_limit)):
-            if value <= 0:
+            if not value > 0:  # NaN, too
                 raise ValueError(f"{name} is {value}, and has to be positive")
         if not 0 < threshold <= 1:
             raise ValueError(f"threshold is {threshold}, and has to be above 0 and at most 1")

@@ -227,7 +227,7 @@ def test_a_bad_row_found_after_loading_is_one_sentence_for_all_ranks(runs: Any) 
 @pytest.mark.slow
 def test_a_missing_data_set_is_one_sentence_before_the_model_loads(runs: Any, folder: Path) -> None:
     result = runs("missing")
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert f"train_sft: data set '{folder / 'nowhere'}' does not exist" in result.stderr, tail(result)
     assert "Traceback" not in result.stderr
     assert "CriticalTokenActor" not in result.stdout
