@@ -8,11 +8,12 @@ what is there, and is evaluated alone.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 from openrlhf_cft.data.location import Location, without_credentials
-from openrlhf_cft.data.model_files import weights_fingerprint
+from openrlhf_cft.data.model_files import load_config, weights_fingerprint
 from openrlhf_cft.data.provenance import versions, write_json
 from openrlhf_cft.data.source import SourceSettings
 from openrlhf_cft.data.tokenizer import load_tokenizer, means_the_same
@@ -77,11 +78,22 @@ def evaluate(job: EvaluateJob) -> dict[str, Any]:
         InputError: bad input, before any engine starts.
         JobError: the job cannot go on; what is finished stays.
     """
+    for engine in job.engines.values():
+        load_config(engine.model, "--compare", engine.engine_args.get("revision"))
+        load_tokenizer(engine.model, "--compare")
     sets = load_data_sets(job.source, job.verifier, job.own_verifier, job.benchmark_dir)
     annotated = _annotated(job)
-    pairs = [_prepare(job, data, checkpoint) for checkpoint in job.engines for data in sets]
-    for verifier, pair in {pair.data.verifier: pair for pair in pairs}.items():
-        pair.work.try_verifier(verifier)
+    with ExitStack() as claims:  # to the end: bad input of one leaves nothing of the others either
+        pairs = [_prepare(job, data, checkpoint, claims) for checkpoint in job.engines for data in sets]
+        for verifier, pair in {pair.data.verifier: pair for pair in pairs}.items():
+            pair.work.try_verifier(verifier)
+        return _evaluated(job, sets, pairs, annotated)
+
+
+def _evaluated(
+    job: EvaluateJob, sets: list[DataSet], pairs: list[Evaluation], annotated: AnnotatedResponses | None
+) -> dict[str, Any]:
+    """Sample, measure, report: the content of `metrics.json`."""
     for folder in ("samples", "entropy", "critical", "plots"):
         (job.output_dir / folder).make_dir()
     for data in sets:
@@ -133,8 +145,8 @@ def _measure(
     return results, critical
 
 
-def _prepare(job: EvaluateJob, data: DataSet, checkpoint: str) -> Evaluation:
-    """The work directory of one checkpoint and data set, claimed for this configuration."""
+def _prepare(job: EvaluateJob, data: DataSet, checkpoint: str, claims: ExitStack) -> Evaluation:
+    """The work directory of one checkpoint and data set, claimed until `claims` ends."""
     engine = job.engines[checkpoint]
     work = Workdir(job.output_dir / STATE / data.key / checkpoint, f"evaluate {checkpoint} on {data.name}")
     record = {
@@ -146,6 +158,7 @@ def _prepare(job: EvaluateJob, data: DataSet, checkpoint: str) -> Evaluation:
         "sampling": job.settings.record(),
         **data.verifier.record(),
     }
+    claims.enter_context(work.claimed())
     config = work.prepare(data.source, engine, record, data.rows)
     return Evaluation(checkpoint, data, work, config["rows"])
 
@@ -167,16 +180,9 @@ def _annotated(job: EvaluateJob) -> AnnotatedResponses | None:
 def _sample(job: EvaluateJob, pair: Evaluation) -> dict[str, int]:
     """Sample and verify what is left to do; how many questions are evaluated, too long, and not finished."""
     factory = EvaluateWorkerFactory(job.engines[pair.checkpoint], job.settings, pair.data.verifier)
-    with pair.work.claimed():
-        run_job(
-            pair.work,
-            pair.rows,
-            factory,
-            job.pool,
-            _progress,
-            pair.work.first_prompt(factory.engine, job.settings.stop),
-        )
-        counts = write_samples(pair.work, pair.data.name, pair.checkpoint, _samples_file(job, pair))
+    about = pair.work.first_prompt(factory.engine, job.settings.stop)
+    run_job(pair.work, pair.rows, factory, job.pool, _progress, about)
+    counts = write_samples(pair.work, pair.data.name, pair.checkpoint, _samples_file(job, pair))
     return {**counts, "failed": pair.rows - counts[EVALUATED] - counts[TOO_LONG]}
 
 

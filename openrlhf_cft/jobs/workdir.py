@@ -50,6 +50,11 @@ class Workdir:
         return self.root / "prompts.parquet"
 
     @property
+    def config(self) -> Location:
+        """What was asked; written last of the preparation."""
+        return self.root / "config.json"
+
+    @property
     def outcomes(self) -> Outcomes:
         """The rows that are done so far."""
         return Outcomes(self.root / "outcomes", self.root / "checkpoint")
@@ -62,15 +67,26 @@ class Workdir:
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
-        """Only one process at a time works on a directory.
+        """Only one process at a time works on a directory. Bad input leaves it as it was, or no directory.
 
         Raises:
-            InputError: another one does.
+            InputError: another one does, or it cannot be made.
         """
-        self.root.make_dir()
-        held = lock(self.root)
+        fresh = not self.config.exists()
+        try:
+            made = self.root.make_dirs()
+            held = lock(self.root)
+        except OSError as error:
+            raise InputError(f"--ckpt.output_dir: cannot write to {str(self.root)!r}: {error}") from None
         try:
             yield
+        except InputError:
+            # The state is of the bad input: the same command with better input would be refused as another run.
+            if fresh and not self.outcomes.data.exists():
+                self.root.clear()
+                for directory in reversed(made):
+                    directory.delete_if_empty()
+            raise
         finally:
             if held is not None:
                 held.close()
@@ -94,6 +110,8 @@ class Workdir:
         """
         load_config(engine.model, revision=engine.engine_args.get("revision"))
         tokenizer = load_tokenizer(engine.model)
+        if source.apply_chat_template and not tokenizer.chat_template:
+            raise InputError(f"--data.apply_chat_template: the tokenizer of {engine.model!r} has no chat template")
         stops = engine.stop_token_ids(tokenizer)
         data = load_source(source) if rows is None else rows
         self.root.make_dir()
@@ -107,7 +125,7 @@ class Workdir:
             "source_fingerprint": write_prompts(data, tokenizer, source, fresh, stops),
             "rows": len(data),
         }
-        path = self.root / "config.json"
+        path = self.config
         if path.exists():
             fresh.delete()
             before = json.loads(path.read_text())
