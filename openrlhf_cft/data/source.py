@@ -14,6 +14,7 @@ import json
 import lzma
 import os
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -107,6 +108,8 @@ def _load_one(dataset: str, settings: SourceSettings) -> Dataset:
     extension = _file_extension(name)
     if extension in FILE_TYPES and not os.path.exists(name):
         raise InputError(f"--data.dataset: no file {name!r}")
+    if os.path.isfile(name) and not os.path.getsize(name):
+        raise InputError(f"--data.dataset: the file {name!r} is empty")
     try:
         if extension in FILE_TYPES:
             options = _csv_options(name, settings) if extension == ".csv" else {}
@@ -126,11 +129,22 @@ def _load_one(dataset: str, settings: SourceSettings) -> Dataset:
         data = data[settings.dataset_split]
     if len(data) == 0:
         raise InputError(f"--data.dataset: {name!r} has no rows")
-    for flag in ("input_key", "label_key", "output_key"):
+    problems = list(_column_problems(data, settings, name))
+    if problems:
+        raise InputError("\n  ".join([f"{name!r} does not fit the flags:", *problems] if problems[1:] else problems))
+    return data
+
+
+def _column_problems(data: Dataset, settings: SourceSettings, name: str) -> Iterator[str]:
+    """What is wrong with the columns that the settings name, all of it: one run says what else has to change."""
+    for flag in ("input_key", "label_key", "output_key", "id_key"):
         column = getattr(settings, flag)
         if column is not None and column not in data.column_names:
-            raise InputError(f"--data.{flag}: no column {column!r} in {name!r}, which has {data.column_names}")
-    return data
+            yield f"--data.{flag}: no column {column!r} in {name!r}, which has {data.column_names}"
+        elif flag in ("label_key", "id_key") and column is not None:
+            problem = text_type(data.features.arrow_schema.field(column).type)
+            if problem is not None:
+                yield f"--data.{flag}: column {column!r} holds {problem}; give text or numbers"
 
 
 def _file_extension(name: str) -> str:
