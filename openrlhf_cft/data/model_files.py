@@ -21,6 +21,16 @@ def absolute(model: str) -> str:
     return os.path.abspath(model) if os.path.isdir(model) else model
 
 
+def require_folder(model: str, flag: str = FLAG) -> None:
+    """Refuse a path where there is nothing, which would be looked for on the hub.
+
+    Raises:
+        InputError: names the flag and the model.
+    """
+    if model.startswith((".", "/", "~")) and not os.path.exists(model):
+        raise InputError(f"{flag}: cannot load {model!r}: there is no such folder")
+
+
 def load_config(model: str, flag: str = FLAG, revision: str | None = None) -> Any:
     """A model's configuration; of a hub repository that of a branch, tag or commit.
 
@@ -29,6 +39,7 @@ def load_config(model: str, flag: str = FLAG, revision: str | None = None) -> An
     """
     from transformers import AutoConfig
 
+    require_folder(model, flag)
     try:
         config = AutoConfig.from_pretrained(model, revision=revision or "main", trust_remote_code=TRUST_REMOTE_CODE)
     except Exception as error:  # whatever a broken checkpoint, or its own code, raises: it is the user's to see

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from openrlhf_cft.data.annotated import AnnotatedData
-from openrlhf_cft.data.model_files import FLAG, TRUST_REMOTE_CODE, first_line
+from openrlhf_cft.data.model_files import FLAG, TRUST_REMOTE_CODE, first_line, require_folder
 from openrlhf_cft.data.records import tokenizer_fingerprint
 from openrlhf_cft.data.token_meaning import differing_roles
 from openrlhf_cft.errors import InputError
@@ -28,10 +28,14 @@ def load_tokenizer(model: str, flag: str = FLAG, named: bool = True) -> Any:
     """
     from transformers import AutoTokenizer
 
+    require_folder(model, flag)
     try:
-        return AutoTokenizer.from_pretrained(model, trust_remote_code=TRUST_REMOTE_CODE and named)
+        tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=TRUST_REMOTE_CODE and named)
     except Exception as error:  # whatever a broken checkpoint, or its own code, raises: it is the user's to see
         raise InputError(f"{flag}: cannot load the tokenizer of {model!r}: {first_line(error)}") from error
+    if tokenizer.get_vocab().keys() <= tokenizer.added_tokens_encoder.keys():  # of some architectures, without a file
+        raise InputError(f"{flag}: cannot load the tokenizer of {model!r}: it has special tokens only")
+    return tokenizer
 
 
 def tokenizer_of(data: AnnotatedData, model: str | None = None) -> Any:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from openrlhf_cft.data.model_files import first_line
 from openrlhf_cft.engine.platform import apply_environment
 from openrlhf_cft.errors import InputError
 
@@ -51,12 +52,19 @@ def connect(address: str | None, num_engines: int) -> None:
     Args:
         address: of a cluster; None for RAY_ADDRESS, and without it for a Ray of this process.
         num_engines: actors that this Ray has to hold.
+
+    Raises:
+        InputError: there is no such cluster.
     """
     import ray
 
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address or os.environ.get("RAY_ADDRESS"):
-        ray.init(address=address or "auto", **options)
+        try:
+            ray.init(address=address or "auto", **options)
+        except (ConnectionError, RuntimeError, ValueError) as error:  # nobody listens; it is no address
+            shown = f"--ray.address: {address!r}" if address else f"RAY_ADDRESS: {os.environ['RAY_ADDRESS']!r}"
+            raise InputError(f"{shown} is no cluster that can be joined: {first_line(error)}") from error
         return
     # Engines use the cores through threads of their own, so the number of logical CPUs only counts actors and tasks.
     cpus = max(os.cpu_count() or 1, num_engines + 4)
