@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from openrlhf_cft.errors import InputError
 
 START_ATTEMPTS = 10  # of a local Ray: five minutes, since a busy machine only needs longer
 START_SECONDS = 30.0  # that Ray gives its own node, then it raises a plain Exception
+LISTENER_SECONDS = 10.0  # for a cluster to answer a connection
 OBJECT_STORE_BYTES = 500_000_000  # of a local Ray; rows are small, and it counts against /dev/shm
 
 
@@ -61,8 +63,9 @@ def connect(address: str | None, num_engines: int) -> None:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address or os.environ.get("RAY_ADDRESS"):
         try:
+            require_listener(address or os.environ["RAY_ADDRESS"])
             ray.init(address=address or "auto", **options)
-        except (ConnectionError, RuntimeError, ValueError) as error:  # nobody listens; it is no address
+        except (OSError, OverflowError, RuntimeError, ValueError) as error:  # nobody listens; it is no address
             shown = f"--ray.address: {address!r}" if address else f"RAY_ADDRESS: {os.environ['RAY_ADDRESS']!r}"
             raise InputError(f"{shown} is no cluster that can be joined: {first_line(error)}") from error
         return
@@ -80,3 +83,14 @@ def connect(address: str | None, num_engines: int) -> None:
             if attempt == START_ATTEMPTS or not timed_out:
                 raise
             print(f"ray: {error}; trying again", flush=True)
+
+
+def require_listener(address: str) -> None:
+    """Connect to `HOST:PORT` or `ray://HOST:PORT` once, since Ray tries for minutes. Other addresses are left to it.
+
+    Raises:
+        OSError: nobody listens there.
+    """
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), LISTENER_SECONDS).close()

@@ -241,7 +241,7 @@ def test_progress_has_rate_and_eta(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     ]
 
 
-@pytest.mark.parametrize(("error", "code"), [(OSError("the disk is full"), 1), (KeyboardInterrupt(), 130)])
+@pytest.mark.parametrize(("error", "code"), [(OSError("the disk is full"), 2), (KeyboardInterrupt(), 130)])
 def test_what_fails_says_that_nothing_was_written(
     error: BaseException, code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
