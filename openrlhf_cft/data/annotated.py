@@ -150,6 +150,18 @@ def unfinished(out: Location) -> Location:
     return Location(out.filesystem, os.path.join(parent, f".{name}.openrlhf_cft-unfinished"))
 
 
+def make_unfinished(out: Location) -> None:
+    """Make the directory `unfinished`.
+
+    Raises:
+        InputError: it cannot be made.
+    """
+    try:
+        unfinished(out).make_dir()
+    except OSError as error:
+        raise InputError(f"--out: cannot write to {str(out)!r}: {error}") from None
+
+
 def _real(target: Location) -> str:
     return os.path.realpath(target.path) if target.is_local else target.path.rstrip("/")
 
@@ -186,10 +198,13 @@ def write(out: Location, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -
 
     Returns:
         The number of rows.
+
+    Raises:
+        InputError: nothing can be written there.
     """
     folder = unfinished(out)
     _discard(out, folder)
-    folder.make_dir()
+    make_unfinished(out)
     prefix = "" if out.is_local else "."
     try:
         with PartFiles(schema, lambda number: folder / f"{prefix}part-{number:05d}.parquet") as parts:

@@ -88,9 +88,8 @@ def load_annotated(path: str, positions: int, seed: int) -> AnnotatedResponses:
     metadata = read_metadata(path)
     if metadata is None or "tokenizer_fingerprint" not in metadata:
         raise InputError(f"--eval.annotated: {path!r} is no annotated data set")
-    lengths = {
-        (str(number), 0): len(row[MASK]) for number, row in enumerate(read_rows(path, [MASK])) if row[MASK] is not None
-    }
+    masks = (row.get(MASK) for row in read_rows(path, [MASK]))
+    lengths = {(str(number), 0): len(mask) for number, mask in enumerate(masks) if mask is not None}
     keys = choose(lengths, positions, seed)
     if not keys:
         raise InputError(f"--eval.annotated: {path!r} has no row with a {MASK}")

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from openrlhf_cft.data.annotated import AnnotatedData, Row, output, unfinished
+from openrlhf_cft.data.annotated import AnnotatedData, Row, make_unfinished, output, unfinished
 from openrlhf_cft.data.location import Location, location, without_credentials
 from openrlhf_cft.data.records import ID, MASK, PROMPT, PROMPT_IDS, RESPONSE_IDS, check_weights
 from openrlhf_cft.errors import InputError
@@ -150,7 +150,7 @@ def _whole(out: Location) -> Iterator[Path]:
     """A folder to write into that gets its name when all went well, and is gone otherwise."""
     target, partial = Path(out.path), Path(unfinished(out).path)
     shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
-    partial.mkdir(parents=True)
+    make_unfinished(out)
     try:
         yield partial
         partial.rename(target)

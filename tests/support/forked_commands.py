@@ -10,6 +10,7 @@ input to be good is stopped before Ray, an engine or a training starts.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -22,7 +23,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 # In this order: DeepSpeed warns of compilers when others were there first.
-IMPORTED = ("openrlhf_cft.train.stock", "openrlhf_cft.cli.annotate", "openrlhf_cft.cli.evaluate", "transformers")
+IMPORTED = (
+    "openrlhf_cft.train.stock",
+    *(f"openrlhf_cft.cli.{name}" for name in ("annotate", "evaluate", "masks", "view")),
+    *("transformers.models.auto", "transformers.models.qwen2", "transformers.tokenization_utils_tokenizers"),
+    *("pandas", "pyarrow.parquet", "pyarrow.json", "jinja2.sandbox"),
+)
 STARTED = "the command took its input to be good, and would have started"
 
 
@@ -74,6 +80,7 @@ def serve(modules: Sequence[str]) -> None:
     os.dup2(2, 1)
     for module in modules:
         importlib.import_module(module)
+    gc.freeze()  # a fork need not look through all that when it ends
     for line in sys.stdin:
         request = json.loads(line)
         child = os.fork()
