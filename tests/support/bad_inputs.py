@@ -210,13 +210,16 @@ def make_others(folder: Path) -> None:
 
 
 def markdown() -> str:
-    """The list as a table: one line a kind, with its commands, and the sentence of the first."""
-    kinds: dict[str, list[str]] = {}
+    """The list as a table: a line a kind, with its commands, and what the first of them says, as far as it is fixed."""
+    kinds: dict[str, list[Case]] = {}
     for case in cases():
-        kinds.setdefault(case.kind, []).append(case.command)
-    head = ["| | bad input | commands |", "|---|---|---|"]
-    body = [f"| {n} | {kind} | {', '.join(dict.fromkeys(all_))} |" for n, (kind, all_) in enumerate(kinds.items(), 1)]
-    return "\n".join(head + body)
+        kinds.setdefault(case.kind, []).append(case)
+    lines = ["| | bad input | commands | is said |", "|---|---|---|---|"]
+    for number, (kind, all_) in enumerate(kinds.items(), 1):
+        names = ", ".join(dict.fromkeys(case.command for case in all_))
+        said = all_[0].sentence.replace("(.|\\n)*", " … ").replace(".*", " … ").replace("\\", "").replace("|", "\\|")
+        lines.append(f"| {number} | {kind} | {names} | `{said.strip()}` |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
