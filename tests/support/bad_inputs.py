@@ -210,7 +210,7 @@ def make_others(folder: Path) -> None:
 
 
 def markdown() -> str:
-    """The list as a table: a line a kind, with its commands, and what the first of them says, as far as it is fixed."""
+    """The list as a table: a line a kind, with its commands, and what the first of them says."""
     kinds: dict[str, list[Case]] = {}
     for case in cases():
         kinds.setdefault(case.kind, []).append(case)
