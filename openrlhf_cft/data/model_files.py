@@ -22,12 +22,14 @@ def absolute(model: str) -> str:
 
 
 def require_folder(model: str, flag: str = FLAG) -> None:
-    """Refuse a path where there is nothing, which would be looked for on the hub.
+    """Refuse a path where there is nothing, which would be looked for on the hub, for half a minute without a network.
+
+    A hub name has one slash at most.
 
     Raises:
         InputError: names the flag and the model.
     """
-    if model.startswith((".", "/", "~")) and not os.path.exists(model):
+    if (model.startswith((".", "/", "~")) or model.count("/") > 1) and not os.path.exists(model):
         raise InputError(f"{flag}: cannot load {model!r}: there is no such folder")
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
+NEW_PROMPTS = "prompts.new.parquet"  # until it is known to be of this run
 FORMAT = 2  # of the directory; rows have numbers since 2
 FINGERPRINTS = {"model": "weights", "verifier": "verifier_sha256"}  # of what a name stands for, wherever it lies
 LATER = ("weights", "stop_token_ids")  # settings that directories of earlier versions lack, and go on without
@@ -83,13 +84,21 @@ class Workdir:
         except InputError:
             # The state is of the bad input: the same command with better input would be refused as another run.
             if fresh and not self.outcomes.data.exists():
-                self.root.clear()
-                for directory in reversed(made):
-                    directory.delete_if_empty()
+                self._delete(made)
             raise
         finally:
             if held is not None:
                 held.close()
+
+    def _delete(self, made: list[Location]) -> None:
+        """Delete what a preparation has left, and the directories that it made. A dry run's estimate stays."""
+        if self.root in made:
+            self.root.clear()
+        for file in (self.config, self.prompts, self.root / NEW_PROMPTS):
+            if file.exists():
+                file.delete()
+        for directory in reversed(made):
+            directory.delete_if_empty()
 
     def prepare(
         self, source: SourceSettings, engine: EngineSettings, settings: dict[str, Any], rows: Dataset | None = None
@@ -115,7 +124,7 @@ class Workdir:
         stops = engine.stop_token_ids(tokenizer)
         data = load_source(source) if rows is None else rows
         self.root.make_dir()
-        fresh = self.root / "prompts.new.parquet"
+        fresh = self.root / NEW_PROMPTS
         config = {
             "format": FORMAT,
             **settings,
