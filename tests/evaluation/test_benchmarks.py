@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from train_helpers import make_tokenizer
+from train_helpers import make_model, make_tokenizer
 
 from openrlhf_cft.data.literal_text import LiteralText
 from openrlhf_cft.data.records import Verdict
@@ -176,7 +176,8 @@ def test_yes_or_no_is_said_behind_the_question(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "repository"), [("gsm8k", "openai/gsm8k"), ("mawps", "https://raw.github")])
 def test_without_a_network_it_says_what_to_do(name: str, repository: str, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "openrlhf_cft.cli.evaluate", "--compare", f"base={tmp_path / 'model'}"]
+    model = make_model(tmp_path / "model")
+    command = [sys.executable, "-m", "openrlhf_cft.cli.evaluate", "--compare", f"base={model}"]
     command += ["--data.dataset", name, "--ckpt.output_dir", str(tmp_path / "out")]
     offline = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(tmp_path / "cache")}
     result = subprocess.run(command, env=offline, capture_output=True, text=True, timeout=300)
