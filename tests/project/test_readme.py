@@ -8,6 +8,7 @@ import re
 import shlex
 from pathlib import Path
 
+import family_models
 import pytest
 
 from openrlhf_cft.cli import annotate, evaluate, masks, view
@@ -109,3 +110,7 @@ def test_its_make_targets_exist() -> None:
     makefile = (REPOSITORY / "Makefile").read_text()
     for target in re.findall(r"make ([a-z][a-z-]+)\b", README):
         assert f"\n{target}:" in makefile, target
+
+
+def test_its_table_of_families_is_the_matrix_of_tests() -> None:
+    assert f"\n\n{family_models.table()}\n\n" in README
