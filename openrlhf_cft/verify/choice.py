@@ -15,6 +15,7 @@ from openrlhf_cft.verify.boxes import last_boxed, last_boxes
 from openrlhf_cft.verify.extract import MAX_CHARS, last_hashes
 from openrlhf_cft.verify.judgement import Judgement
 from openrlhf_cft.verify.next_question import before_next_question
+from openrlhf_cft.verify.reasoning import behind_reasoning
 
 # What stands around a letter without a meaning: emphasis, quotes, LaTeX's text commands and mathematics signs.
 _MARKS = re.compile(r"\\(?:textbf|text|mathrm|mathbf|rm|bf)\b\s?|\\[()\[\]]|[*_`$\"“”{}]|<[^<>\n]{0,20}>")
@@ -103,7 +104,7 @@ def extract_choice(text: str) -> tuple[str, str] | None:
     Returns:
         A letter from A to J, and one of "boxed", "hashes", "phrase", "line", "option"; None where there is none.
     """
-    text = before_next_question(text[-MAX_CHARS:], last_boxes, last_hashes, _phrase)
+    text = before_next_question(behind_reasoning(text[-MAX_CHARS:]), last_boxes, last_hashes, _phrase)
     for found_by, mark in (("boxed", last_boxes), ("hashes", last_hashes)):
         marked = mark(text)
         if marked:  # it did settle; on no letter, perhaps

@@ -14,6 +14,7 @@ from openrlhf_cft.verify.formulas import Formula, formulas, tidy, tidy_formula
 from openrlhf_cft.verify.next_question import before_next_question
 from openrlhf_cft.verify.notation import Token, tokens
 from openrlhf_cft.verify.number_words import NUMBER_WORDS, number_in_words
+from openrlhf_cft.verify.reasoning import behind_reasoning
 from openrlhf_cft.verify.units import MULTIPLES, OPERATIONS, is_measure, read_unit
 
 MAX_CHARS = 4_000_000  # of a response, from its end; more than the longest contexts of today's models hold
@@ -91,7 +92,7 @@ def extract_answer(text: str) -> tuple[str, str] | None:
     Returns:
         The answer, never empty, and one of "boxed", "hashes", "phrase", "last_number"; None where there is no answer.
     """
-    text = before_next_question(text[-MAX_CHARS:], last_boxes, last_hashes, _phrase)
+    text = before_next_question(behind_reasoning(text[-MAX_CHARS:]), last_boxes, last_hashes, _phrase)
     for found_by, find in _FINDERS:
         answer = find(text)
         if answer:
