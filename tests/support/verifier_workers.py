@@ -18,6 +18,12 @@ def workers(pool):
     return {worker.pid for worker in server(pool).children()}
 
 
+def all_workers(pool):
+    """The process ids of its workers once each seat has one: a seat starts its own with its first task."""
+    until(lambda: pool.judge_all([("5", "5")] * 20) and all(seat._worker for seat in pool._seats))
+    return {seat._worker.pid for seat in pool._seats}
+
+
 def verdicts(judgements):
     return [judgement.verdict for judgement in judgements]
 

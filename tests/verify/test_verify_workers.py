@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from slow_verifier import NAME, TOWER
-from verifier_workers import judging, kill, server, until, verdicts, workers
+from verifier_workers import all_workers, judging, kill, server, until, verdicts, workers
 
 from openrlhf_cft.data.records import Verdict
 from openrlhf_cft.errors import VerifierError
@@ -111,12 +111,11 @@ def test_a_worker_is_replaced_after_many_tasks(monkeypatch):
 
 def test_ctrl_c_is_for_the_caller(pool):
     """The terminal sends it to all processes of the command."""
-    assert pool.judge_all([("5", "5")])[0].verdict is Verdict.CORRECT
-    before = workers(pool)
+    before = all_workers(pool)
     for pid in [*before, server(pool).pid]:
         os.kill(pid, signal.SIGINT)
     assert verdicts(pool.judge_all([("5", "5")] * 20)) == [Verdict.CORRECT] * 20
-    assert workers(pool) == before
+    assert all_workers(pool) == before
 
 
 def test_failing_worker_is_no_verdict():
@@ -132,11 +131,11 @@ PARENT = f"""
 import psutil, sys, threading, time
 sys.path.append({SUPPORT!r})
 from slow_verifier import NAME
+from verifier_workers import all_workers
 from openrlhf_cft.verify.sandbox import VerifierPool
 pool = VerifierPool(NAME, workers=2, time_limit=3600.0)  # no main guard on purpose: main is not imported again
-pool.judge_all([("5", "5")] * 20)
+pids = all_workers(pool)
 threading.Thread(target=pool.judge_all, args=([({TOWER!r}, "1/2")],), daemon=True).start()
-pids = [seat._worker.pid for seat in pool._seats]
 while not any(psutil.Process(pid).cpu_times().user > 0.3 for pid in pids):
     time.sleep(0.01)
 print(*pids, flush=True)
