@@ -3,11 +3,17 @@ fault of ours, keeps its traceback and asks for a report."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 
 class InputError(ValueError):
     """What the user gave is wrong. The message names the flag or the row, and the value."""
+
+
+def listed(about: str, problems: Sequence[str]) -> InputError:
+    """One problem as it is; several, a line each, under what they are about."""
+    return InputError("\n  ".join([about, *problems] if problems[1:] else problems))
 
 
 class EngineError(RuntimeError):

@@ -22,8 +22,8 @@ from openrlhf_cft.data.rendering import (
     render_prompt,
     response_ids,
 )
-from openrlhf_cft.data.source import GIVEN_IDS, GOLD, NUMBER, TAKEN, SourceSettings, id_key, row_ids
-from openrlhf_cft.errors import InputError
+from openrlhf_cft.data.source import ERRORS, GIVEN_IDS, GOLD, NUMBER, TAKEN, SourceSettings, id_key, row_ids
+from openrlhf_cft.errors import InputError, listed
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 GROUP_ROWS = 1_000  # rows that are rendered, and written, at a time
-ERRORS = 10  # rows that are named together
 
 
 @dataclass(frozen=True)
@@ -154,7 +153,7 @@ def _rendered(data: Dataset, first: int, last: int, renderer: RowRenderer, ids: 
             for name, value in rendered.items():
                 added[name].append(value)
     if errors:
-        raise InputError("\n  ".join([f"{len(errors)} rows cannot be used:", *errors] if errors[1:] else errors))
+        raise listed(f"{len(errors)} rows cannot be used:", errors)
     return {ID: ids[first:last], NUMBER: list(range(first, last)), **added}
 
 

@@ -14,7 +14,7 @@ import json
 import lzma
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +24,10 @@ from openrlhf_cft.data.model_files import first_line
 from openrlhf_cft.data.plain_text import plain_text, text_type
 from openrlhf_cft.data.records import ANNOTATION_COLUMNS, ID
 from openrlhf_cft.data.rendering import check_template
-from openrlhf_cft.errors import InputError
+from openrlhf_cft.errors import InputError, listed
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from datasets import Dataset
 
 GOLD = "_gold"  # the gold answer as text
@@ -35,6 +36,7 @@ GIVEN_IDS = "_given_token_ids"  # of a response that is given; the column is the
 TAKEN = (*ANNOTATION_COLUMNS, GOLD, NUMBER, GIVEN_IDS)
 MISSING = ["", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None", "<NA>", "#N/A"]  # in other columns of a CSV
 ADD_BOS = ("auto", "never")
+ERRORS = 10  # rows that are named together
 COMPRESSED = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 FILE_TYPES = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet", ".arrow": "arrow"}
 
@@ -131,7 +133,7 @@ def _load_one(dataset: str, settings: SourceSettings) -> Dataset:
         raise InputError(f"--data.dataset: {name!r} has no rows")
     problems = list(_column_problems(data, settings, name))
     if problems:
-        raise InputError("\n  ".join([f"{name!r} does not fit the flags:", *problems] if problems[1:] else problems))
+        raise listed(f"{name!r} does not fit the flags:", problems)
     return data
 
 
@@ -217,7 +219,7 @@ def row_ids(data: Dataset, settings: SourceSettings) -> list[str]:
     """One id a row, as text.
 
     Raises:
-        InputError: a duplicate id, or a missing id column; the message names it.
+        InputError: duplicate ids and rows without one, `ERRORS` of them at most, or a missing id column; names them.
     """
     key = id_key(data, settings)
     if key is None:
@@ -229,11 +231,33 @@ def row_ids(data: Dataset, settings: SourceSettings) -> list[str]:
     if problem is not None:
         raise InputError(f"--data.id_key: column {key!r} holds {problem}; give text or numbers")
     ids: dict[str, None] = {}
+    problems: list[str] = []
     for number, value in enumerate(data[key]):
-        row_id = plain_text(value, kind)
-        if row_id is None:
-            raise InputError(f"column {key!r}: row {number} has no id")
-        if row_id in ids:
-            raise InputError(f"column {key!r}: id {row_id!r} occurs more than once; ids must be unique")
-        ids[row_id] = None
+        try:
+            row_id = _row_id(value, kind, number, ids)
+        except InputError as error:
+            problems.append(f"column {key!r}: {error}")
+            if len(problems) == ERRORS:
+                break
+        else:
+            ids[row_id] = None
+    if problems:
+        raise listed(f"{len(problems)} rows cannot be told apart:", problems)
     return list(ids)
+
+
+def _row_id(value: Any, kind: pa.DataType, number: int, others: Container[str]) -> str:
+    """The id of one row as text.
+
+    Raises:
+        InputError: there is none, another row has it, or it has no text.
+    """
+    try:
+        row_id = plain_text(value, kind)
+    except InputError as error:
+        raise InputError(f"row {number}: {error}") from error
+    if row_id is None:
+        raise InputError(f"row {number} has no id")
+    if row_id in others:
+        raise InputError(f"id {row_id!r} occurs more than once; ids must be unique")
+    return row_id

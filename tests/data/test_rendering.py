@@ -211,6 +211,11 @@ ROW = {"question": "a", "answer": "1"}
         ([{**ROW, "question": [5, 10**6]}], "token id 1000000 at position 1: the tokenizer has"),
         ([{**ROW, "question": [True, False]}], r"row '0': column 'question': \[True, False\] is no text"),
         ([{**ROW, "id": 1.0}, {**ROW, "id": None}], "column 'id': row 1 has no id"),
+        (
+            [{**ROW, "id": "a"}, {**ROW, "id": None}, {**ROW, "id": "a"}],
+            r"^2 rows cannot be told apart:\n  column 'id': row 1 has no id\n  column 'id': id 'a' occurs more than",
+        ),
+        ([{**ROW, "id": "a"}] * 20, r"^10 rows cannot be told apart:(\n  column 'id': id 'a' occurs .*){10}$"),
         ([{**ROW, "id": {"n": 1}}], "--data.id_key: column 'id' holds values of type struct<"),
         ([{**ROW, "answer": " "}] * 20, "^10 rows cannot be used:(\n  row '.': column 'answer': no gold answer){10}$"),
     ],
