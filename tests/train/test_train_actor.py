@@ -114,6 +114,25 @@ def test_any_causal_model(architecture: str, packing_samples: bool, tmp_path: Pa
         torch.testing.assert_close(got[parameter], wanted[parameter], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_packed_rows_do_not_see_each_other(architecture: str, tmp_path: Path) -> None:
+    """Also where attention has a window, whose mask and positions have to begin anew with each row."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(architecture, **{**TINY, **SPECIAL, **ARCHITECTURES[architecture]})
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    ids, bits, mask = batch(make_rows(4, floats=True))
+    packed, padded = (
+        CriticalTokenActor(str(tmp_path), attn_implementation="sdpa", param_dtype="fp32", packing_samples=packing)(
+            ids, attention_mask=bits, return_logprobs=True
+        )
+        for packing in (True, False)
+    )
+    assert (mask[:, :-1] != 0).sum() > 10
+    torch.testing.assert_close(packed, padded, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("packing_samples", [False, True])
 def test_tokens_after_the_last_loss_of_a_row_are_not_computed(model_path: Path, packing_samples: bool) -> None:
     _, ours = pair(model_path, packing_samples=packing_samples)
