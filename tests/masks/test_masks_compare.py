@@ -177,7 +177,7 @@ def test_stats_of_alternatives(tmp_path: Path, capsys: pytest.CaptureFixture[str
     )
     assert found["verdicts_of_alternatives"] == verdicts and len(verdicts) >= 4
     assert "by_kind" not in found and "not counted: " in capsys.readouterr().out
-    with pytest.raises(ValueError, match=r"--model.model_name_or_path: cannot load the tokenizer of '/nowhere'"):
+    with pytest.raises(ValueError, match=r"--model.model_name_or_path: cannot load '/nowhere'"):
         main(["stats", str(source), "--model.model_name_or_path", "/nowhere"])
     with pytest.raises(ValueError, match=r"--out: 'x.parquet' does not end with .json"):
         main(["stats", str(source), "--out", "x.parquet"])

@@ -261,7 +261,7 @@ def test_bad_flags_are_one_sentence(models: dict[str, str], tmp_path: Path, flag
 
 def test_a_target_without_a_tokenizer_or_an_end(models: dict[str, str], tmp_path: Path) -> None:
     source = written(tmp_path / "in", load(models["byte_level"]), TEXTS[:2], models["byte_level"])
-    with pytest.raises(ValueError, match="--to: cannot load the tokenizer of '/nowhere'"):
+    with pytest.raises(ValueError, match="--to: cannot load '/nowhere': there is no such folder"):
         run(source, "/nowhere", tmp_path / "out")
     endless = load(models["metaspace"])
     endless.eos_token = None

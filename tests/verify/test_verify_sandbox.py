@@ -69,13 +69,15 @@ SLEEPING = "import time\ndef reward_func(queries, prompts, labels):\n    time.sl
 
 def test_the_limit_of_our_verifiers_is_cpu_time():
     """So neither a busy machine nor one that stops for a while makes a `TIMEOUT`, and a tower ends when it has to."""
-    limit = 3.0  # the kernel's timer counts whole ticks, so a short limit is met too early now and then
+    limit = 3.0
     done = subprocess.run(
         [sys.executable, "-c", LIMITED, NAME, str(limit)], capture_output=True, text=True, check=True
     )
     started, end, used = map(float, done.stdout.split())
     assert end == signal.SIGPROF
-    assert 0.9 * limit < used - started < 2.0 * limit  # CPU time, so load cannot change it
+    # The kernel's timer counts ticks: of a process that others interrupt again and again it has counted 3.0 s for 2.5.
+    # As wall time the limit would leave a process a tenth of it there.
+    assert 0.5 * limit < used - started < 2.0 * limit
 
 
 def test_the_limit_of_a_users_file_is_wall_time(tmp_path):

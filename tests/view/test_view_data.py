@@ -243,7 +243,7 @@ def test_weights_are_said_in_the_terminal(folder: Path, side: int) -> None:
         (["/no/such", "--terminal"], "no Parquet file at '/no/such'"),
         (
             ["{hostile}", "--terminal", "--model.model_name_or_path", "/no/such"],
-            "--model.model_name_or_path: cannot load the tok",
+            "--model.model_name_or_path: cannot load '/no/such'",
         ),
         (["{hostile}", "--terminal", "--model.model_name_or_path", "{other}"], "is not the one that .* was annotated"),
     ],
