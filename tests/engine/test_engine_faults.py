@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import signal
 import time
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from shared_memory import abandoned, buffers
 from test_end_to_end import FLAGS, model, questions, start
 from test_faults import KEPT
 
@@ -36,7 +36,7 @@ def line(process: psutil.Process) -> str:
 
 
 def test_ctrl_c_leaves_no_process_and_no_memory(model: Path, questions: Path, tmp_path: Path) -> None:
-    before = set(glob.glob("/dev/shm/psm_*"))
+    before = buffers()
     job = start(command(model, questions, tmp_path))
     members: list[psutil.Process] = []
     while not judging(members):  # not by the rows that are done: a fast machine may have done all by the first line
@@ -48,17 +48,17 @@ def test_ctrl_c_leaves_no_process_and_no_memory(model: Path, questions: Path, tm
     assert job.returncode == 130
     assert not psutil.wait_procs(members, timeout=300)[1]
     guard = time.monotonic() + 300
-    while set(glob.glob("/dev/shm/psm_*")) - before:
+    while abandoned(before):
         assert time.monotonic() < guard, "shared memory is left"
         time.sleep(0.2)
 
 
 def test_an_engine_that_does_not_start_says_why(model: Path, questions: Path, tmp_path: Path) -> None:
     blocks = ["--vllm.engine_args", '{"num_gpu_blocks_override": 1}']
-    before = set(glob.glob("/dev/shm/psm_*"))
+    before = buffers()
     job = start([*command(model, questions, tmp_path), *blocks])
     last = job.communicate(timeout=600)[0].splitlines()[-1]
-    for leftover in set(glob.glob("/dev/shm/psm_*")) - before:  # vLLM's, of an engine that never was
+    for leftover in abandoned(before):  # vLLM's, of an engine that never was
         os.unlink(leftover)
     assert job.returncode == 1
     assert last.startswith("annotate: an engine does not start: ValueError: ") and last.endswith(KEPT)

@@ -6,7 +6,6 @@ the literal reference of `literal.py`.
 
 from __future__ import annotations
 
-import glob
 import json
 import multiprocessing
 import os
@@ -24,6 +23,7 @@ import pytest
 from export_on_real_data import check_exports, check_selections_by_model, check_trl_step
 from literal import Literal, LiteralRow
 from masks_on_real_data import Verbs, every_verb
+from shared_memory import abandoned, buffers
 from train_helpers import launch, tail
 
 from openrlhf_cft.data.records import ALTERNATIVES, MASK, PROMPT_IDS, RESPONSE_IDS, Verdict, read_metadata, read_rows
@@ -63,9 +63,9 @@ def start(command: list[str]) -> subprocess.Popen[str]:
 @pytest.fixture(scope="module", autouse=True)
 def shared_memory() -> Iterator[None]:
     """An engine that is killed with its driver leaves 160 MiB; remove what these tests have left."""
-    before = set(glob.glob("/dev/shm/psm_*"))
+    before = buffers()
     yield
-    for leftover in set(glob.glob("/dev/shm/psm_*")) - before:
+    for leftover in abandoned(before):
         os.unlink(leftover)
 
 
@@ -245,9 +245,9 @@ def evaluate_three(checkpoints: dict[str, Path], questions: Path, annotated: Pat
     command += ["--data.dataset", str(questions), "--data.max_samples", "12", "--eval.n_samples", "4"]
     command += ["--eval.max_new_tokens", str(LENGTH), "--vllm.dtype", "float32", "--eval.annotated", str(annotated)]
     command += ["--eval.entropy_positions", "300", "--ckpt.output_dir", str(out)]
-    before = set(glob.glob("/dev/shm/psm_*"))
+    before = buffers()
     output = finish(command, 900)
-    assert set(glob.glob("/dev/shm/psm_*")) == before, "a run that ends well leaves no shared memory"
+    assert not abandoned(before), "a run that ends well leaves no shared memory"
     assert "Pass@4" in output and "cft - base" in output and "entropy, critical tokens" in output
     found: dict[str, Any] = json.loads((out / "metrics.json").read_text())
     (results,) = found["results"].values()
