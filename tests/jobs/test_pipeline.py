@@ -13,10 +13,10 @@ from collections import Counter
 from pathlib import Path
 
 import psutil
-import pyarrow as pa
 import pytest
 
 from openrlhf_cft.data.location import location
+from openrlhf_cft.errors import InputError
 from openrlhf_cft.jobs.pipeline import rows_per_block
 from openrlhf_cft.jobs.workdir import Workdir
 
@@ -74,7 +74,7 @@ def anything_done(directory: Path) -> bool:
     """Of a job that runs: a file that it is in the middle of writing cannot be read yet."""
     try:
         return bool(done(directory))
-    except pa.ArrowInvalid:
+    except InputError:
         return False
 
 
