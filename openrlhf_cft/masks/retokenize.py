@@ -126,7 +126,7 @@ class Retokenizer:
                 raise NotCarried(str(error)) from error
             except InputError as error:
                 raise InputError(f"row {row[ID]!r}: column {self._rendering.input_key!r}: {error}") from error
-        for token in self._special.intersection(row[PROMPT_IDS]):
+        for token in self._special.intersection(_without_bos(self._source, row)):
             name = str(self._source.convert_ids_to_tokens(token))
             if not self._same and name not in self._known:
                 raise InputError(
@@ -172,6 +172,13 @@ def added_text(tokenizer: Any, prompt_ids: Sequence[int], response_ids: Sequence
     alone = decode(tokenizer, response_ids)
     added = whole[len(before) :]
     return added if whole.startswith(before) and added.endswith(alone) else alone
+
+
+def _without_bos(tokenizer: Any, row: Row) -> list[int]:
+    """A prompt's token ids but a BOS that is no part of its text; in its place comes the target's own, if any."""
+    ids = list(row[PROMPT_IDS])
+    added = ids[:1] == [tokenizer.bos_token_id] and not str(row[PROMPT]).startswith(str(tokenizer.bos_token))
+    return ids[1:] if added else ids
 
 
 def _is_special(piece: Piece) -> bool:

@@ -244,6 +244,19 @@ def test_special_tokens_that_are_text_stay_text(chat: bool) -> None:
     assert there.response_ids[:-1] == ids[:-1] and there.response == row[RESPONSE]
 
 
+def test_a_bos_that_is_no_part_of_the_text_stays_behind() -> None:
+    """The tokenizer's own, before a prompt in no template: the target has another one, or none."""
+    gemma, other = CHAT["gemma"](), tokenizer_of("byte_level")
+    text = LiteralText(gemma)
+    ids = [*text.token_ids("12"), gemma.eos_token_id]
+    row = {ID: "r", PROMPT: "The answer:", PROMPT_IDS: gemma("The answer:")["input_ids"], RESPONSE_IDS: ids}
+    there = Retokenizer(gemma, other, None, same=False)({**row, RESPONSE: decode(gemma, ids)})
+    assert row[PROMPT_IDS][0] == gemma.bos_token_id and there.prompt_ids == ids_of(other, "The answer:")
+    written = {**row, PROMPT: "<bos>The answer:", RESPONSE: decode(gemma, ids)}
+    with pytest.raises(InputError, match="the prompt holds '<bos>'"):
+        Retokenizer(gemma, other, None, same=False)(written)
+
+
 def test_questions_that_the_targets_template_refuses_are_left_out() -> None:
     first, gemma = tokenizer_of("byte_level"), CHAT["gemma"]()
     chat = SourceSettings("", input_key="q", apply_chat_template=True)
