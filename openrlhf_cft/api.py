@@ -76,17 +76,8 @@ def annotate(
     rendering, tokens = (apply_chat_template, input_template, max_samples), (add_bos, special_tokens)
     source = SourceSettings(dataset, dataset_split, *columns, *rendering, *tokens)
     path, extra = absolute(model), dict(engine_args or {})
-    engine = EngineSettings(
-        path,
-        dtype,
-        tensor_parallel_size,
-        gpu_memory_utilization,
-        max_model_len,
-        seed,
-        extra,
-        model,
-        apply_chat_template,
-    )
+    sizes = (tensor_parallel_size, gpu_memory_utilization, max_model_len)
+    engine = EngineSettings(path, dtype, *sizes, seed, extra, model, apply_chat_template)
     checked = VerifierSettings(verifier, threshold).checked()
     factory = AnnotateWorkerFactory(engine, AnnotateSettings(top_k, max_new_tokens, exhaustive, tuple(stop)), checked)
     pool = PoolSettings(num_engines, tensor_parallel_size, rows_in_flight, ray_address)

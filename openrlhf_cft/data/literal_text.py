@@ -1,12 +1,12 @@
-"""Text whose special tokens are no control tokens where a user wrote them: a question cannot forge a turn.
+"""Keep special tokens that a user wrote as text, so that a question cannot forge a turn.
 
     text = LiteralText(tokenizer)
     rendered = template(text.hide(question))    # each special token in it is a stand-in of one character
     ids = text.token_ids(rendered)              # the template's <|im_end|> is one token, the question's several
     text.show(rendered)                         # as a person reads it
 
-A stand-in survives templates and tokenizes with its surroundings, which pieces of text between special tokens do not:
-tokenizers treat the first of a text otherwise.
+The stand-ins pass through templates, and the whole text is tokenized at once. Pieces of it would not do, since
+tokenizers treat the beginning of a text differently.
 """
 
 from __future__ import annotations

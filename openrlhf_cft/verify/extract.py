@@ -18,7 +18,6 @@ from openrlhf_cft.verify.reasoning import behind_reasoning
 from openrlhf_cft.verify.units import MULTIPLES, OPERATIONS, is_measure, read_unit
 
 MAX_CHARS = 4_000_000  # of a response, from its end; more than the longest contexts of today's models hold
-
 MAX_SENTENCE_CHARS = 1_000  # of the sentence with the last number, and of what follows "the answer is"
 NEAR = 6  # words before the last number that may deny it
 MAX_PHRASES = 20  # that are looked at, from the last one, where the last ones are denied

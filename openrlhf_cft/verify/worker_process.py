@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import gc
 import json
 import os
@@ -26,6 +27,7 @@ from typing import Any
 
 from openrlhf_cft.data.records import Verdict
 from openrlhf_cft.verify import Verifier, is_reward_file, load_verifier
+from openrlhf_cft.verify.cpu_timer import cpu_timer
 from openrlhf_cft.verify.judgement import Judgement
 from openrlhf_cft.verify.worker_server import Reply, Task, WorkerSettings
 
@@ -149,6 +151,7 @@ def _failed(error: BaseException) -> Reply:
 def _work(connection: Connection, prepared: Prepared, time_limit: float) -> None:
     """Answer one task after another, until the caller has no more or ends."""
     if prepared.verifier is not None and not prepared.verifier.trusted:
+        cpu_timer(os.getpid())  # makes it, which the hook would refuse
         sys.addaudithook(_refuse)
     with contextlib.suppress(EOFError, OSError):
         connection.send_bytes(str(os.getpid()).encode())
@@ -174,10 +177,10 @@ def judge(verifier: Verifier, task: Task, time_limit: float) -> Judgement:
         Exception: an error of the verifier itself.
     """
     response, answer, prompt = task
-    wall = (signal.ITIMER_REAL, signal.SIGALRM)
-    timer, alarm = wall if verifier.trusted else (signal.ITIMER_PROF, signal.SIGPROF)
+    wall = (functools.partial(signal.setitimer, signal.ITIMER_REAL), signal.SIGALRM)
+    limit, alarm = wall if verifier.trusted else (cpu_timer(os.getpid()).set, signal.SIGPROF)
     signal.signal(alarm, signal.SIG_DFL)  # no Python handler: it would wait for the interpreter's lock
-    signal.setitimer(timer, time_limit)
+    limit(time_limit)
     try:
         if response is None:
             response = verifier.gold_response(answer)
@@ -185,7 +188,7 @@ def judge(verifier: Verifier, task: Task, time_limit: float) -> Judgement:
                 return Judgement(Verdict.CORRECT)
         return verifier.judge(response, answer, prompt)
     finally:
-        signal.setitimer(timer, 0)
+        limit(0)
 
 
 def _refuse(event: str, arguments: tuple[Any, ...]) -> None:

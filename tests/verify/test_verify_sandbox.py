@@ -75,9 +75,7 @@ def test_the_limit_of_our_verifiers_is_cpu_time():
     )
     started, end, used = map(float, done.stdout.split())
     assert end == signal.SIGPROF
-    # The kernel's timer counts ticks: of a process that others interrupt again and again it has counted 3.0 s for 2.5.
-    # As wall time the limit would leave a process a tenth of it there.
-    assert 0.5 * limit < used - started < 2.0 * limit
+    assert 0.9 * limit < used - started < 2.0 * limit  # CPU time, so load cannot change it
 
 
 def test_the_limit_of_a_users_file_is_wall_time(tmp_path):
