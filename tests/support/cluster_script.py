@@ -78,6 +78,15 @@ def kill(processes: list[psutil.Process]) -> list[str]:
     return lines
 
 
+def show_state(folder: str) -> None:
+    """Print every process here, and the ends of Ray's logs, which go with the folder."""
+    for process in psutil.process_iter():
+        print("cluster:", process.pid, line_of(process)[:100])
+    for log in sorted(Path(folder, "session_latest", "logs").glob("*")):
+        if log.is_file() and log.stat().st_size:
+            print(f"cluster: {log.name}", *log.read_text(errors="replace").splitlines()[-20:], sep="\n  ", flush=True)
+
+
 def checkpoints(output_dir: Path) -> int:
     files = (output_dir / ".annotate" / "checkpoint").glob("*.parquet")
     return sum("pending" not in file.name for file in files)
@@ -136,7 +145,11 @@ def main() -> None:
     os.environ |= {"RAY_DASHBOARD_SUBPROCESS_MODULE_WAIT_READY_TIMEOUT": "800"}
     # Not Ray's usual folder: there it notes the address of this cluster, for every later `ray.init()` on the machine.
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
-        run(folder, Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])
+        try:
+            run(folder, Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])
+        except SystemExit:
+            show_state(folder)
+            raise
 
 
 def run(folder: str, output_dir: Path, go: Path, command: list[str]) -> None:
