@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from openrlhf_cft.data.literal_text import LiteralText
 from openrlhf_cft.data.location import Location
 from openrlhf_cft.data.parquet import whole_file
-from openrlhf_cft.data.plain_text import plain_text, text_type
+from openrlhf_cft.data.plain_text import plain_text
 from openrlhf_cft.data.records import ID, PROMPT, PROMPT_IDS
 from openrlhf_cft.data.rendering import (
     ResponseChanged,
@@ -92,19 +92,6 @@ def _named(column: str) -> Iterator[None]:
         raise InputError(f"column {column!r}: {error}") from error
 
 
-def _label_type(data: Dataset, settings: SourceSettings) -> pa.DataType:
-    """The Arrow type of the gold answers.
-
-    Raises:
-        InputError: one whose values have no text of their own.
-    """
-    kind = data.features.arrow_schema.field(settings.label_key).type
-    problem = text_type(kind)
-    if problem is not None:
-        raise InputError(f"--data.label_key: column {settings.label_key!r} holds {problem}; give text or numbers")
-    return kind
-
-
 def _types() -> dict[str, Any]:
     """The Arrow types of the columns that rendering adds, by name."""
     import pyarrow as pa
@@ -130,30 +117,37 @@ def _columns(data: Dataset, first: int, last: int, ids: list[str]) -> dict[str, 
         raise
 
 
-def _rendered(data: Dataset, first: int, last: int, renderer: RowRenderer, ids: list[str]) -> dict[str, list[Any]]:
+def _rendered(
+    data: Dataset, first: int, last: int, renderer: RowRenderer, ids: list[str], problems: list[str]
+) -> dict[str, list[Any]]:
     """The columns that are added to the rows from `first` to before `last`.
 
+    Args:
+        data, renderer, ids: all rows, how to render one, and the ids of all.
+        first, last: which rows.
+        problems: what is known to be wrong with them.
+
     Raises:
-        InputError: names the rows that cannot be rendered, up to `ERRORS` of them.
+        InputError: there are problems, or rows that cannot be rendered; names up to `ERRORS` of both together.
     """
-    settings, errors = renderer.settings, []
+    settings, problems = renderer.settings, list(problems)
     keys = {settings.input_key, settings.label_key, settings.output_key} - {None}
     needed = _columns(data.select_columns(sorted(map(str, keys))), first, last, ids)
     if settings.special_tokens == "auto" and settings.rendered_before:
         _refuse_rendered(needed[settings.input_key], renderer.text)
     added: dict[str, list[Any]] = {name: [] for name in renderer.columns}
     for index in range(last - first):
+        if len(problems) == ERRORS:
+            break
         try:
             rendered = renderer.render(ids[first + index], {key: values[index] for key, values in needed.items()})
         except InputError as error:
-            errors.append(f"row {ids[first + index]!r}: {error}")
-            if len(errors) == ERRORS:
-                break
+            problems.append(f"row {ids[first + index]!r}: {error}")
         else:
             for name, value in rendered.items():
                 added[name].append(value)
-    if errors:
-        raise listed(f"{len(errors)} rows cannot be used:", errors)
+    if problems:
+        raise listed(f"{len(problems)} values cannot be used:", problems)
     return {ID: ids[first:last], NUMBER: list(range(first, last)), **added}
 
 
@@ -206,15 +200,16 @@ def write_prompts(
         A fingerprint of ids, prompts and gold answers: equal for equal work.
 
     Raises:
-        InputError: names the rows that cannot be rendered, up to `ERRORS` of them, or a column whose gold answers are
-            neither text nor numbers; or the chat template changes each given response. Where it changes some, these
-            have no token ids, and a line says so.
+        InputError: ids that do not tell the rows apart, or rows that cannot be rendered; names up to `ERRORS` of both
+            together. Or the chat template changes each given response; where it changes some, these have no token ids,
+            and a line says so.
     """
     import pyarrow as pa
 
     digest = hashlib.sha256()
     text = LiteralText(tokenizer, settings.literal)
-    ids, renderer = row_ids(data, settings), RowRenderer(text, settings, stops, _label_type(data, settings))
+    ids, problems = row_ids(data, settings)
+    renderer = RowRenderer(text, settings, stops, data.features.arrow_schema.field(settings.label_key).type)
     own = data.remove_columns([ID]) if id_key(data, settings) == ID else data
     # Of rows that were annotated twice before there is a source_NAME already, which gives way to the newer one.
     own = own.remove_columns(
@@ -226,7 +221,7 @@ def write_prompts(
         writer = None
         for first in range(0, len(data), GROUP_ROWS):
             last = min(first + GROUP_ROWS, len(data))
-            added = _rendered(data, first, last, renderer, ids)
+            added = _rendered(data, first, last, renderer, ids, problems)
             table = source[first:last].rename_columns(names).replace_schema_metadata(None)
             for name, values in added.items():
                 table = table.append_column(name, pa.array(values, types[name]))

@@ -139,8 +139,8 @@ def _load_one(dataset: str, settings: SourceSettings) -> Dataset:
 
 def _column_problems(data: Dataset, settings: SourceSettings, name: str) -> Iterator[str]:
     """What is wrong with the columns that the settings name, all of it: one run says what else has to change."""
-    for flag in ("input_key", "label_key", "output_key", "id_key"):
-        column = getattr(settings, flag)
+    columns = {flag: getattr(settings, flag) for flag in ("input_key", "label_key", "output_key")}
+    for flag, column in {**columns, "id_key": id_key(data, settings)}.items():
         if column is not None and column not in data.column_names:
             yield f"--data.{flag}: no column {column!r} in {name!r}, which has {data.column_names}"
         elif flag in ("label_key", "id_key") and column is not None:
@@ -215,35 +215,32 @@ def id_key(data: Dataset, settings: SourceSettings) -> str | None:
     return settings.id_key or (ID if ID in data.column_names else None)
 
 
-def row_ids(data: Dataset, settings: SourceSettings) -> list[str]:
-    """One id a row, as text.
+def row_ids(data: Dataset, settings: SourceSettings) -> tuple[list[str], list[str]]:
+    """One id a row, as text, and what is wrong with the ids.
 
-    Raises:
-        InputError: duplicate ids and rows without one, `ERRORS` of them at most, or a missing id column; names them.
+    Args:
+        data: rows as `load_source` has them.
+        settings: name the column of the ids.
+
+    Returns:
+        The ids; and a sentence for each row that has none, or one that another row has, `ERRORS` of them at most.
     """
     key = id_key(data, settings)
     if key is None:
-        return [str(number) for number in range(len(data))]
-    if key not in data.column_names:
-        raise InputError(f"--data.id_key: no column {key!r}, only {data.column_names}")
+        return [str(number) for number in range(len(data))], []
     kind = data.features.arrow_schema.field(key).type
-    problem = text_type(kind)
-    if problem is not None:
-        raise InputError(f"--data.id_key: column {key!r} holds {problem}; give text or numbers")
-    ids: dict[str, None] = {}
+    ids: list[str] = []
+    known: set[str] = set()
     problems: list[str] = []
     for number, value in enumerate(data[key]):
         try:
-            row_id = _row_id(value, kind, number, ids)
+            ids.append(_row_id(value, kind, number, known))
+            known.add(ids[-1])
         except InputError as error:
-            problems.append(f"column {key!r}: {error}")
-            if len(problems) == ERRORS:
-                break
-        else:
-            ids[row_id] = None
-    if problems:
-        raise listed(f"{len(problems)} rows cannot be told apart:", problems)
-    return list(ids)
+            ids.append(str(number))  # for what else is wrong with the row
+            if len(problems) < ERRORS:
+                problems.append(f"column {key!r}: {error}")
+    return ids, problems
 
 
 def _row_id(value: Any, kind: pa.DataType, number: int, others: Container[str]) -> str:

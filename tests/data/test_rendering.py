@@ -206,18 +206,36 @@ ROW = {"question": "a", "answer": "1"}
         ([{**ROW, "answer": {"value": "1"}}], "--data.label_key: column 'answer' holds values of type struct<"),
         ([{**ROW, "answer": True}], "column 'answer' holds true and false"),
         ([{**ROW, "answer": ["1"]}], "column 'answer' holds values of type list<"),
-        ([ROW, {**ROW, "question": ""}, {**ROW, "answer": " "}], "2 rows cannot be used:\n  row '1': .*\n  row '2': "),
+        (
+            [ROW, {**ROW, "question": ""}, {**ROW, "answer": " "}],
+            "2 values cannot be used:\n  row '1': .*\n  row '2': ",
+        ),
         ([{**ROW, "question": [5, -3]}], "row '0': column 'question': token id -3 at position 1: the tokenizer has"),
         ([{**ROW, "question": [5, 10**6]}], "token id 1000000 at position 1: the tokenizer has"),
         ([{**ROW, "question": [True, False]}], r"row '0': column 'question': \[True, False\] is no text"),
         ([{**ROW, "id": 1.0}, {**ROW, "id": None}], "column 'id': row 1 has no id"),
         (
             [{**ROW, "id": "a"}, {**ROW, "id": None}, {**ROW, "id": "a"}],
-            r"^2 rows cannot be told apart:\n  column 'id': row 1 has no id\n  column 'id': id 'a' occurs more than",
+            r"^2 values cannot be used:\n  column 'id': row 1 has no id\n  column 'id': id 'a' occurs more than",
         ),
-        ([{**ROW, "id": "a"}] * 20, r"^10 rows cannot be told apart:(\n  column 'id': id 'a' occurs .*){10}$"),
+        ([{**ROW, "id": "a"}] * 20, r"^10 values cannot be used:(\n  column 'id': id 'a' occurs .*){10}$"),
+        (
+            [{**ROW, "id": "a"}, {**ROW, "id": "a"}, {**ROW, "id": "c", "answer": None, "question": "b"}],
+            r"^2 values cannot be used:\n  column 'id': id 'a' occurs .*\n  row 'c': column 'answer': no gold answer$",
+        ),
+        (
+            [{**ROW, "id": f"{n // 2}", "answer": " "} for n in range(12)],
+            r"^10 values cannot be used:(\n  column 'id': id '.' occurs .*){6}(\n  row '.+': .* no gold answer){4}$",
+        ),
+        (
+            [{**ROW, "id": {"n": 1}, "answer": True}],
+            "does not fit the flags:\n  --data.label_key: .* true and false.*\n  --data.id_key: column 'id' holds",
+        ),
         ([{**ROW, "id": {"n": 1}}], "--data.id_key: column 'id' holds values of type struct<"),
-        ([{**ROW, "answer": " "}] * 20, "^10 rows cannot be used:(\n  row '.': column 'answer': no gold answer){10}$"),
+        (
+            [{**ROW, "answer": " "}] * 20,
+            "^10 values cannot be used:(\n  row '.': column 'answer': no gold answer){10}$",
+        ),
     ],
 )
 def test_rows_that_cannot_be_used(rows: list[dict[str, Any]], told: str, tmp_path: Path) -> None:

@@ -256,5 +256,5 @@ def test_ids_are_row_numbers_without_a_column(tmp_path: Path) -> None:
     rows = [{"question": "a", "answer": "1", "nr": 7}, {"question": "b", "answer": "1", "nr": 5}]
     settings = SourceSettings(str(jsonl(tmp_path / "q.jsonl", rows)), input_key="question", label_key="answer")
     data = load_source(settings)
-    assert row_ids(data, settings) == ["0", "1"]
-    assert row_ids(data, SourceSettings("x", id_key="nr")) == ["7", "5"]
+    assert row_ids(data, settings) == (["0", "1"], [])
+    assert row_ids(data, SourceSettings("x", id_key="nr")) == (["7", "5"], [])
