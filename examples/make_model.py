@@ -10,8 +10,11 @@ imported.
 from __future__ import annotations
 
 import argparse
+import fcntl
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -61,20 +64,36 @@ def main() -> None:
     parser.add_argument("--family", choices=list(FAMILIES), default="smollm2")
     parser.add_argument("--dtype", choices=["bfloat16", "float32"], default="bfloat16")
     args = parser.parse_args()
-    if (args.output_dir / "config.json").exists():
-        print(f"model: {args.output_dir} is there already")
-        return
+    args.output_dir.parent.mkdir(parents=True, exist_ok=True)
+    with one_at_a_time(args.output_dir.parent):
+        if (args.output_dir / "config.json").exists():
+            print(f"model: {args.output_dir} is there already")
+        else:
+            make(args.family, args.dtype, args.output_dir)
 
+
+@contextmanager
+def one_at_a_time(folder: Path) -> Iterator[None]:
+    """Wait until no other process makes a model in this folder: both would write the same files."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def make(family: str, dtype: str, output_dir: Path) -> None:
+    """Write the checkpoint. A directory that exists is a finished one: written aside, then renamed."""
     import torch
 
-    # A directory that exists is a finished one: written aside, then renamed.
-    partial = args.output_dir.with_name(args.output_dir.name + ".partial")
+    partial = output_dir.with_name(output_dir.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    model, tokenizer = FAMILIES[args.family](partial)
-    model.to(getattr(torch, args.dtype)).save_pretrained(partial)
+    model, tokenizer = FAMILIES[family](partial)
+    model.to(getattr(torch, dtype)).save_pretrained(partial)
     tokenizer.save_pretrained(partial)
-    os.replace(partial, args.output_dir)
-    print(f"model: {model.num_parameters() / 1e6:.0f} M parameters, vocabulary {len(tokenizer)}, in {args.output_dir}")
+    os.replace(partial, output_dir)
+    print(f"model: {model.num_parameters() / 1e6:.0f} M parameters, vocabulary {len(tokenizer)}, in {output_dir}")
 
 
 if __name__ == "__main__":
