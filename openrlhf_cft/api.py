@@ -80,7 +80,7 @@ def annotate(
     engine = EngineSettings(path, dtype, *sizes, seed, extra, model, apply_chat_template)
     checked = VerifierSettings(verifier, threshold).checked()
     factory = AnnotateWorkerFactory(engine, AnnotateSettings(top_k, max_new_tokens, exhaustive, tuple(stop)), checked)
-    pool = PoolSettings(num_engines, tensor_parallel_size, rows_in_flight, ray_address)
+    pool = PoolSettings(num_engines, engine.gpus, rows_in_flight, ray_address)
     return run_annotation(AnnotateJob(source, factory, pool, location(str(output_dir))))
 
 

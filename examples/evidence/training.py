@@ -10,7 +10,7 @@ from arms import ARMS, HELD_OUT, Arm, column
 from common import EXAMPLES, MODEL, Settings, base_model, evaluate, questions_of, shell
 
 from openrlhf_cft.curves import ENTROPY, REWARD, read_curves
-from openrlhf_cft.engine.platform import has_fast_bfloat16, has_gpu
+from openrlhf_cft.engine.platform import has_fast_bfloat16, uses_gpu
 
 EVALUATED_EVERY = 10  # optimizer steps
 MASKED_LOSS, STOCK_LOSS = "eval/critical_loss", "eval/eval gpt_loss"  # the latter's name is OpenRLHF's
@@ -21,13 +21,13 @@ RL_ARMS = ("sft", "cft3")
 def memory() -> dict[str, str]:
     """That malloc keeps what is freed. Otherwise each step on a CPU returns its tensors to the system and gets them
     back as new pages: 3.6 s against 3.0 s; of GRPO, 11.8 s against 10.0 s, for 7.4 GB instead of 5.4 in 12 steps."""
-    return {} if has_gpu() else {"MALLOC_MMAP_THRESHOLD_": str(2**33), "MALLOC_TRIM_THRESHOLD_": str(2**33)}
+    return {} if uses_gpu() else {"MALLOC_MMAP_THRESHOLD_": str(2**33), "MALLOC_TRIM_THRESHOLD_": str(2**33)}
 
 
 def precision() -> list[str]:
     """Of parameters and gradients; the optimizer keeps float32. Measured on 2 cores with AMX: 2.5 s a step in
     bfloat16, 3.0 s with sdpa, 5.1 s in float32."""
-    if has_gpu():
+    if uses_gpu():
         return ["--ds.param_dtype", "bf16", "--ds.attn_implementation", "flash_attention_2"]
     return ["--ds.param_dtype", "bf16" if has_fast_bfloat16() else "fp32", "--ds.attn_implementation", "eager"]
 

@@ -22,7 +22,7 @@ from openrlhf_cft.annotation.row_worker import AnnotateWorker, AnnotateWorkerFac
 from openrlhf_cft.data.provenance import write_json
 from openrlhf_cft.data.records import ALTERNATIVES, RESPONSE_IDS
 from openrlhf_cft.data.source import load_source
-from openrlhf_cft.engine.platform import has_gpu
+from openrlhf_cft.engine.platform import uses_gpu
 from openrlhf_cft.engine.vllm_engine import VllmGenerator
 from openrlhf_cft.errors import InputError
 from openrlhf_cft.jobs.engine_actor import COUNTS, PAYLOAD, STATUS, Finished
@@ -105,7 +105,7 @@ def dry_run(job: AnnotateJob, sample: int, gpu_hour_cost: float | None) -> dict[
         factory = SampledFactory(**vars(job.factory))
         run_job(work, config["rows"], factory, job.pool, annotation_line)
         rows = [(row[STATUS], json.loads(row[PAYLOAD])) for row in work.outcomes.rows([STATUS, PAYLOAD])]
-        paid = has_gpu() or gpu_hour_cost is not None  # a cluster's head may be without a GPU
+        paid = uses_gpu() or gpu_hour_cost is not None  # a cluster's head may be without a GPU
         figures = estimate(rows, len(data), job.pool.gpus_per_engine if paid else 0, gpu_hour_cost)
         write_json(work.root / "estimate.json", figures)
         return figures

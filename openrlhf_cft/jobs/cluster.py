@@ -61,7 +61,7 @@ def connect(address: str | None, num_engines: int) -> None:
     import ray
 
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if address or os.environ.get("RAY_ADDRESS"):
+    if names_cluster(address):
         try:
             require_listener(address or os.environ["RAY_ADDRESS"])
             ray.init(address=address or "auto", **options)
@@ -83,6 +83,11 @@ def connect(address: str | None, num_engines: int) -> None:
             if attempt == START_ATTEMPTS or not timed_out:
                 raise
             print(f"ray: {error}; trying again", flush=True)
+
+
+def names_cluster(address: str | None) -> bool:
+    """Whether a job joins a running cluster, and does not start a Ray of its own."""
+    return bool(address or os.environ.get("RAY_ADDRESS"))
 
 
 def require_listener(address: str) -> None:

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING
 from openrlhf_cft.data.location import Location
 from openrlhf_cft.data.records import ID, PROMPT, PROMPT_IDS
 from openrlhf_cft.data.source import GIVEN_IDS, GOLD, NUMBER
+from openrlhf_cft.engine.platform import uses_gpu
 from openrlhf_cft.errors import Failure, InputError, JobError
-from openrlhf_cft.jobs.cluster import connected
+from openrlhf_cft.jobs.cluster import connected, names_cluster
 from openrlhf_cft.jobs.engine_actor import TALLY_SECONDS, EngineActor, RowWorker
 from openrlhf_cft.jobs.finished_rows import Outcomes
+from openrlhf_cft.jobs.gpus import await_gpus
 from openrlhf_cft.jobs.progress import JobProgress
 from openrlhf_cft.jobs.tally import Tally
 
@@ -38,15 +40,13 @@ class PoolSettings:
     """How many engines, and how much work each holds."""
 
     num_engines: int = 1
-    gpus_per_engine: int = 1  # ignored on a cluster without a GPU
+    gpus_per_engine: int = 1  # ignored where vLLM is built for CPUs
     rows_in_flight: int = 64  # per engine
     ray_address: str | None = None  # None: a local Ray, unless RAY_ADDRESS names a cluster
 
     def __post_init__(self) -> None:
         if self.num_engines < 1:
             raise InputError(f"--vllm.num_engines: {self.num_engines} is not at least 1")
-        if self.gpus_per_engine < 1:
-            raise InputError(f"--vllm.tensor_parallel_size: {self.gpus_per_engine} is not at least 1")
         if self.rows_in_flight < 1:
             raise InputError(f"--vllm.rows_in_flight: {self.rows_in_flight} is not at least 1")
 
@@ -78,6 +78,8 @@ def run(
         JobError: the job cannot go on.
     """
     with connected(pool.ray_address, pool.num_engines):
+        if uses_gpu():
+            await_gpus(pool.num_engines, pool.gpus_per_engine, joined=names_cluster(pool.ray_address))
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -129,7 +131,7 @@ def _execute(
             fn_constructor_args=(factory, tally),
             compute=ActorPoolStrategy(size=pool.num_engines, max_tasks_in_flight_per_actor=tasks),
             num_cpus=1,
-            num_gpus=pool.gpus_per_engine if ray.cluster_resources().get("GPU") else 0,
+            num_gpus=pool.gpus_per_engine if uses_gpu() else 0,
             max_concurrency=tasks,
             max_restarts=-1,  # the tally bounds them
         )

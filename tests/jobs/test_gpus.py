@@ -1,0 +1,53 @@
+"""GPUs that a job asks for and that a cluster has; Ray believes any number of them, so none is needed here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from openrlhf_cft.jobs.gpus import engines_that_fit
+
+SCRIPT = Path(__file__).parents[1] / "support" / "gpus_script.py"
+
+
+def nodes(*gpus: float | None) -> list[dict[str, Any]]:
+    """As `ray.nodes()`; None is a node that has gone."""
+    return [{"Alive": n is not None, "Resources": {"CPU": 4.0, **({"GPU": n} if n else {})}} for n in gpus]
+
+
+@pytest.mark.parametrize(
+    ("there", "gpus_per_engine", "engines"),
+    [
+        (nodes(8, 8), 1, 16),
+        (nodes(8, 8), 4, 4),
+        (nodes(3, 3), 2, 2),  # an engine is on one node
+        (nodes(4, 4), 8, 0),
+        (nodes(0, None, 2), 1, 2),
+        ([], 1, 0),
+    ],
+)
+def test_an_engine_has_its_gpus_on_one_node(there: list[dict[str, Any]], gpus_per_engine: int, engines: int) -> None:
+    assert engines_that_fit(there, gpus_per_engine) == engines
+
+
+@pytest.mark.slow
+def test_gpus_of_a_cluster(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, str(SCRIPT)], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout.splitlines()[-1])
+    assert seen["enough"] == ["", "", ""]
+    assert seen["too_few"] == [
+        "InputError: --vllm.num_engines: an engine needs a GPU, and there is room for 3 of 4",
+        "InputError: --vllm.num_engines: an engine needs 2 GPUs of one node, and there is room for 1 of 2",
+    ]
+    assert seen["waited"][1] == "", "a node came"
+    assert "there is room for 1 of 2 in the cluster: waiting 15 minutes for new nodes" in seen["waited"][0]
+    assert seen["never"].startswith(
+        "JobError: --vllm.num_engines: an engine needs a GPU, and there is room for 5 of 9"
+    )
+    assert len(set(seen["devices"])) == 2 and all(device.isdigit() for device in seen["devices"])
