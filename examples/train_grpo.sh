@@ -37,15 +37,14 @@ if [ "${DS_ACCELERATOR:-}" = cpu ]; then
   export RAY_ADDRESS=local OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(nproc)} # of which Ray would leave one
   export RAY_OVERRIDE_RESOURCES="{\"CPU\": $((4 * GPUS)), \"GPU\": $GPUS, \"object_store_memory\": 500000000}"
   MACHINE=(--ds.attn_implementation sdpa --vllm.enforce_eager)
+  # At its end Ray would kill the children of its actors, and with them Python's resource tracker, which is there to remove
+  # the shared memory of vLLM and of the verifiers. On a GPU it has to: a child would keep the GPU's memory.
+  export RAY_kill_child_processes_on_worker_exit=0
 else
   # Training and engines take turns on the same GPUs, so each sleeps while the other works.
-  MACHINE=(--ds.attn_implementation flash_attention_2 --ds.enable_sleep --vllm.enable_sleep --vllm.gpu_memory_utilization 0.6
+  MACHINE=(--ds.attn_implementation "${ATTENTION:-flash_attention_2}" --ds.enable_sleep --vllm.enable_sleep --vllm.gpu_memory_utilization 0.6
     --actor.gradient_checkpointing_enable)
 fi
-
-# At its end Ray would kill the children of its actors, and with them Python's resource tracker, which is there to remove
-# the shared memory of vLLM and of the verifiers.
-export RAY_kill_child_processes_on_worker_exit=0
 
 START=(python -m openrlhf.cli.train_ppo_ray)
 if [ -n "${SUBMIT:-}" ]; then

@@ -17,7 +17,7 @@ deepspeed --num_gpus "${GPUS:-8}" --master_port "${PORT:-29500}" --module openrl
   --adam.lr 5e-6 \
   --ds.zero_stage 3 \
   --ds.param_dtype bf16 \
-  --ds.attn_implementation flash_attention_2 \
+  --ds.attn_implementation "${ATTENTION:-flash_attention_2}" \
   --ds.packing_samples \
   --model.gradient_checkpointing_enable \
   --logger.logging_steps 1 \

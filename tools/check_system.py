@@ -19,6 +19,8 @@ try:
     import shutil
     import sysconfig
     from pathlib import Path
+
+    from check_gpu import gpu_faults
 except ImportError as error:
     sys.exit(
         f"setup: {sys.executable} has no module {error.name}, as where only python3-minimal is installed. "
@@ -153,6 +155,8 @@ def main() -> None:
         sys.exit(UNSUPPORTED.format(system=f"{platform.system()} on {platform.machine()}"))
     missing = {} if args.installed else missing_packages(args.gpu)
     faults = other_faults(args.venv.absolute())
+    if args.gpu and not args.installed:
+        faults += gpu_faults()
     if not missing and not faults:
         return
     lines = ["setup: this machine lacks", *(f"  {line}" for line in [*missing.values(), *faults])]
