@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from engine_processes import engines, line_of
 from shared_memory import abandoned, buffers
 from test_end_to_end import FLAGS, model, questions, start
 from test_faults import KEPT
@@ -24,15 +25,7 @@ def command(model: Path, questions: Path, out: Path) -> list[str]:
 
 def judging(members: list[psutil.Process]) -> bool:
     """Whether there is an engine that has given the verifier something to do."""
-    lines = [line(process) for process in members]
-    return any("EngineCore" in text for text in lines) and any("worker_process" in text for text in lines)
-
-
-def line(process: psutil.Process) -> str:
-    try:
-        return " ".join(process.cmdline())
-    except psutil.Error:
-        return ""
+    return bool(engines(members)) and any("worker_process" in line_of(process) for process in members)
 
 
 def test_ctrl_c_leaves_no_process_and_no_memory(model: Path, questions: Path, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
 import os
@@ -87,7 +86,8 @@ def test_a_full_disk_is_told_in_one_sentence(capsys: pytest.CaptureFixture[str])
 def test_a_second_command_on_the_directory_is_refused_and_ctrl_c_leaves_no_process(tmp_path: Path) -> None:
     first = start(tmp_path, "slow")
     wait_for(tmp_path / "begun.txt", first)
-    members = members_with_worker(first)
+    members = psutil.Process(first.pid).children(recursive=True)
+    assert int((tmp_path / "worker.txt").read_text()) in {member.pid for member in members}
     assert fail(start(tmp_path), 2) == (
         f"script: process {first.pid} on {os.uname().nodename} is working on '{tmp_path}': wait for it or end it"
     )
@@ -97,18 +97,6 @@ def test_a_second_command_on_the_directory_is_refused_and_ctrl_c_leaves_no_proce
     assert not alive
     finish(start(tmp_path))
     assert done(tmp_path) == everything(but=set())
-
-
-def members_with_worker(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """The processes of a run. Ray's names of its workers change as they work, and one that is changing has none."""
-    deadline = time.monotonic() + 300
-    while True:
-        members = psutil.Process(process.pid).children(recursive=True)
-        with contextlib.suppress(psutil.Error):  # one of them has just ended
-            if any("ray::MapWorker" in " ".join(member.cmdline()) for member in members):
-                return members
-        assert process.poll() is None and time.monotonic() < deadline, "no worker"
-        time.sleep(0.1)
 
 
 def wait_for(path: Path, process: subprocess.Popen[str]) -> None:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from engine_processes import engines, line_of
 
 HEAD, SECOND = "127.0.0.1", "127.0.0.2"
 # Ray spreads all actors and tasks over the nodes, so that two engines may meet on one. And a driver that its node's
@@ -52,12 +53,6 @@ def ray(*arguments: str) -> None:
         raise SystemExit(f"ray {' '.join(arguments)}:\n{done.stdout}")
 
 
-def line_of(process: psutil.Process) -> str:
-    with contextlib.suppress(psutil.Error):
-        return " ".join(process.cmdline())
-    return ""
-
-
 def members(node: str) -> list[psutil.Process]:
     """The raylet of a node and all that it started."""
     mark = f"--node_ip_address={node}"
@@ -65,17 +60,14 @@ def members(node: str) -> list[psutil.Process]:
     return [process for raylet in raylets for process in [raylet, *raylet.children(recursive=True)]]
 
 
-def engines(node: str) -> int:
-    return sum("EngineCore" in line_of(process) for process in members(node))
+def engines_of(node: str) -> int:
+    return len(engines(members(node)))
 
 
-def kill(processes: list[psutil.Process]) -> list[str]:
-    """What was killed; read before, since the others soon end when the first is gone."""
-    lines = [line_of(process)[:40] for process in processes]
+def kill(processes: list[psutil.Process]) -> None:
     for process in processes:
         with contextlib.suppress(psutil.Error):
             process.kill()
-    return lines
 
 
 def show_state(folder: str) -> None:
@@ -183,23 +175,25 @@ def spread_and_killed(
     reader = threading.Thread(target=output.extend, args=(job.stdout,))
     reader.start()
     try:
-        wait_for("two engines", lambda: engines(head) + engines(second) == 2, job)
+        wait_for("two engines", lambda: engines_of(head) + engines_of(second) == 2, job)
         seen: dict[str, Any] = {}
 
         def at_work() -> bool:
             seen.update(metrics(port))
             return seen.get(ENGINES) == 2 or without_metrics(folder) > silent
 
-        if engines(head) == 1:
+        if engines_of(head) == 1:
             wait_for("two engines at work", at_work, job)
         if seen.get(ENGINES) != 2:
             ray("job", "stop", f"--address={JOBS}", name)
-            wait_for("end of the engines", lambda: engines(head) + engines(second) == 0)
+            wait_for("end of the engines", lambda: engines_of(head) + engines_of(second) == 0)
             return False
         go.touch()
         wait_for("row", lambda: checkpoints(output_dir), job)
         seen["checkpoints"] = checkpoints(output_dir)
-        seen["killed"] = kill(members(second))
+        node = members(second)
+        seen["engines_killed"] = len(engines(node))
+        kill(node)
     finally:
         if sys.exc_info()[0] is not None:
             job.kill()

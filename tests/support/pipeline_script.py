@@ -54,6 +54,8 @@ class Factory:
     async def work(self, row: dict[str, Any]) -> Finished:
         """Note that the row was begun, wait a little, finish."""
         row_id = row["id"]
+        if not (self.directory / "begun.txt").exists():
+            (self.directory / "worker.txt").write_text(str(os.getpid()))
         with open(self.directory / "begun.txt", "a") as log:
             log.write(row_id + "\n")
         if self.has("fails", row_id):

@@ -20,6 +20,7 @@ from typing import Any
 
 import psutil
 import pytest
+from engine_processes import engines, line_of
 from export_on_real_data import check_exports, check_selections_by_model, check_trl_step
 from literal import Literal, LiteralRow
 from masks_on_real_data import Verbs, every_verb
@@ -100,13 +101,11 @@ def annotated(model: Path, questions: Path, tmp_path_factory: pytest.TempPathFac
     command += ["--annotate.max_new_tokens", str(LENGTH), "--ckpt.output_dir", str(out)]
     first = start(command)
     before = await_rows(out, first, more_than=0)
-    (core,) = [
-        process for process in psutil.Process(first.pid).children(recursive=True) if "EngineCore" in name(process)
-    ]
+    (core,) = engines(psutil.Process(first.pid).children(recursive=True))
     core.kill()
     await_rows(out, first, more_than=before)  # the rows that it was at, by another engine
     members = psutil.Process(first.pid).children(recursive=True)
-    agents = [process for process in members if name(process).startswith("ray::") and "Agent" in name(process)]
+    agents = [process for process in members if line_of(process).startswith("ray::") and "Agent" in line_of(process)]
     os.kill(first.pid, signal.SIGKILL)  # the driver alone; Ray and the engine have to end by themselves
     assert first.communicate()[0].count("engines died 1 times") > 0
     workers = [process for process in members if process not in agents]
@@ -117,14 +116,6 @@ def annotated(model: Path, questions: Path, tmp_path_factory: pytest.TempPathFac
     # To report the raylet's end, Ray's agents look for its GCS for a minute; the second run took longer.
     assert not psutil.wait_procs(agents, timeout=300)[1], "Ray's agents go on without their driver"
     return out
-
-
-def name(process: psutil.Process) -> str:
-    """The command line, which engines set; empty where the process has just ended."""
-    try:
-        return " ".join(process.cmdline())
-    except psutil.Error:
-        return ""
 
 
 def await_rows(out: Path, job: subprocess.Popen[str], more_than: int) -> int:
