@@ -160,16 +160,17 @@ class Bench:
 
 
 def sequential(model: str, requests: list[tuple[list[int], Sampling]], stops: frozenset[int], dtype: str) -> float:
-    """Seconds of one greedy rollout with transformers, the mean over a sample."""
+    """Seconds of one greedy rollout with transformers, the mean over a sample; on a GPU where there is one."""
     import torch
     from transformers import AutoModelForCausalLM
 
-    loaded: Any = AutoModelForCausalLM.from_pretrained(model, dtype=dtype).eval()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    loaded: Any = AutoModelForCausalLM.from_pretrained(model, dtype=dtype).to(device).eval()
     started = 0.0
     for number, (ids, sampling) in enumerate([requests[0], *requests]):
         if number == 1:
             started = time.perf_counter()  # the first one only warms up
-        given = torch.tensor([ids])
+        given = torch.tensor([ids], device=device)
         loaded.generate(
             given,
             attention_mask=torch.ones_like(given),
@@ -179,7 +180,7 @@ def sequential(model: str, requests: list[tuple[list[int], Sampling]], stops: fr
             pad_token_id=min(stops),
         )
     each = (time.perf_counter() - started) / len(requests)
-    say(f"transformers in {dtype}: {each:.2f} s a rollout")
+    say(f"transformers in {dtype} on {device}: {each:.2f} s a rollout")
     return each
 
 
@@ -232,8 +233,18 @@ def prompts(model: str, count: int, data: Path | None) -> list[Question]:
     return rows
 
 
-async def speed(own: argparse.Namespace, bench: Bench) -> tuple[dict[str, Any], list[Question]]:
-    """Everything but the float32 comparison, and the rows that were used."""
+@dataclass(frozen=True)
+class Speed:
+    """What one engine gave."""
+
+    figures: dict[str, Any]
+    rows: list[Question]  # that were annotated
+    seconds: float  # of the whole annotation, as we do it
+    rollouts: list[tuple[list[int], Sampling]]  # one for each alternative
+
+
+async def speed(own: argparse.Namespace, bench: Bench) -> Speed:
+    """Everything that needs the first engine alone."""
     rows = await bench.correct_rows(prompts(own.model, own.questions, own.data), own.rows)
     ways = {"ours": bench.ours, "batched": bench.batched}
     runs: dict[str, list[Annotation]] = {name: [] for name in ways}
@@ -248,13 +259,10 @@ async def speed(own: argparse.Namespace, bench: Bench) -> tuple[dict[str, Any], 
                 say(f"saturated {limits[-1]:.0f} tokens/s")
     ours, all_tried = runs["ours"][-1], runs["batched"][-1]
     rollouts = [request for request in all_tried.recorder.requests if not request[1].top_logprobs]
-    sample = random.Random(0).sample(rollouts, min(own.sample, len(rollouts)))
-    each = min(sequential(own.model, sample, bench.engine.stop_token_ids, dtype) for dtype in ("bfloat16", "float32"))
     medians = {name: statistics.median(done.seconds for done in found) for name, found in runs.items()}
     rates = [done.rate for done in runs["ours"]]
     positions = sum(len(outcome.critical_mask) for outcome in ours.outcomes)
-    found = {
-        "speedup_vs_sequential": round(each * len(rollouts) / medians["ours"], 2),
+    figures = {
         "speedup_vs_batched": round(medians["batched"] / medians["ours"], 2),
         "utilisation": round(statistics.median(map(operator.truediv, rates, limits)), 3),
         "rollouts_per_position": round(sum(outcome.rollouts for outcome in ours.outcomes) / positions, 3),
@@ -263,20 +271,26 @@ async def speed(own: argparse.Namespace, bench: Bench) -> tuple[dict[str, Any], 
         "responses": sum(outcome.status is Status.ANNOTATED for outcome in ours.outcomes),
         "positions": positions,
         "seconds": {name: [round(done.seconds, 1) for done in found] for name, found in runs.items()},
-        "sequential_seconds_per_rollout": round(each, 3),
         "tokens_per_second": {"ours": round(statistics.median(rates)), "saturated": round(statistics.median(limits))},
         "bf16": await compare(bench, rows, ours, all_tried),
     }
-    return found, rows
+    return Speed(figures, rows, medians["ours"], rollouts)
 
 
 async def run(own: argparse.Namespace) -> dict[str, Any]:
     """Everything that is printed."""
     with closing(Bench(own.model, "auto", own.max_new_tokens)) as bench:
-        found, rows = await speed(own, bench)
+        one = await speed(own, bench)
+        stops = bench.engine.stop_token_ids
     with closing(Bench(own.model, "float32", own.max_new_tokens)) as steady:
-        exact = await compare(steady, rows, await steady.ours(rows), await steady.ours(rows, exhaustive=True))
-    return {**found, "mask_agreement": exact["agreement"], "float32": exact}
+        masks = [await steady.ours(one.rows), await steady.ours(one.rows, exhaustive=True)]
+        exact = await compare(steady, one.rows, *masks)
+    # Once no engine holds the GPU's memory any more.
+    sample = random.Random(0).sample(one.rollouts, min(own.sample, len(one.rollouts)))
+    each = min(sequential(own.model, sample, stops, dtype) for dtype in ("bfloat16", "float32"))
+    speedup = {"speedup_vs_sequential": round(each * len(one.rollouts) / one.seconds, 2)}
+    rest = {"mask_agreement": exact["agreement"], "float32": exact}
+    return {**speedup, **one.figures, "sequential_seconds_per_rollout": round(each, 3), **rest}
 
 
 def main() -> None:
