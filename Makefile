@@ -145,7 +145,7 @@ FLASH := echo "setup: no flash-attn; train with --ds.attn_implementation sdpa, a
 PATCH := $(VENV)/bin/python patches/apply.py --force
 else
 define FLASH
-export FLASH_ATTN_CUDA_ARCHS="$$($(VENV)/bin/python tools/check_gpu.py)"
+export FLASH_ATTN_CUDA_ARCHS="$$($(VENV)/bin/python openrlhf_cft/doctor/nvidia.py)"
 echo "setup: compiling flash-attn for architecture $$FLASH_ATTN_CUDA_ARCHS: minutes on many cores, hours on few, in silence"
 echo "setup: (MAX_JOBS=N bounds the compilers, of several GiB each; make FLASH_ATTN=0 setup does without flash-attn)"
 $(PIP) install --no-build-isolation flash-attn==2.8.3
@@ -183,7 +183,7 @@ lock:
 # While packages are being installed there is $(PARTIAL). Found by a later run, it tells that the one before was stopped
 # midway; pip cannot always tell such packages from whole ones, so then everything is made anew. It becomes the stamp,
 # with the time of the start: what is edited meanwhile is newer.
-$(STAMP): $(REQUIREMENTS) $(wildcard tools/*.py) $(wildcard patches/*.patch) patches/apply.py
+$(STAMP): $(REQUIREMENTS) $(wildcard tools/*.py) openrlhf_cft/doctor/nvidia.py $(wildcard patches/*.patch) patches/apply.py
 	mkdir -p $(dir $(VENV))
 	exec 9> $(VENV).lock
 	flock 9 # two makes at once: the second one waits, and then finds all done
@@ -205,3 +205,4 @@ $(STAMP): $(REQUIREMENTS) $(wildcard tools/*.py) $(wildcard patches/*.patch) pat
 	$(PATCH)
 	$(OPERATORS)
 	mv $(PARTIAL) $(STAMP)
+	$(VENV)/bin/python -m openrlhf_cft.cli.doctor || true # what it says is for the user to judge

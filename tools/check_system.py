@@ -20,7 +20,8 @@ try:
     import sysconfig
     from pathlib import Path
 
-    from check_gpu import gpu_faults
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "openrlhf_cft" / "doctor"))
+    from nvidia import gpu_faults
 except ImportError as error:
     sys.exit(
         f"setup: {sys.executable} has no module {error.name}, as where only python3-minimal is installed. "

@@ -46,6 +46,7 @@ LIGHT = [
     "openrlhf_cft.masks.stats",
     "openrlhf_cft.masks.transfer",
     "openrlhf_cft.cli.annotate",
+    "openrlhf_cft.cli.doctor",
     "openrlhf_cft.cli.evaluate",
     "openrlhf_cft.cli.masks",
     "openrlhf_cft.cli.train_sft",
@@ -89,6 +90,7 @@ FLOORS: dict[str, set[str]] = {
     "masks": {"data", "engine", "errors", "progress", "verify"},
     "train": {"data", "display", "engine", "errors"},
     "view": {"data", "display", "errors", "masks", "progress"},
+    "doctor": {"data", "engine", "errors", "jobs", "train"},
     "reward": {"data", "errors", "verify"},
 }
 FLOORS["api"] = {"annotation", "data", "engine", "jobs", "masks", "verify"}

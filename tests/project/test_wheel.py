@@ -16,7 +16,7 @@ from train_helpers import make_rows, make_tokenizer, write_rows
 
 pytestmark = [pytest.mark.all, pytest.mark.slow, pytest.mark.timeout(1800)]
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ("annotate", "evaluate", "masks", "view", "train_sft")
+COMMANDS = ("annotate", "doctor", "evaluate", "masks", "view", "train_sft")
 
 
 @pytest.fixture(scope="module")

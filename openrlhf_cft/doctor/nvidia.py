@@ -1,8 +1,8 @@
-"""What the set-up for NVIDIA GPUs needs of the machine: a driver and a CUDA toolkit that fit the packages.
+"""NVIDIA GPUs of this machine, and whether its driver and CUDA toolkit fit the packages.
 
-    python3 tools/check_gpu.py      # the architectures to compile flash-attn for: 90, or 80;90 where there are both
+    python3 openrlhf_cft/doctor/nvidia.py      # the architectures to compile flash-attn for: 90, or 80;90
 
-`check_system.py` asks for the faults. Standard library only, and it parses on Python 3.7.
+Standard library only, and it parses on Python 3.7: `tools/check_system.py` asks it before anything is installed.
 """
 
 from __future__ import annotations
@@ -36,6 +36,15 @@ def gpu_faults() -> list[str]:
         if version is None or int(version.split(".")[0]) != CUDA:
             faults.append(f"{compiler} is of CUDA {version or '?'}, and the packages are built with CUDA {CUDA}.0")
     return faults
+
+
+def gpus() -> list[tuple[str, float, float]]:
+    """Name, memory and free memory in GiB of each GPU."""
+    found = []
+    for line in query("memory.total,memory.free,name"):
+        total, free, name = line.replace(" MiB", "").split(", ", 2)
+        found.append((name, int(total) / 1024, int(free) / 1024))
+    return found
 
 
 def query(field: str) -> list[str]:

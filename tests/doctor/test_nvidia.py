@@ -37,8 +37,8 @@ def machine(folder: Path, driver: str = "580.95.05", capabilities: str = "9.0", 
 
 
 def faults(environment: dict[str, str]) -> list[str]:
-    script = "from check_gpu import gpu_faults; [print(fault) for fault in gpu_faults()]"
-    environment = {**environment, "PYTHONPATH": str(ROOT / "tools")}
+    script = "from nvidia import gpu_faults; [print(fault) for fault in gpu_faults()]"
+    environment = {**environment, "PYTHONPATH": str(ROOT / "openrlhf_cft" / "doctor")}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
@@ -84,7 +84,7 @@ def test_all_that_is_missing_is_one_message(tmp_path: Path) -> None:
 )
 def test_flash_attn_is_compiled_for_the_gpus_there(capabilities: str, compiled: str, tmp_path: Path) -> None:
     environment = machine(tmp_path, capabilities=capabilities)
-    command = [sys.executable, str(ROOT / "tools" / "check_gpu.py")]
+    command = [sys.executable, str(ROOT / "openrlhf_cft" / "doctor" / "nvidia.py")]
     assert subprocess.run(command, env=environment, capture_output=True, text=True).stdout.strip() == compiled
 
 

@@ -1,0 +1,132 @@
+"""Whether a model fits on a GPU, how many responses at once, and what annotating rows costs at best.
+
+Decoding one token for each of B responses reads all weights once and B caches, and takes two operations a parameter
+and response. The roofline is the larger of the two times at the card's datasheet; 0.7 of it is what engines reach.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from openrlhf_cft.data.model_files import load_config
+from openrlhf_cft.doctor.finding import Finding
+from openrlhf_cft.errors import InputError
+
+GIB = 2**30
+BYTES = 2  # of a bfloat16
+USED = 0.9  # of the memory, as --vllm.gpu_memory_utilization has it
+OTHER_BYTES = 2 * GIB  # activations, CUDA graphs and the like, of each GPU
+# Bytes a second and dense bfloat16 operations a second, by the makers' datasheets; the first name that fits.
+CARDS = {
+    "B200": (8.0e12, 2250e12),
+    "H200": (4.8e12, 989e12),
+    "H100": (3.35e12, 989e12),
+    "A100": (2.04e12, 312e12),
+    "L40S": (0.864e12, 362e12),
+    "A10": (0.6e12, 125e12),
+    "L4": (0.3e12, 121e12),
+    "4090": (1.008e12, 165e12),
+}
+REACHED = 0.7
+CRITICAL = 0.12  # share of critical tokens; each costs a second rollout, under Strict-3
+
+
+@dataclass(frozen=True)
+class Size:
+    """What of a model decides over memory and time."""
+
+    parameters: int
+    cache_bytes: int  # of keys and values, a token
+
+    @property
+    def weight_bytes(self) -> int:
+        """Of all weights in bfloat16."""
+        return BYTES * self.parameters
+
+
+def size_of(model: str) -> Size:
+    """Of a checkpoint, from its configuration alone.
+
+    Raises:
+        InputError: there is none, or it is no causal language model.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    config = load_config(model)
+    try:
+        with torch.device("meta"):
+            empty = AutoModelForCausalLM.from_config(config)
+    except (ValueError, ImportError) as error:
+        raise InputError(f"--model: {model!r} is no language model that transformers knows: {error}") from error
+    return Size(sum(weight.numel() for weight in set(empty.parameters())), cache_bytes(config))
+
+
+def cache_bytes(config: Any) -> int:
+    """Keys and values of one token in bfloat16, over all layers; sliding windows are not taken off."""
+    heads = config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // heads
+    return int(2 * BYTES * config.num_hidden_layers * (getattr(config, "num_key_value_heads", None) or heads) * width)
+
+
+def tokens_per_second(size: Size, batch: int, context: int, gpus: int, card: tuple[float, float]) -> float:
+    """The roofline of decoding.
+
+    Args:
+        size: of the model.
+        batch: responses at once.
+        context: tokens of each that are in the cache, on average.
+        gpus: of the engine.
+        card: bytes and operations a second of each GPU.
+    """
+    read = (size.weight_bytes + batch * context * size.cache_bytes) / (gpus * card[0])
+    computed = 2 * batch * size.parameters / (gpus * card[1])
+    return batch / max(read, computed)
+
+
+def fit(model: str, gpus: int, memory_gib: float, name: str, rows: int, response: int, context: int) -> list[Finding]:
+    """Whether the model fits, and the estimate.
+
+    Args:
+        model: path or hub name.
+        gpus: of an engine, its tensor parallel size.
+        memory_gib: of each GPU.
+        name: of the card.
+        rows: to annotate.
+        response: tokens of a response.
+        context: longest prompt and response together, in tokens.
+
+    Raises:
+        InputError: see `size_of`.
+    """
+    size = size_of(model)
+    weights = f"{size.parameters / 1e9:.2f} B parameters, {size.weight_bytes / GIB:.1f} GiB of weights in bfloat16"
+    free = USED * memory_gib * GIB - OTHER_BYTES
+    tokens = int((gpus * free - size.weight_bytes) / size.cache_bytes)
+    batch = tokens // context
+    if batch < 1:
+        problem = f"no response of {context} tokens fits on {gpus} × {memory_gib:.0f} GiB beside it"
+        needed = math.ceil((size.weight_bytes + context * size.cache_bytes) / free) if free > 0 else 0
+        remedy = f"--vllm.tensor_parallel_size {needed} or more" if needed > gpus else "more memory"
+        return [Finding("model", weights, problem, remedy)]
+    cache = f"{tokens * size.cache_bytes / GIB:.0f} GiB, {tokens:,} tokens: {batch:,} responses of {context} at once"
+    found = [Finding("model", weights), Finding("KV cache of an engine", cache)]
+    card = next((figures for mark, figures in CARDS.items() if mark in name), None)
+    if card is None:
+        return [*found, Finding("estimate", f"none: nothing is known of the card {name!r}")]
+    return [*found, _estimate(size, gpus, min(batch, 1024), card, rows, response)]
+
+
+def _estimate(size: Size, gpus: int, batch: int, card: tuple[float, float], rows: int, response: int) -> Finding:
+    """GPU-hours of annotating rows under Strict-3."""
+    rollouts = rows * response * (1 + CRITICAL)
+    tokens = rows * response + rollouts * response / 2
+    best = tokens_per_second(size, batch, response + 100, gpus, card)
+    hours = tokens / best / 3600 * gpus
+    value = (
+        f"{rows:,} rows of {response} tokens: {tokens / 1e6:.1f} M tokens decoded; {best:,.0f} tokens/s at most, so "
+        f"{hours:.2f} GPU-hours at best and about {hours / REACHED:.2f} as engines do"
+    )
+    return Finding("estimate", value)
