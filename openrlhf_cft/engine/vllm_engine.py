@@ -203,10 +203,10 @@ class VllmGenerator:
     async def _request(self, token_ids: Sequence[int], params: SamplingParams) -> RequestOutput:
         """One request to its end."""
         from vllm.exceptions import VLLMError
-        from vllm.inputs import TokensPrompt
+        from vllm.inputs.engine import tokens_input
 
         self._requests += 1
-        prompt = TokensPrompt(prompt_token_ids=list(token_ids))
+        prompt = tokens_input(list(token_ids))  # as vLLM's renderer would make it; raw prompts are deprecated
         final: RequestOutput | None = None
         try:
             async for output in self._llm.generate(prompt, params, f"cft-{self._requests}"):
