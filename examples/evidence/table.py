@@ -1,4 +1,4 @@
-"""The study's result files as the README's tables; no figure is typed by hand.
+"""The study's result files as the tables of docs/evidence.md; no figure is typed by hand.
 
     python examples/evidence/table.py [--write]
 
@@ -26,7 +26,7 @@ from openrlhf_cft.evaluation.metrics import pass_at_k
 from openrlhf_cft.evaluation.seeds import mean_over_seeds, mean_text, paired_by_seed
 
 HERE = Path(__file__).parent
-README = HERE.parents[1] / "README.md"
+PAGE = HERE.parents[1] / "docs" / "evidence.md"
 MARKS = "<!-- evidence: made by examples/evidence/table.py -->", "<!-- evidence ends -->"
 FIGURES = {
     "greedy accuracy": ("figures", "accuracy"),
@@ -218,15 +218,15 @@ def document(results: Path, total: int) -> str:
     return "\n\n".join("\n".join(part) for part in parts if len(part) > 2 or part is parts[0]) + "\n"
 
 
-def in_readme(text: str, tables: str) -> str:
-    """The README with these tables between the marks.
+def in_page(text: str, tables: str) -> str:
+    """The page with these tables between the marks.
 
     Raises:
         ValueError: it has no marks.
     """
     begin, end = MARKS
     if begin not in text or end not in text:
-        raise ValueError(f"{README} has no {begin!r} and {end!r}")
+        raise ValueError(f"{PAGE} has no {begin!r} and {end!r}")
     return re.sub(f"{re.escape(begin)}.*{re.escape(end)}", lambda _: f"{begin}\n{tables}{end}", text, flags=re.DOTALL)
 
 
@@ -236,13 +236,13 @@ def main() -> int:
 
     own = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     own.add_argument("--results", type=Path, default=HERE / "results")
-    own.add_argument("--write", action="store_true", help="into the README, instead of printing")
+    own.add_argument("--write", action="store_true", help="into docs/evidence.md, instead of printing")
     args = own.parse_args()
     settings = vars(parser().parse_args([]))
     settings.pop("minutes")
     tables = document(args.results, len(list(steps(Settings(**settings)))))
     if args.write:
-        README.write_text(in_readme(README.read_text(), tables))
+        PAGE.write_text(in_page(PAGE.read_text(), tables))
     else:
         sys.stdout.write(tables)
     return 0

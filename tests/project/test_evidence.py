@@ -1,4 +1,4 @@
-"""The study: its steps, that it goes on where it stopped, and that the README's tables are made from its results."""
+"""The study: its steps, that it resumes where it stopped, and that docs/evidence.md has the tables of its results."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_nothing_measured_is_no_table(tmp_path: Path) -> None:
     assert table.document(tmp_path, total=30) == "0 of 30 steps are done: the study is not finished.\n"
 
 
-def test_the_readme_has_the_tables_of_the_results_that_are_kept(tmp_path: Path) -> None:
+def test_the_page_has_the_tables_of_the_results_that_are_kept(tmp_path: Path) -> None:
     total = len(list(study.steps(settings(tmp_path))))
-    readme = table.README.read_text()
-    assert table.in_readme(readme, table.document(EVIDENCE / "results", total)) == readme
+    page = table.PAGE.read_text()
+    assert table.in_page(page, table.document(EVIDENCE / "results", total)) == page

@@ -1,6 +1,6 @@
 """A tiny checkpoint for each known model family, and the uses of the package that are tested with it.
 
-    python tests/support/family_models.py       # print the README's table
+    python tests/support/family_models.py       # print the table of docs/annotate.md
     FAMILIES["gemma"].write(tmp_path / "model")     # a checkpoint whose greedy response is ":2<end_of_turn>"
 
 Tokenizers and chat templates come from `chat_families.py`, weights from `table_model.py`.

@@ -1,6 +1,7 @@
 """Two corpora: hostile responses cost a verdict and nothing else, and honest answers are judged right.
 
-The honest pairs are graded here by three real libraries; `examples/verifier_table.py` makes the README's table.
+The honest pairs are graded here by three real libraries; `examples/verifier_table.py` makes the
+table of docs/verifiers.md.
 """
 
 from __future__ import annotations
@@ -87,8 +88,8 @@ def test_honest_pairs_need_no_limit(graded: list[tuple[Any, dict[str, bool]]]) -
     assert {judgement.verdict for judgement in judgements} == {Verdict.CORRECT, Verdict.WRONG}
 
 
-def test_the_table_of_the_readme(graded: list[tuple[Any, dict[str, bool]]]) -> None:
-    assert table(graded) in (REPOSITORY / "README.md").read_text()
+def test_the_table_of_the_page(graded: list[tuple[Any, dict[str, bool]]]) -> None:
+    assert table(graded) in (REPOSITORY / "docs" / "verifiers.md").read_text()
 
 
 def test_nothing_is_evaluated(tmp_path: Path) -> None:
