@@ -155,7 +155,7 @@ endif
 OPERATORS :=
 endif
 
-# See README: "Without a network".
+# See docs/development.md: "Without a network".
 WHEELS ?= wheels
 wheel: $(STAMP)
 	$(VENV)/bin/python -m pip wheel --quiet --no-deps --wheel-dir dist .

@@ -32,7 +32,7 @@ PYTHONS = ((3, 10), (3, 13))  # the first and the last that the lock files are f
 MACHINES = ("x86_64", "aarch64")
 GLIBC = (2, 31)  # of the newest wheel in the lock
 SHARED_MEMORY_GIB = 1.0  # /dev/shm: DeepSpeed, vLLM and Ray share memory between processes there
-MEMORY_GIB = 7.0  # the largest step of the quickstart: see README
+MEMORY_GIB = 7.0  # the largest step of the quickstart: see docs/development.md
 DISK_GIB = 6.0  # for the environment; tools/install.py asks for more where PyPI's torch is all there is
 
 # What is missing: Debian's and Ubuntu's package, Fedora's package.

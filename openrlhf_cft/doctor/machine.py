@@ -14,7 +14,7 @@ from openrlhf_cft.engine.platform import has_fast_bfloat16
 from openrlhf_cft.jobs.cluster import require_listener
 
 GIB = 2**30
-MEMORY_GIB, SHARED_GIB, DISK_GIB = 7.0, 1.0, 5.0  # of the quickstart: see README
+MEMORY_GIB, SHARED_GIB, DISK_GIB = 7.0, 1.0, 5.0  # of the quickstart: see docs/development.md
 MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
