@@ -11,6 +11,7 @@ from pathlib import Path
 
 import family_models
 import pytest
+import yaml
 from test_imports import FLOORS
 
 import openrlhf_cft
@@ -22,7 +23,7 @@ from openrlhf_cft.train.arguments import Options
 
 REPOSITORY = Path(__file__).parents[2]
 DOCS = REPOSITORY / "docs"
-FILES = [REPOSITORY / "README.md", *sorted(DOCS.glob("*.md"))]
+FILES = [*sorted(REPOSITORY.glob("*.md")), *sorted(DOCS.glob("*.md"))]
 TEXTS = {str(file.relative_to(REPOSITORY)): file.read_text() for file in FILES}
 ALL = "\n\n".join(TEXTS.values())
 MODULE = "python -m openrlhf_cft.cli."
@@ -60,7 +61,7 @@ def test_the_tree_is_the_projects() -> None:
 
 
 def test_its_law_of_imports_is_the_tests() -> None:
-    text = TEXTS["docs/architecture.md"].split("## The law of imports")[1].split("\n## ")[0]
+    text = TEXTS["docs/architecture.md"].split("## Import rules")[1].split("\n## ")[0]
     rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", text, re.MULTILINE)
     assert {name: set(re.findall(r"`(\w+)`", others)) for name, others in rows} == FLOORS
 
@@ -113,7 +114,7 @@ def test_its_commands_parse() -> None:
 
 def test_each_page_begins_with_a_command_and_ends_with_what_can_go_wrong() -> None:
     for name, text in TEXTS.items():
-        if name != "README.md":
+        if name.startswith("docs/"):
             assert re.match(r"# .+\n\n```(bash|python)\n", text), name
             assert re.findall(r"^## (.*)", text, re.MULTILINE)[-1] == "What can go wrong", name
 
@@ -211,6 +212,23 @@ def test_the_readmes_figures_are_the_studys() -> None:
     assert len(figures) >= 2
     for figure in figures:
         assert " ".join(figure.split()) in TEXTS["docs/evidence.md"], figure
+
+
+def test_files_for_other_services_are_whole() -> None:
+    """The citation names this version, and what a continuous integration runs are the README's two commands."""
+    citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text())
+    assert (citation["version"], citation["license"]) == (openrlhf_cft.__version__, "Apache-2.0")
+    jobs = yaml.safe_load((REPOSITORY / ".github" / "workflows" / "ci.yml").read_text())["jobs"]
+    runs = [step.get("run", "") for job in jobs.values() for step in job["steps"]]
+    assert {"make test", "make quickstart"} <= set(runs)
+    (local,) = yaml.safe_load((REPOSITORY / ".pre-commit-config.yaml").read_text())["repos"]
+    assert [hook["entry"].removeprefix(".venv/bin/") for hook in local["hooks"]] == makefile_checks()
+
+
+def makefile_checks() -> list[str]:
+    """What `make check` runs."""
+    recipe = (REPOSITORY / "Makefile").read_text().split("\ncheck:")[1].split("\n\n")[0]
+    return [line.strip().removesuffix(" .") for line in recipe.splitlines()[1:]]
 
 
 def test_the_readme_is_short() -> None:
