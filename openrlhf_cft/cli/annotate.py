@@ -26,12 +26,19 @@ from openrlhf_cft.cli.flags import (
 from openrlhf_cft.errors import InputError
 
 DRY_RUN_ROWS = 256
+EXAMPLE = (
+    "python -m openrlhf_cft.cli.annotate --model.model_name_or_path runs/model --data.dataset train.jsonl "
+    "--data.input_key question --data.label_key answer --data.apply_chat_template --ckpt.output_dir annotated"
+)
 
 
 def parser() -> argparse.ArgumentParser:
     """All flags of the command."""
-    flags = Parser(prog="annotate", description=__doc__, allow_abbrev=False)
-    flags.add_argument("--model.model_name_or_path", required=True)
+    usage = "python -m openrlhf_cft.cli.annotate FLAG ..."
+    flags = Parser(prog="annotate", usage=usage, description=__doc__, example=EXAMPLE)
+    flags.add_argument(
+        "--model.model_name_or_path", required=True, help="a checkpoint's folder, or its name on the hub"
+    )
     data_flags(flags)
     flags.add_argument(
         "--data.output_key",

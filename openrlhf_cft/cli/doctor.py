@@ -17,15 +17,17 @@ from openrlhf_cft.doctor.packages import packages
 from openrlhf_cft.engine.platform import uses_gpu
 from openrlhf_cft.errors import InputError
 
+EXAMPLE = "python -m openrlhf_cft.cli.doctor --model Qwen/Qwen2.5-7B-Instruct --gpu H100 --gpu_memory 80"
+
 
 def parser() -> argparse.ArgumentParser:
     """All flags of the command."""
-    flags = Parser(prog="doctor", description=__doc__, allow_abbrev=False)
+    flags = Parser(prog="doctor", description=__doc__, example=EXAMPLE)
     flags.add_argument("--model", default=None, help="also say whether this model fits, by path or hub name")
-    flags.add_argument("--gpus", type=int, default=1, help="of an engine, --vllm.tensor_parallel_size; default 1")
-    flags.add_argument("--rows", type=int, default=1000, help="rows to estimate annotation for; default 1000")
-    flags.add_argument("--response", type=int, default=200, help="tokens of a response; default 200")
-    flags.add_argument("--context", type=int, default=1024, help="tokens of prompt and response; default 1024")
+    flags.add_argument("--gpus", type=int, default=1, help="of an engine, --vllm.tensor_parallel_size")
+    flags.add_argument("--rows", type=int, default=1000, help="rows to estimate annotation for")
+    flags.add_argument("--response", type=int, default=200, help="tokens of a response")
+    flags.add_argument("--context", type=int, default=1024, help="tokens of prompt and response")
     flags.add_argument("--gpu", default=None, metavar="NAME", help="estimate for such a card, for instance H100")
     flags.add_argument("--gpu_memory", type=float, default=None, metavar="GIB", help="memory of such a card")
     return flags

@@ -27,18 +27,24 @@ from openrlhf_cft.evaluation.majority import MAX_SAMPLES
 from openrlhf_cft.evaluation.row_worker import EvaluateSettings
 from openrlhf_cft.evaluation.text_report import tables
 
+EXAMPLE = (
+    "python -m openrlhf_cft.cli.evaluate --compare base=runs/model cft=runs/cft --data.dataset test.jsonl "
+    "--data.input_key question --data.label_key answer --data.apply_chat_template --ckpt.output_dir evaluation"
+)
+
 
 def parser() -> argparse.ArgumentParser:
     """All flags of the command."""
-    known = f"benchmarks, as --data.dataset: {', '.join(BENCHMARKS)}"
-    flags = Parser(prog="evaluate", description=__doc__, epilog=known, allow_abbrev=False)
+    known = f"{__doc__}\n\nbenchmarks, as --data.dataset: {', '.join(BENCHMARKS)}"
+    usage = "python -m openrlhf_cft.cli.evaluate FLAG ..."
+    flags = Parser(prog="evaluate", usage=usage, description=known, example=EXAMPLE)
     flags.add_argument(
         "--compare", nargs="+", required=True, metavar="NAME=CHECKPOINT", help="base=... sft=... cft=..."
     )
     data_flags(flags)
     engine_flags(flags)
     flags.add_argument("--eval.n_samples", type=int, default=8, help="samples a question, beside a greedy response")
-    flags.add_argument("--eval.max_new_tokens", type=int, default=512)
+    flags.add_argument("--eval.max_new_tokens", type=int, default=512, help="token budget of a response")
     flags.add_argument("--eval.temperature", type=float, default=1.0, help="of the samples")
     flags.add_argument("--eval.top_p", type=float, default=1.0, help="of the samples")
     flags.add_argument(

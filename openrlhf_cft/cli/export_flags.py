@@ -24,9 +24,9 @@ def card_settings(flags: dict[str, Any]) -> CardSettings:
 
 def export_flags(parser: argparse.ArgumentParser) -> None:
     """All but the data set and its model."""
-    parser.add_argument("--format", required=True, choices=FORMATS)
+    parser.add_argument("--format", required=True, choices=FORMATS, help="of which trainer")
     parser.add_argument("--out", required=True, metavar="FOLDER", help="a local folder that is not there yet")
-    parser.add_argument("--mask", default=MASK, metavar="COLUMN")
+    parser.add_argument("--mask", default=MASK, metavar="COLUMN", help="the weights that are exported")
     parser.add_argument("--threshold", type=float, default=None, help="weights of at least this are 1, the others 0")
     parser.add_argument("--keep_empty", action="store_true", help="rows without a critical token too")
     about = "column of the question of a conversation, or of its messages; default: the annotated one"

@@ -26,8 +26,51 @@ HEAVY = ("torch", "ray", "vllm")  # that masks, views and verdicts do without
 DTYPES = ("auto", "bfloat16", "float16", "float32")
 
 
+# Of the groups in which a help shows the flags, by what stands before the dot in a flag's name.
+GROUPS = {
+    "model": "model",
+    "reference": "reference model",
+    "data": "data",
+    "annotate": "annotation",
+    "eval": "evaluation",
+    "vllm": "vLLM engines",
+    "ray": "Ray",
+    "train": "randomness",
+    "ckpt": "output",
+}
+
+
+class Help(argparse.RawDescriptionHelpFormatter):
+    """Help with the default of each flag that has one, and an example that stays as it is written."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text = action.help or ""
+        shown = not isinstance(action.default, (bool, list, tuple)) and action.default not in (None, argparse.SUPPRESS)
+        named = action.option_strings and "default" not in text
+        return f"{text} (default: %(default)s)" if shown and named else text
+
+
 class Parser(argparse.ArgumentParser):
-    """A parser of a command or a verb: what is wrong with a flag is bad input like any other, said in one sentence."""
+    """A parser of a command or a verb: what is wrong with a flag is bad input like any other, said in one sentence.
+
+    The help shows flags in the groups of `GROUPS`, and ends with an example.
+    """
+
+    def __init__(self, *, example: str = "", **options: Any) -> None:
+        self._prefixes: dict[str, argparse._ArgumentGroup] = {}
+        epilog = f"example:\n  {example}" if example else None
+        super().__init__(formatter_class=Help, epilog=epilog, allow_abbrev=False, **options)
+
+    def add_argument(self, *names: str, **options: Any) -> argparse.Action:
+        """Add a flag to the group of its prefix."""
+        prefix, dot, last = names[0].lstrip("-").partition(".")
+        if dot and "action" not in options and "choices" not in options:
+            options.setdefault("metavar", last.upper())
+        if not dot:
+            return super().add_argument(*names, **options)
+        if prefix not in self._prefixes:
+            self._prefixes[prefix] = self.add_argument_group(GROUPS[prefix])
+        return self._prefixes[prefix].add_argument(*names, **options)
 
     def error(self, message: str) -> NoReturn:
         """Raises InputError, without the page of usage that argparse prints first."""
@@ -38,14 +81,14 @@ def data_flags(parser: argparse.ArgumentParser) -> None:
     """`--data.*`, as in OpenRLHF's prompt data sets."""
     kinds = "hub name, directory, .json, .jsonl, .csv or .parquet; several: a,b"
     parser.add_argument("--data.dataset", required=True, help=kinds)
-    parser.add_argument("--data.dataset_split", default="train")
+    parser.add_argument("--data.dataset_split", default="train", help="split of a data set that has several")
     parser.add_argument("--data.input_key", default="input", help="column of the question, or of its chat messages")
     parser.add_argument("--data.label_key", default="label", help="column of the gold answer")
     parser.add_argument("--data.id_key", default=None, help="column of a unique id; default `id`, else the row number")
     parser.add_argument("--data.apply_chat_template", action="store_true", help="render with the tokenizer's template")
     parser.add_argument("--data.input_template", default=None, help="for example $'User: {}\\nAssistant: '")
     token_flags(parser)
-    parser.add_argument("--data.max_samples", type=int, default=1_000_000)
+    parser.add_argument("--data.max_samples", type=int, default=1_000_000, help="rows to take, from the first on")
 
 
 def token_flags(parser: argparse.ArgumentParser) -> None:
@@ -61,18 +104,20 @@ def token_flags(parser: argparse.ArgumentParser) -> None:
 
 def engine_flags(parser: argparse.ArgumentParser) -> None:
     """`--vllm.*`, `--ray.*`, `--train.seed` and `--ckpt.output_dir`."""
-    parser.add_argument("--vllm.num_engines", type=int, default=1)
-    parser.add_argument("--vllm.tensor_parallel_size", type=int, default=1)
-    parser.add_argument("--vllm.gpu_memory_utilization", type=float, default=0.9)
+    parser.add_argument("--vllm.num_engines", type=int, default=1, help="engines that share the rows")
+    parser.add_argument("--vllm.tensor_parallel_size", type=int, default=1, help="GPUs of one engine")
+    share = "share of a GPU's memory that an engine takes, above 0 and at most 1"
+    parser.add_argument("--vllm.gpu_memory_utilization", type=float, default=0.9, help=share)
     auto = "auto: as the checkpoint, or float32 on a CPU without AVX-512; float32: steadier"
     parser.add_argument("--vllm.dtype", default="auto", choices=DTYPES, help=auto)
-    parser.add_argument("--vllm.max_model_len", type=int, default=None)
+    length = "prompt and response together, in tokens; default: what the model was made for"
+    parser.add_argument("--vllm.max_model_len", type=int, default=None, help=length)
     parser.add_argument("--vllm.engine_args", default=None, help="JSON object of further vLLM engine arguments")
     parser.add_argument("--vllm.rows_in_flight", type=int, default=64, help="rows that one engine works on at a time")
     parser.add_argument(
         "--ray.address", default=None, help="a running cluster; default: RAY_ADDRESS, else a local Ray"
     )
-    parser.add_argument("--train.seed", type=int, default=42)
+    parser.add_argument("--train.seed", type=int, default=42, help="of samples and random choices")
     parser.add_argument("--ckpt.output_dir", required=True, help="a path, or a URI such as s3://bucket/annotated")
 
 

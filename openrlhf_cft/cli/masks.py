@@ -31,6 +31,7 @@ from openrlhf_cft.masks.select import Budget
 from openrlhf_cft.masks.stats import stats, stats_text
 from openrlhf_cft.masks.transfer import transfer
 
+COMMAND = "python -m openrlhf_cft.cli.masks"
 Flags = dict[str, Any]
 
 
@@ -39,6 +40,7 @@ class Verb:
     """One subcommand."""
 
     about: str
+    example: str  # its arguments
     flags: Callable[[argparse.ArgumentParser], None]
     run: Callable[[Flags], None]
 
@@ -55,7 +57,7 @@ def _sample_flags(parser: argparse.ArgumentParser) -> None:
     _data_flag(parser)
     _out_flag(parser)
     parser.add_argument("--rows", type=int, required=True, help="how many")
-    parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--seed", type=int, default=42, help="of the choice")
     parser.add_argument("--min_share", type=float, default=0.0, help="least share of critical tokens of a row")
     parser.add_argument("--max_share", type=float, default=1.0, help="largest share of critical tokens of a row")
     parser.add_argument("--mask", default=MASK, metavar="COLUMN", help="the weights that the shares are of")
@@ -106,7 +108,7 @@ def _require_json(path: str | None, flag: str = "--out") -> None:
 def _stats_flags(parser: argparse.ArgumentParser) -> None:
     _data_flag(parser)
     _report_flag(parser)
-    parser.add_argument("--mask", default=MASK, metavar="COLUMN")
+    parser.add_argument("--mask", default=MASK, metavar="COLUMN", help="the weights that are looked at")
     _model_flag(parser)
 
 
@@ -169,7 +171,7 @@ def _derive_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reference", default=MASK, metavar="COLUMN", help="mask whose count a row is taken")
     parser.add_argument("--share", type=float, default=None, help="share of a row's tokens instead of that count")
     parser.add_argument("--threshold", type=float, default=None, help="score that an alternative needs to be right")
-    parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--seed", type=int, default=42, help="of random tokens")
     _model_flag(parser)
     parser.add_argument("--reference.model_name_or_path", default=None, help="the other model of excess_loss")
     _score_flags(parser)
@@ -229,8 +231,8 @@ def _export_run(flags: Flags) -> None:
 def _card_flags(parser: argparse.ArgumentParser) -> None:
     _data_flag(parser)
     card_flags(parser)
-    parser.add_argument("--mask", default=MASK, metavar="COLUMN")
-    parser.add_argument("--out", default=None, metavar="README.md", help="default: print it")
+    parser.add_argument("--mask", default=MASK, metavar="COLUMN", help="the weights that are described")
+    parser.add_argument("--out", default=None, metavar="README.md", help="write it here; default: print it")
 
 
 def _card_run(flags: Flags) -> None:
@@ -246,23 +248,46 @@ def _card_run(flags: Flags) -> None:
 
 
 VERBS = {
-    "stats": Verb("which tokens are critical: by kind, place and row", _stats_flags, _stats_run),
-    "compare": Verb("agreement of two masks of the same responses", _compare_flags, _compare_run),
-    "merge": Verb("several annotated data sets as one", _merge_flags, _merge_run),
-    "derive": Verb("new columns of weights from what is stored", _derive_flags, _derive_run),
-    "transfer": Verb("masks of one model as those of another", _transfer_flags, _transfer_run),
-    "export": Verb("the data set in the format of another trainer", _export_flags, _export_run),
-    "card": Verb("a data-set card, ready for a hub", _card_flags, _card_run),
-    "sample": Verb("some rows at random", _sample_flags, _sample_run),
+    "stats": Verb("which tokens are critical: by kind, place and row", "annotated", _stats_flags, _stats_run),
+    "compare": Verb(
+        "agreement of two masks of the same responses",
+        "annotated other --out agreement.json",
+        _compare_flags,
+        _compare_run,
+    ),
+    "merge": Verb("several annotated data sets as one", "first second --out both", _merge_flags, _merge_run),
+    "derive": Verb(
+        "new columns of weights from what is stored",
+        "annotated --out derived --column strict_2 --how strict-2",
+        _derive_flags,
+        _derive_run,
+    ),
+    "transfer": Verb(
+        "masks of one model as those of another",
+        "annotated --to runs/other --out carried",
+        _transfer_flags,
+        _transfer_run,
+    ),
+    "export": Verb(
+        "the data set in the format of another trainer",
+        "annotated --format trl --out for_trl",
+        _export_flags,
+        _export_run,
+    ),
+    "card": Verb(
+        "a data-set card, ready for a hub", "annotated --license apache-2.0 --language en", _card_flags, _card_run
+    ),
+    "sample": Verb("some rows at random", "annotated --rows 100 --out some", _sample_flags, _sample_run),
 }
 
 
 def parser() -> argparse.ArgumentParser:
     """All verbs with their flags."""
-    flags = Parser(prog="masks", description=__doc__, allow_abbrev=False)
+    flags = Parser(prog="masks", description=__doc__, example=f"{COMMAND} stats annotated")
     verbs = flags.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name, verb in VERBS.items():
-        verb.flags(verbs.add_parser(name, help=verb.about, description=verb.about, allow_abbrev=False))
+        example = f"{COMMAND} {name} {verb.example}"
+        verb.flags(verbs.add_parser(name, help=verb.about, description=verb.about, example=example))
     return flags
 
 

@@ -17,7 +17,8 @@ from openrlhf_cft.masks.transfer import METHODS, Picking, TransferSettings
 def transfer_flags(parser: argparse.ArgumentParser) -> None:
     """All but the data set, its model and `--out`."""
     parser.add_argument("--to", required=True, metavar="MODEL", help="the model that is to be trained")
-    parser.add_argument("--method", choices=METHODS, default="characters")
+    how = "characters: weights go with the characters that tokens share; score: the target's least probable tokens"
+    parser.add_argument("--method", choices=METHODS, default="characters", help=how)
     parser.add_argument("--threshold", type=float, default=None, help="score: tokens of a lower probability")
     parser.add_argument("--count", default=None, help="score: so many a row; same, the default: as by characters")
     parser.add_argument("--share", type=float, default=None, help="score: this share of a row's tokens")

@@ -38,7 +38,9 @@ class ViewJob:
 
 def parser() -> argparse.ArgumentParser:
     """All flags of the command."""
-    flags = Parser(prog="view", description=__doc__, allow_abbrev=False)
+    flags = Parser(
+        prog="view", description=__doc__, example="python -m openrlhf_cft.cli.view annotated --out view.html"
+    )
     flags.add_argument("data", nargs="+", help="one or two annotated data sets: directories, Parquet files or URIs")
     flags.add_argument("--out", default=None, metavar="FILE.html", help="write the page here")
     flags.add_argument("--terminal", action="store_true", help="print it: in colour on a terminal, else in brackets")
