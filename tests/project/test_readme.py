@@ -142,6 +142,8 @@ def test_no_command_is_left_unparsed() -> None:
             case "python", ["-m", "pytest", *files]:
                 assert all((REPOSITORY / file).exists() for file in files), line
                 text = ""
+            case "python", [script] if script.startswith("docs/"):
+                text = (REPOSITORY / script).read_text()
             case "python", ["-c", code]:
                 text = ""
                 check_python(code, line)
@@ -229,6 +231,15 @@ def makefile_checks() -> list[str]:
     """What `make check` runs."""
     recipe = (REPOSITORY / "Makefile").read_text().split("\ncheck:")[1].split("\n\n")[0]
     return [line.strip().removesuffix(" .") for line in recipe.splitlines()[1:]]
+
+
+def test_the_reference_is_that_of_the_parsers() -> None:
+    """`python docs/reference.py` writes it."""
+    spec = importlib.util.spec_from_file_location("reference", DOCS / "reference.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert TEXTS["docs/reference.md"] == module.page(), "run python docs/reference.py"
 
 
 def test_the_readme_is_short() -> None:
