@@ -21,8 +21,8 @@ python docs/reference.py
 
 This command writes this page from the commands' own parsers. `--help` of a command shows the same.
 
-`train_sft` takes every flag of OpenRLHF's `openrlhf.cli.train_sft`, and ours below. Scripts in `examples/` name
-the variables that they read at their top.
+`train_sft` takes every flag of OpenRLHF's `openrlhf.cli.train_sft`, and ours below. Scripts in `examples/` list
+their variables at the top.
 """
 END = """
 ## What can go wrong
