@@ -156,7 +156,7 @@ def main() -> None:
     parser.add_argument("--verdicts", type=int, default=20_000, help="plain numbers a repetition")
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--responses", type=int, default=200, help="decoded in each turn")
-    parser.add_argument("--turns", type=int, default=101, help="with and without verdicts; more turns narrow the interval")
+    parser.add_argument("--turns", type=int, default=101, help="each with and without verdicts")
     own = parser.parse_args()
     print("\n".join(kinds()))
     print(json.dumps(asyncio.run(run(own))))

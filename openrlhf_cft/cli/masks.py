@@ -12,10 +12,11 @@ from typing import Any
 
 from openrlhf_cft.cli.export_flags import card_flags, card_settings, export_flags, export_settings
 from openrlhf_cft.cli.flags import DTYPES, Parser, run_command
+from openrlhf_cft.cli.report_flag import report, report_flag, require_json
 from openrlhf_cft.cli.transfer_flags import transfer_flags, transfer_settings
 from openrlhf_cft.data.annotated import open_data, output
-from openrlhf_cft.data.location import file_place, location
-from openrlhf_cft.data.provenance import versions, write_json
+from openrlhf_cft.data.location import file_place
+from openrlhf_cft.data.provenance import versions
 from openrlhf_cft.data.records import MASK
 from openrlhf_cft.data.tokenizer import tokenizer_if_any
 from openrlhf_cft.engine.token_scores import BATCH_TOKENS
@@ -87,40 +88,22 @@ def _score_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch_tokens", type=int, default=BATCH_TOKENS, help="padded tokens of one of their batches")
 
 
-def _report_flag(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", default=None, metavar="FILE.json", help="write the figures there too")
-
-
-def _report(path: str | None, figures: dict[str, Any]) -> None:
-    """Write figures, where a file is named."""
-    if path is not None:
-        write_json(location(path), figures)
-
-
-def _require_json(path: str | None, flag: str = "--out") -> None:
-    if path is None:
-        return
-    if not path.endswith(".json"):
-        raise InputError(f"{flag}: {path!r} does not end with .json")
-    file_place(path, flag)
-
-
 def _stats_flags(parser: argparse.ArgumentParser) -> None:
     _data_flag(parser)
-    _report_flag(parser)
+    report_flag(parser)
     parser.add_argument("--mask", default=MASK, metavar="COLUMN", help="the weights that are looked at")
     _model_flag(parser)
 
 
 def _stats_run(flags: Flags) -> None:
-    _require_json(flags["out"])
+    require_json(flags["out"])
     data = open_data(flags["data"])
     tokenizer, why = tokenizer_if_any(data, flags["model.model_name_or_path"])
     figures = stats(data, flags["mask"], tokenizer)
     print(stats_text(figures))
     if why:
         print(f"kinds of tokens     not counted: {why}")
-    _report(flags["out"], {"data": data.name, **figures, "versions": versions()})
+    report(flags["out"], {"data": data.name, **figures, "versions": versions()})
 
 
 def _compare_flags(parser: argparse.ArgumentParser) -> None:
@@ -128,12 +111,12 @@ def _compare_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("b", nargs="?", default=None, help="another; default: the same, for two of its columns")
     parser.add_argument("--mask_a", default=MASK, metavar="COLUMN", help="of the first, A")
     parser.add_argument("--mask_b", default=MASK, metavar="COLUMN", help="of the second, B")
-    _report_flag(parser)
+    report_flag(parser)
     _model_flag(parser)
 
 
 def _compare_run(flags: Flags) -> None:
-    _require_json(flags["out"])
+    require_json(flags["out"])
     if flags["b"] is None and flags["mask_a"] == flags["mask_b"]:
         raise InputError(f"--mask_b: {flags['mask_b']!r} is --mask_a too, and there is one data set")
     left = open_data(flags["a"])
@@ -144,7 +127,7 @@ def _compare_run(flags: Flags) -> None:
     if why:
         print(f"kinds of tokens     not counted: {why}")
     sides = {"a": [left.name, flags["mask_a"]], "b": [right.name, flags["mask_b"]]}
-    _report(flags["out"], {**sides, **comparison.figures(), "versions": versions()})
+    report(flags["out"], {**sides, **comparison.figures(), "versions": versions()})
 
 
 def _merge_flags(parser: argparse.ArgumentParser) -> None:
@@ -208,12 +191,12 @@ def _transfer_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _transfer_run(flags: Flags) -> None:
-    _require_json(flags["report"], "--report")
+    require_json(flags["report"], "--report")
     data = open_data(flags["data"])
     out = output(flags["out"], [data])
     figures = transfer(data, transfer_settings(flags), out)
     print(f"{transfer_text(figures)}\nmasks transfer: {out}")
-    _report(flags["report"], {"data": data.name, "to": flags["to"], **figures, "versions": versions()})
+    report(flags["report"], {"data": data.name, "to": flags["to"], **figures, "versions": versions()})
 
 
 def _export_flags(parser: argparse.ArgumentParser) -> None:
