@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from make_questions import questions
+from sequential_rollouts import sequential
 
 from openrlhf_cft.annotation.annotator import AnnotateSettings, Annotator, Outcome, Question, Status
 from openrlhf_cft.annotation.criterion import candidates
@@ -157,31 +158,6 @@ class Bench:
             started = time.perf_counter()
             await asyncio.gather(*(recorder.generate(*request) for request in requests))
         return recorder.tokens / (time.perf_counter() - started)
-
-
-def sequential(model: str, requests: list[tuple[list[int], Sampling]], stops: frozenset[int], dtype: str) -> float:
-    """Seconds of one greedy rollout with transformers, the mean over a sample; on a GPU where there is one."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    loaded: Any = AutoModelForCausalLM.from_pretrained(model, dtype=dtype).to(device).eval()
-    started = 0.0
-    for number, (ids, sampling) in enumerate([requests[0], *requests]):
-        if number == 1:
-            started = time.perf_counter()  # the first one only warms up
-        given = torch.tensor([ids], device=device)
-        loaded.generate(
-            given,
-            attention_mask=torch.ones_like(given),
-            max_new_tokens=sampling.max_tokens,
-            do_sample=False,
-            eos_token_id=sorted(stops),
-            pad_token_id=min(stops),
-        )
-    each = (time.perf_counter() - started) / len(requests)
-    say(f"transformers in {dtype} on {device}: {each:.2f} s a rollout")
-    return each
 
 
 async def compare(bench: Bench, rows: list[Question], one: Annotation, other: Annotation) -> dict[str, Any]:

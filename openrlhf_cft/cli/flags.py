@@ -238,7 +238,7 @@ def run_command(name: str, command: Callable[[], int], resumes: bool = True) -> 
     Args:
         name: of the command, before what is said.
         command: returns the exit code.
-        resumes: the same command goes on from where it stopped; otherwise it has left nothing.
+        resumes: whether the same command resumes where it stopped. Otherwise it leaves nothing behind.
     """
     try:
         code = command()
