@@ -23,8 +23,8 @@ TESTED = {
     "openrlhf": "0.11.2",
 }
 USE = {
-    "ray": "annotate and evaluate",
-    "vllm": "annotate and evaluate",
+    "ray": "annotation and evaluation",
+    "vllm": "annotation and evaluation",
     "deepspeed": "training",
     "openrlhf": "training",
 }
@@ -59,7 +59,7 @@ def _package(name: str, tested: str) -> Finding:
     version = installed(name)
     if version is None:
         remedy = f"make setup, or pip install {name}=={tested}"
-        return Finding(name, "none", f"{USE.get(name, 'everything')} needs it", remedy)
+        return Finding(name, "none", f"needed for {USE.get(name, 'everything')}", remedy)
     number = version.split(",")[0].split("+")[0]
     if name == "openrlhf" and not SpecifierSet(SUPPORTED_OPENRLHF).contains(number, prereleases=True):
         return Finding(name, version, f"{SUPPORTED_OPENRLHF} is supported", f"pip install --no-deps {name}=={tested}")

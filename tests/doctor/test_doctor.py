@@ -49,7 +49,7 @@ def test_packages_that_are_missing_or_of_another_version(screen: Screen, monkeyp
     assert status == 1
     lines = [" ".join(line.split()) for line in text.splitlines()]
     assert lines[lines.index("! deepspeed none") + 1] == (
-        "training needs it: make setup, or pip install deepspeed==0.19.6"
+        "needed for training: make setup, or pip install deepspeed==0.19.6"
     )
     assert lines[lines.index("! openrlhf 0.12.1") + 1].startswith(">=0.11.2,<0.12 is supported: pip install")
     assert lines[lines.index("? torch 2.14.0") + 1] == "tested with 2.13.0", "no fault"
