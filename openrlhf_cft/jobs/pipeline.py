@@ -32,6 +32,7 @@ ROWS_AT_A_TIME = 16  # of a block that an engine is at: what Ray Data starts of 
 # number of files grow with the number of blocks, so in a large job they are larger.
 SMALLEST_BLOCK, LARGEST_BLOCK = 16, 64
 BLOCKS = 2_000  # that a job has before its blocks grow
+SHARES = 4  # blocks of an engine at least, where there are few rows: 30 of AIME in blocks of 16 would keep two at work
 CLOSING_SECONDS = 300.0  # guard against an engine that never ends; a slow one is not killed after the last row
 
 
@@ -46,9 +47,9 @@ class PoolSettings:
 
     def __post_init__(self) -> None:
         if self.num_engines < 1:
-            raise InputError(f"--vllm.num_engines: {self.num_engines} is not at least 1")
+            raise InputError(f"--vllm.num_engines: {self.num_engines} must be at least 1")
         if self.rows_in_flight < 1:
-            raise InputError(f"--vllm.rows_in_flight: {self.rows_in_flight} is not at least 1")
+            raise InputError(f"--vllm.rows_in_flight: {self.rows_in_flight} must be at least 1")
 
 
 def run(
@@ -116,7 +117,8 @@ def _execute(
     bars, level = context.enable_progress_bars, logger.level
     context.enable_progress_bars = False
     logger.setLevel(logging.CRITICAL)  # its log file in the session directory keeps the rest
-    tasks = max(1, pool.rows_in_flight // ROWS_AT_A_TIME)
+    block = rows_per_block(total, pool.num_engines)
+    tasks = blocks_in_flight(total, block, pool)
     context.checkpoint_config = CheckpointConfig(
         id_column=ID,
         checkpoint_path=outcomes.checkpoint.path,
@@ -125,7 +127,7 @@ def _execute(
     )
     try:
         rows = ray.data.read_parquet(source.path, filesystem=source.filesystem, columns=_needed(source))
-        rows = rows.repartition(target_num_rows_per_block=rows_per_block(total), strict=True)
+        rows = rows.repartition(target_num_rows_per_block=block, strict=True)
         finished = rows.flat_map(
             EngineActor,
             fn_constructor_args=(factory, tally),
@@ -142,9 +144,17 @@ def _execute(
         logger.setLevel(level)
 
 
-def rows_per_block(total: int) -> int:
-    """How many rows are written and checkpointed together, in a run of `total` rows."""
-    return min(max(SMALLEST_BLOCK, -(-total // BLOCKS)), LARGEST_BLOCK)
+def rows_per_block(total: int, engines: int) -> int:
+    """How many rows are written and checkpointed together, in a run of `total` rows on so many engines."""
+    smallest = min(max(1, total // (SHARES * engines)), SMALLEST_BLOCK)
+    return min(max(smallest, -(-total // BLOCKS)), LARGEST_BLOCK)
+
+
+def blocks_in_flight(total: int, block: int, pool: PoolSettings) -> int:
+    """How many blocks one engine works on at a time: no more than its share, or the first one up would take all."""
+    blocks = -(-total // block)
+    share = -(-blocks // pool.num_engines)
+    return max(1, min(pool.rows_in_flight // min(block, ROWS_AT_A_TIME), share))
 
 
 def _needed(source: Location) -> list[str]:

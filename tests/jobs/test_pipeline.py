@@ -17,7 +17,7 @@ import pytest
 
 from openrlhf_cft.data.location import location
 from openrlhf_cft.errors import InputError
-from openrlhf_cft.jobs.pipeline import rows_per_block
+from openrlhf_cft.jobs.pipeline import PoolSettings, blocks_in_flight, rows_per_block
 from openrlhf_cft.jobs.workdir import Workdir
 
 SCRIPT = Path(__file__).parents[1] / "support" / "pipeline_script.py"
@@ -25,8 +25,8 @@ ROWS = 96
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
-def start(directory: Path, *faults: str) -> subprocess.Popen[str]:
-    command = [sys.executable, str(SCRIPT), str(directory), str(ROWS), *faults]
+def start(directory: Path, *faults: str, rows: int = ROWS) -> subprocess.Popen[str]:
+    command = [sys.executable, str(SCRIPT), str(directory), str(rows), *faults]
     return subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -82,9 +82,26 @@ def begun(directory: Path) -> list[str]:
     return (directory / "begun.txt").read_text().split()
 
 
-@pytest.mark.parametrize(("total", "rows"), [(1, 16), (32_000, 16), (32_001, 17), (100_000, 50), (10**8, 64)])
-def test_blocks_grow_with_the_job(total: int, rows: int) -> None:
-    assert rows_per_block(total) == rows
+@pytest.mark.parametrize(
+    ("total", "engines", "rows"),
+    [(1, 1, 1), (64, 1, 16), (640, 8, 16), (32_001, 8, 17), (100_000, 1, 50), (10**8, 8, 64), (30, 8, 1), (200, 8, 6)],
+)
+def test_blocks_grow_with_the_job(total: int, engines: int, rows: int) -> None:
+    assert rows_per_block(total, engines) == rows
+
+
+@pytest.mark.parametrize(
+    ("total", "engines", "blocks"), [(30, 8, 4), (64, 1, 4), (100_000, 1, 4), (1, 8, 1), (200, 8, 5), (40, 2, 4)]
+)
+def test_no_engine_takes_more_than_its_share(total: int, engines: int, blocks: int) -> None:
+    assert blocks_in_flight(total, rows_per_block(total, engines), PoolSettings(engines)) == blocks
+
+
+def test_all_engines_have_some_of_few_rows(tmp_path: Path) -> None:
+    """Though the first of them is up long before the last: none of the twelve ends before all have begun."""
+    finish(start(tmp_path, "engines=4", "together", rows=12))
+    rows = Workdir(location(tmp_path), "test").outcomes.rows(["payload"])
+    assert sorted(Counter(json.loads(row["payload"])["pid"] for row in rows).values()) == [3, 3, 3, 3]
 
 
 def test_a_driver_killed_midway_loses_nothing_and_repeats_nothing(tmp_path: Path) -> None:
@@ -116,7 +133,7 @@ def ids(file: Path) -> list[str]:
 
 def test_a_dead_engine_is_replaced_and_an_unfinished_row_left_for_the_next_run(tmp_path: Path) -> None:
     output = finish(start(tmp_path, "fails=r5"))
-    assert "not finished, left for the next run: row 'r5': planted" in output
+    assert "row 'r5' failed, the next run retries it: planted" in output
     assert done(tmp_path) == Counter({f"r{i}": 1 for i in range(ROWS) if i != 5})
     assert begun(tmp_path).count("r5") >= 5, "the actor that died, then one try and three more"
     finish(start(tmp_path))

@@ -4,8 +4,9 @@
 
 Faults, of the rows that follow: `fails` (an engine that does not answer, after it died once), `kills` (the process
 ends each time), `dies` (the engine does, and says why), `wrong` (an error that nobody thought of), `waits` (the row
-takes an hour); of all rows, with no ids: `starts` (the engine does not start), `all_die`, `slow` (they take an hour).
-`at=URI` puts the work directory there.
+takes an hour); of all rows, with no ids: `starts` (the engine does not start), `all_die`, `slow` (they take an hour),
+`together` (each waits until all have begun).
+`at=URI` puts the work directory there, `engines=N` starts so many.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ from openrlhf_cft.jobs.workdir import Workdir
 class Factory:
     """Makes the worker in the actor's process."""
 
-    def __init__(self, directory: Path, faults: dict[str, set[str]]) -> None:
-        self.directory, self.faults = directory, faults
+    def __init__(self, directory: Path, faults: dict[str, set[str]], rows: int) -> None:
+        self.directory, self.faults, self.rows = directory, faults, rows
 
     def __call__(self) -> Factory:
         with open(self.directory / "started.txt", "a") as log:
@@ -58,6 +59,8 @@ class Factory:
             (self.directory / "worker.txt").write_text(str(os.getpid()))
         with open(self.directory / "begun.txt", "a") as log:
             log.write(row_id + "\n")
+        while "together" in self.faults and len((self.directory / "begun.txt").read_text().split()) < self.rows:
+            await asyncio.sleep(0.1)
         if self.has("fails", row_id):
             self.dead = not (self.directory / "died").exists()
             (self.directory / "died").touch()
@@ -80,12 +83,14 @@ def main() -> int:
     directory, rows = Path(sys.argv[1]), int(sys.argv[2])
     faults = {name: set(ids.split(",")) for name, _, ids in (fault.partition("=") for fault in sys.argv[3:])}
     (root,) = faults.pop("at", {str(directory)})
+    (engines,) = faults.pop("engines", {"1"})
     work = Workdir(location(root), "script")
     if not work.prompts.exists():
         table = pa.table({"id": [f"r{i}" for i in range(rows)], "_number": list(range(rows))})
         pq.write_table(table, work.prompts.path, filesystem=work.prompts.filesystem)
     with work.claimed():
-        run_job(work, rows, Factory(directory, faults), PoolSettings(rows_in_flight=32), report)
+        pool = PoolSettings(int(engines), rows_in_flight=32)
+        run_job(work, rows, Factory(directory, faults, rows), pool, report)
     return 0
 
 
