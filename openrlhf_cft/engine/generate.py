@@ -31,8 +31,8 @@ class Generation:
 
     token_ids: list[int]  # (T,), the stop token included where there is one
     stopped: bool  # ended by a stop token, not by the budget
-    logprobs: list[float]  # (T,) natural logarithm, of the generated tokens; empty unless asked for
-    top_logprobs: list[list[tuple[int, float]]]  # (T, >= top_logprobs) of (token id, logprob); empty unless asked for
+    logprobs: list[float]  # (T,) natural logarithm, of the generated tokens; empty without top_logprobs
+    top_logprobs: list[list[tuple[int, float]]]  # (T, >= top_logprobs) of (token id, logprob)
 
 
 class Generator(Protocol):

@@ -51,7 +51,7 @@ class EngineSettings:
 
     def __post_init__(self) -> None:
         if self.tensor_parallel_size < 1:
-            raise InputError(f"--vllm.tensor_parallel_size: {self.tensor_parallel_size} is not at least 1")
+            raise InputError(f"--vllm.tensor_parallel_size: {self.tensor_parallel_size} must be at least 1")
         if self.engine_args.get("data_parallel_size", 1) != 1:
             raise InputError(
                 f"--vllm.engine_args: data_parallel_size {self.engine_args['data_parallel_size']} would start several "
@@ -239,7 +239,7 @@ class VllmGenerator:
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             max_tokens=sampling.max_tokens,
-            logprobs=sampling.top_logprobs if sampling.top_logprobs or sampling.temperature else None,
+            logprobs=sampling.top_logprobs or None,  # each costs the engine's caller more than the token itself
             # vLLM 0.29 on CPU dies on a request with a seed when its prefill is chunked ("CPU Generator does not use
             # offset"), so there samples differ from run to run. It can go when vLLM rewinds CUDA generators only.
             seed=sampling.seed if uses_gpu() else None,

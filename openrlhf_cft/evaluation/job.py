@@ -1,13 +1,14 @@
 """The evaluation job: every checkpoint on every data set through the same Ray pipeline as annotation, then the report.
 
 An output directory holds `metrics.json` (`summary.py`), `report.html`, `plots/`, every response in `samples/`, every
-exact entropy in `entropy/` and `critical/`, and in `.evaluate/DATA SET/CHECKPOINT/` the state of each run of the
-pipeline (`jobs/workdir.py`). The same command goes on where it was stopped; another checkpoint or data set adds to
-what is there, and is evaluated alone.
+exact entropy in `entropy/` and `critical/`, and in `.evaluate/DATA SET/CHECKPOINT/` what is done of each
+(`jobs/workdir.py`); `joint_run.py` has the engines of a checkpoint start once. The same command goes on where it was
+stopped; another checkpoint or data set adds to what is there, and is evaluated alone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,7 @@ from openrlhf_cft.engine.vllm_engine import EngineSettings
 from openrlhf_cft.errors import InputError
 from openrlhf_cft.evaluation.entropy_cache import AnnotatedResponses, Unit, load_annotated, measure_units, sample_unit
 from openrlhf_cft.evaluation.intervals import RESAMPLES
+from openrlhf_cft.evaluation.joint_run import Evaluation, JointRun
 from openrlhf_cft.evaluation.metrics import measure
 from openrlhf_cft.evaluation.report import Asked, write_report
 from openrlhf_cft.evaluation.row_worker import EvaluateSettings, EvaluateWorkerFactory
@@ -30,7 +32,6 @@ from openrlhf_cft.evaluation.sources import DataSet, load_data_sets
 from openrlhf_cft.evaluation.summary import Result, annotated_summary, metrics_summary
 from openrlhf_cft.jobs.pipeline import PoolSettings
 from openrlhf_cft.jobs.progress import line
-from openrlhf_cft.jobs.run_job import run_job
 from openrlhf_cft.jobs.workdir import Workdir
 from openrlhf_cft.verify.settings import VerifierSettings
 
@@ -53,21 +54,6 @@ class EvaluateJob:
     annotated: str | None = None  # an annotated data set
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """One checkpoint on one data set."""
-
-    checkpoint: str
-    data: DataSet
-    work: Workdir
-    rows: int
-
-    @property
-    def name(self) -> str:
-        """As files are called."""
-        return f"{self.data.name}--{self.checkpoint}"
-
-
 def evaluate(job: EvaluateJob) -> dict[str, Any]:
     """Evaluate all checkpoints on all data sets; what is done is not done again.
 
@@ -87,18 +73,30 @@ def evaluate(job: EvaluateJob) -> dict[str, Any]:
         pairs = [_prepare(job, data, checkpoint, claims) for checkpoint in job.engines for data in sets]
         for verifier, pair in {pair.data.verifier: pair for pair in pairs}.items():
             pair.work.try_verifier(verifier)
-        return _evaluated(job, sets, pairs, annotated)
+        runs = [_joint_run(job, name, pairs, claims) for name in job.engines]
+        return _evaluated(job, sets, runs, annotated)
+
+
+def _joint_run(job: EvaluateJob, checkpoint: str, pairs: Sequence[Evaluation], claims: ExitStack) -> JointRun:
+    """The run of one checkpoint, claimed until `claims` ends."""
+    run = JointRun(job.output_dir / STATE, checkpoint, [pair for pair in pairs if pair.checkpoint == checkpoint])
+    claims.enter_context(run.work.claimed())
+    return run
 
 
 def _evaluated(
-    job: EvaluateJob, sets: list[DataSet], pairs: list[Evaluation], annotated: AnnotatedResponses | None
+    job: EvaluateJob, sets: list[DataSet], runs: list[JointRun], annotated: AnnotatedResponses | None
 ) -> dict[str, Any]:
     """Sample, measure, report: the content of `metrics.json`."""
     for folder in ("samples", "entropy", "critical", "plots"):
         (job.output_dir / folder).make_dir()
     for data in sets:
         _rename(job.output_dir, data)
-    counts = {pair.name: _sample(job, pair) for pair in pairs}
+    counts: dict[str, dict[str, int]] = {}
+    for run in runs:
+        _sample(job, run)
+        counts |= {pair.name: _write(job, pair) for pair in run.evaluations}
+    pairs = [pair for run in runs for pair in run.evaluations]
     results, critical = _measure(job, pairs, counts, annotated)
     metrics = metrics_summary(results, job.settings.seed)
     if annotated is not None:
@@ -138,7 +136,7 @@ def _measure(
         scored = measure_units(job.engines[checkpoint].model, units, f"evaluate {checkpoint}")
         for pair, entropies in zip(own, scored, strict=False):
             questions = read_questions(_samples_file(job, pair))
-            measured = measure(questions, job.settings.n_samples, job.settings.pure, pair.data.has_answers)
+            measured = measure(questions, job.settings.n_samples, pair.data.has_answers)
             results[pair.data.name][checkpoint] = Result(measured, counts[pair.name], pair.work.seconds, entropies)
         if annotated is not None:
             critical[checkpoint] = [scored[-1][key] for key in annotated.keys]
@@ -177,11 +175,16 @@ def _annotated(job: EvaluateJob) -> AnnotatedResponses | None:
     return annotated
 
 
-def _sample(job: EvaluateJob, pair: Evaluation) -> dict[str, int]:
-    """Sample and verify what is left to do; how many questions are evaluated, too long, and not finished."""
-    factory = EvaluateWorkerFactory(job.engines[pair.checkpoint], job.settings, pair.data.verifier)
-    about = pair.work.first_prompt(factory.engine, job.settings.stop)
-    run_job(pair.work, pair.rows, factory, job.pool, _progress, about)
+def _sample(job: EvaluateJob, run: JointRun) -> None:
+    """Sample and verify what is left to do of one checkpoint."""
+    engine = job.engines[run.checkpoint]
+    verifiers = {pair.data.key: pair.data.verifier for pair in run.evaluations}
+    factory = EvaluateWorkerFactory(engine, job.settings, verifiers)
+    run.finish(factory, job.pool, _progress, lambda pair: pair.work.first_prompt(engine, job.settings.stop))
+
+
+def _write(job: EvaluateJob, pair: Evaluation) -> dict[str, int]:
+    """The samples file; how many questions are evaluated, too long, and not finished."""
     counts = write_samples(pair.work, pair.data.name, pair.checkpoint, _samples_file(job, pair))
     return {**counts, "failed": pair.rows - counts[EVALUATED] - counts[TOO_LONG]}
 

@@ -8,8 +8,6 @@ where k is more than there are samples, a majority where the verifier finds no a
 | `accuracy` | greedy response correct / 1 |
 | `pass@k`, `majority@k` | probability that k of its samples solve it / 1 |
 | `entropy` | sum of entropies at the positions that were measured (`entropy.py`) / positions |
-| `entropy_estimate` | -log probability of all samples / their tokens; only at temperature 1 and top-p 1 |
-| `sampled_nll` | the same at other settings, where it estimates no entropy |
 | `distinct_answers`, `distinct_1` ... | of its samples / 1 |
 | `greedy_length`, `sampled_length` | tokens / responses |
 | `greedy_cut_off` ..., `greedy_unparsable` ... | responses out of budget, without an answer / responses |
@@ -29,7 +27,7 @@ from openrlhf_cft.evaluation.diversity import LARGEST_N, distinct_answers, disti
 from openrlhf_cft.evaluation.majority import majority_at, votes
 from openrlhf_cft.evaluation.samples import SampledQuestion, SampledResponse
 
-ENTROPY, ESTIMATE, NLL = "entropy", "entropy_estimate", "sampled_nll"
+ENTROPY = "entropy"
 NEEDS_ANSWERS = ("majority@", "distinct_answers")
 
 Ratio = tuple[float, float]
@@ -65,33 +63,30 @@ def powers_of_two(samples: int) -> list[int]:
     return sorted({2**i for i in range(samples.bit_length()) if 2**i <= samples} | {samples}) if samples else []
 
 
-def measure(questions: Iterable[SampledQuestion], samples: int, pure: bool, answers: bool = True) -> Measured:
+def measure(questions: Iterable[SampledQuestion], samples: int, answers: bool = True) -> Measured:
     """All figures of one checkpoint on one data set.
 
     Args:
         questions: one after the other; none is kept.
         samples: n, how many each of them has.
-        pure: whether the samples are drawn from the model's own distribution, at temperature 1 and top-p 1.
         answers: whether the verifier finds answers in responses; without them there is no majority.
     """
     ids: list[str] = []
     all_ratios: list[dict[str, Ratio]] = []
     for question in questions:
         ids.append(question.id)
-        all_ratios.append(question_ratios(question, samples, pure))
+        all_ratios.append(question_ratios(question, samples))
     names = [name for name in (all_ratios[0] if all_ratios else ()) if answers or not name.startswith(NEEDS_ANSWERS)]
     return Measured(ids, {name: np.array([ratios[name] for ratios in all_ratios], float) for name in names}, samples)
 
 
-def question_ratios(question: SampledQuestion, samples: int, pure: bool) -> dict[str, Ratio]:
+def question_ratios(question: SampledQuestion, samples: int) -> dict[str, Ratio]:
     """What one question adds to each figure; see the table above."""
     drawn = question.samples
     ratios: dict[str, Ratio] = {"accuracy": (float(question.greedy.correct), 1)}
     if samples:
         ratios |= _at_k(drawn, samples)
-        tokens = sum(sample.length for sample in drawn)
         ratios[ENTROPY] = (0, 0)  # its place; `summary.with_entropy` has what was measured
-        ratios[ESTIMATE if pure else NLL] = (-sum(sample.logprob for sample in drawn), tokens)
         ratios["distinct_answers"] = (distinct_answers([sample.answer for sample in drawn]), 1)
         for n in range(1, LARGEST_N + 1):
             share = distinct_n([sample.token_ids for sample in drawn], n)

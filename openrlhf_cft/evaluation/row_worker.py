@@ -12,6 +12,7 @@ from openrlhf_cft.data.source import GOLD
 from openrlhf_cft.engine.generate import Sampling
 from openrlhf_cft.engine.stop_strings import StopStrings
 from openrlhf_cft.engine.vllm_engine import EngineSettings, VllmGenerator
+from openrlhf_cft.evaluation.joint_run import JointId
 from openrlhf_cft.evaluation.samples import EVALUATED, TOO_LONG, SampledResponse, to_payload
 from openrlhf_cft.jobs.engine_actor import Finished
 from openrlhf_cft.jobs.engine_worker import EngineWorker
@@ -37,11 +38,6 @@ class EvaluateSettings:
             del record["stop"]
         return record
 
-    @property
-    def pure(self) -> bool:
-        """Whether samples are drawn from the model's own distribution."""
-        return self.temperature == 1 and self.top_p == 1
-
 
 @dataclass(frozen=True)
 class EvaluateWorkerFactory:
@@ -49,27 +45,34 @@ class EvaluateWorkerFactory:
 
     engine: EngineSettings
     settings: EvaluateSettings
-    verifier: VerifierSettings
+    verifiers: dict[str, VerifierSettings]  # by the key of a data set
 
     def __call__(self) -> EvaluateWorker:
-        return EvaluateWorker(VllmGenerator(self.engine), VerifierPool(**vars(self.verifier)), self.settings)
+        pools = {verifier: VerifierPool(**vars(verifier)) for verifier in dict.fromkeys(self.verifiers.values())}
+        judges = {key: pools[verifier] for key, verifier in self.verifiers.items()}
+        return EvaluateWorker(VllmGenerator(self.engine), judges, self.settings)
 
 
 class EvaluateWorker(EngineWorker):
     """A `engine_actor.RowWorker` that samples and verifies."""
 
-    def __init__(self, generator: VllmGenerator, verifier: VerifierPool, settings: EvaluateSettings) -> None:
-        super().__init__(generator, verifier)
+    def __init__(self, generator: VllmGenerator, judges: dict[str, VerifierPool], settings: EvaluateSettings) -> None:
+        super().__init__(generator, *{id(pool): pool for pool in judges.values()}.values())
+        self.judges = judges
         self.settings = settings
         self.stop = StopStrings(settings.stop, generator.decode)
 
     async def work(self, row: dict[str, Any]) -> Finished:
-        """One question: the greedy response, then the samples together, which find its prompt in the prefix cache."""
+        """One question: the greedy response, then the samples together, which find its prompt in the prefix cache.
+
+        Its id is a `JointId`.
+        """
+        own_id = JointId.read(row[ID]).id
         budget = min(self.settings.max_new_tokens, self.generator.max_model_len - len(row[PROMPT_IDS]))
         if budget < 1:
             return Finished(TOO_LONG, {}, {"rows": 1})
-        greedy = await self._respond(row, Sampling(budget, top_logprobs=1, stop=self.settings.stop))
-        samples = await asyncio.gather(*(self._respond(row, s) for s in samplings(self.settings, row[ID], budget)))
+        greedy = await self._respond(row, Sampling(budget, stop=self.settings.stop))
+        samples = await asyncio.gather(*(self._respond(row, s) for s in samplings(self.settings, own_id, budget)))
         tokens = greedy.length + sum(sample.length for sample in samples)
         payload = {"greedy": to_payload(greedy), "samples": [to_payload(sample) for sample in samples]}
         return Finished(EVALUATED, payload, {"rows": 1, "decoded_tokens": tokens})
@@ -78,10 +81,9 @@ class EvaluateWorker(EngineWorker):
         """One response, verified."""
         generation = self.stop.cut(await self.generator.generate([int(i) for i in row[PROMPT_IDS]], sampling))
         text = self.generator.decode(generation.token_ids)
-        judged = await self.verifier.judge(text, row[GOLD], row[PROMPT])
-        logprob = sum(generation.logprobs)
+        judged = await self.judges[JointId.read(row[ID]).key].judge(text, row[GOLD], row[PROMPT])
         return SampledResponse(
-            text, generation.token_ids, judged.answer, judged.verdict, judged.score, generation.stopped, logprob
+            text, generation.token_ids, judged.answer, judged.verdict, judged.score, generation.stopped
         )
 
 

@@ -38,7 +38,6 @@ class SampledResponse:
     verdict: Verdict
     score: float | None  # the verifier's, in [0, 1]
     stopped: bool  # ended by itself, not by the budget
-    logprob: float  # of the whole response under the engine's model at temperature 1, nats
 
     @property
     def correct(self) -> bool:
@@ -70,16 +69,13 @@ def to_payload(response: SampledResponse) -> dict[str, Any]:
         VERDICT: response.verdict.value,
         "score": response.score,
         "stopped": response.stopped,
-        "logprob": response.logprob,
     }
 
 
 def from_row(row: Mapping[str, Any]) -> SampledResponse:
     """The inverse of `to_payload`."""
     verdict = Verdict(row[VERDICT])
-    return SampledResponse(
-        row[RESPONSE], row[RESPONSE_IDS], row["answer"], verdict, row["score"], row["stopped"], row["logprob"]
-    )
+    return SampledResponse(row[RESPONSE], row[RESPONSE_IDS], row["answer"], verdict, row["score"], row["stopped"])
 
 
 def schema() -> pa.Schema:
@@ -101,7 +97,6 @@ def schema() -> pa.Schema:
             ("score", pa.float32()),
             ("length", pa.int32()),
             ("stopped", pa.bool_()),
-            ("logprob", pa.float64()),
         ]
     )
 

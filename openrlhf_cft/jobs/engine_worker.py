@@ -9,9 +9,9 @@ from openrlhf_cft.verify.sandbox import VerifierPool
 class EngineWorker:
     """The part of an `engine_actor.RowWorker` that is not its work."""
 
-    def __init__(self, generator: VllmGenerator, verifier: VerifierPool) -> None:
+    def __init__(self, generator: VllmGenerator, *verifiers: VerifierPool) -> None:
         self.generator = generator
-        self.verifier = verifier
+        self.verifiers = verifiers
 
     @property
     def dead(self) -> bool:
@@ -21,4 +21,5 @@ class EngineWorker:
     def close(self) -> None:
         """End the engine and the verifier's processes."""
         self.generator.close()
-        self.verifier.close()
+        for verifier in self.verifiers:
+            verifier.close()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
-import random
 
 import pytest
 from hypothesis import given
@@ -32,18 +30,16 @@ def test_k_are_powers_of_two_and_all_samples() -> None:
     assert powers_of_two(0) == [] and powers_of_two(8) == [1, 2, 4, 8] and powers_of_two(6) == [1, 2, 4, 6]
 
 
-def response(
-    answer: str | None, correct: bool, tokens: list[int], logprob: float = 0.0, stopped: bool = True
-) -> SampledResponse:
+def response(answer: str | None, correct: bool, tokens: list[int], stopped: bool = True) -> SampledResponse:
     verdict = Verdict.UNPARSABLE if answer is None else Verdict.CORRECT if correct else Verdict.WRONG
-    return SampledResponse(f"it is {answer}", tokens, answer, verdict, float(correct), stopped, logprob)
+    return SampledResponse(f"it is {answer}", tokens, answer, verdict, float(correct), stopped)
 
 
 def two_questions() -> list[SampledQuestion]:
     """One with samples 7 7 8 -, of which 7 is right; one whose samples are all alike and wrong."""
-    mixed = [response("7", True, [5, 1], -1.0), response("7.0", True, [5, 6, 1], -2.0)]
-    mixed += [response("8", False, [8, 1], -3.0), response(None, False, [9, 9, 9, 9], -8.0, stopped=False)]
-    alike = [response("3", False, [3, 1], -0.5)] * 4
+    mixed = [response("7", True, [5, 1]), response("7.0", True, [5, 6, 1])]
+    mixed += [response("8", False, [8, 1]), response(None, False, [9, 9, 9, 9], stopped=False)]
+    alike = [response("3", False, [3, 1])] * 4
     return [
         SampledQuestion("a", "7", response("7", True, [5, 1]), mixed),
         SampledQuestion("b", "4", response(None, False, [4, 4, 4], stopped=False), alike),
@@ -51,7 +47,7 @@ def two_questions() -> list[SampledQuestion]:
 
 
 def test_every_figure_of_two_questions() -> None:
-    measured = measure(two_questions(), 4, pure=True)
+    measured = measure(two_questions(), 4)
     assert measured.ids == ["a", "b"]
     found = {name: figure.value for name, figure in figures(measured.ratios, seed=0).items()}
     expected = {
@@ -61,7 +57,6 @@ def test_every_figure_of_two_questions() -> None:
         "pass@4": (1 + 0) / 2,
         "majority@2": ((1 + 2 * 0.5 + 2 * 1 + 0) / 6 + 0) / 2,  # 77, 78 78 tie, 7- 7-, 8-
         "majority@4": 1 / 2,
-        "entropy_estimate": (14 + 2) / (11 + 8),
         "distinct_answers": (2 + 1) / 2,
         "distinct_1": (5 / 11 + 2 / 8) / 2,
         "distinct_2": (5 / 7 + 1 / 4) / 2,
@@ -78,31 +73,19 @@ def test_every_figure_of_two_questions() -> None:
 
 def test_what_was_not_measured_is_absent() -> None:
     greedy = [SampledQuestion(q.id, q.gold, q.greedy, []) for q in two_questions()]
-    found = measure(greedy, 0, pure=True).ratios
+    found = measure(greedy, 0).ratios
     assert set(found) == {"accuracy", "greedy_length", "greedy_cut_off", "greedy_unparsable"}
-    hot = measure(two_questions(), 4, pure=False).ratios
-    assert "sampled_nll" in hot and "entropy_estimate" not in hot
     silent = [response(None, True, [5, 1])] * 4  # a reward file: a verdict, and no answer
     asked = [SampledQuestion("a", "7", silent[0], silent)]
-    found = measure(asked, 4, pure=True, answers=False).ratios
+    found = measure(asked, 4, answers=False).ratios
     assert "pass@4" in found and not [name for name in found if "majority" in name or "distinct_answers" in name]
-    assert measure([], 4, pure=True).ratios == {}
+    assert measure([], 4).ratios == {}
 
 
 def test_a_model_without_an_answer_has_none_right() -> None:
     mute = [response(None, False, [5, 1])] * 4
-    found = measure([SampledQuestion("a", "7", mute[0], mute)], 4, pure=True).ratios
+    found = measure([SampledQuestion("a", "7", mute[0], mute)], 4).ratios
     assert found["majority@4"].tolist() == [[0, 1]] and found["distinct_answers"].tolist() == [[0, 1]]
-
-
-def test_the_entropy_estimate_is_unbiased() -> None:
-    rng, weights = random.Random(0), [0.5, 0.25, 0.125, 0.125]
-    drawn = rng.choices(weights, weights, k=40_000)
-    samples = [response("1", True, [1] * 4, sum(map(math.log, drawn[i : i + 4]))) for i in range(0, len(drawn), 4)]
-    questions = [SampledQuestion(str(i), "1", samples[i], samples[i : i + 4]) for i in range(0, len(samples), 4)]
-    figure = figures(measure(questions, 4, pure=True).ratios, seed=0)["entropy_estimate"]
-    assert figure.value == pytest.approx(1.75 * math.log(2), rel=0.01)
-    assert figure.low is not None and figure.high is not None and figure.low < 1.75 * math.log(2) < figure.high
 
 
 def test_a_response_goes_there_and_back() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html.parser
 import json
 import random
+from collections import Counter
 from typing import Any
 
 import pyarrow as pa
@@ -14,6 +15,7 @@ from openrlhf_cft.data.location import Location
 from openrlhf_cft.data.records import ID, Verdict
 from openrlhf_cft.data.source import NUMBER
 from openrlhf_cft.errors import Failure
+from openrlhf_cft.evaluation.joint_run import JointId
 from openrlhf_cft.evaluation.samples import EVALUATED, TOO_LONG, SampledResponse, to_payload
 from openrlhf_cft.jobs.engine_actor import PAYLOAD, STATUS
 from openrlhf_cft.jobs.finished_rows import Outcomes
@@ -27,17 +29,16 @@ def said(rng: random.Random, gold: str) -> SampledResponse:
     tokens = [rng.randrange(2, 500) for _ in range(rng.randint(2, 9))] + [1]
     answer = rng.choice([gold, gold, "-7", None])
     verdict = Verdict.UNPARSABLE if answer is None else Verdict.CORRECT if answer == gold else Verdict.WRONG
-    return SampledResponse(
-        f"{HOSTILE} so {answer}", tokens, answer, verdict, 0.0, rng.random() < 0.9, -2.5 * len(tokens)
-    )
+    return SampledResponse(f"{HOSTILE} so {answer}", tokens, answer, verdict, 0.0, rng.random() < 0.9)
 
 
 class ScriptedPipeline:
     """In place of `pipeline.run`: finishes the rows that are not done, one of them as too long for the model."""
 
     def __init__(self) -> None:
-        self.calls: list[tuple[str, int]] = []
-        self.interrupt_after: int | None = None
+        self.calls: list[dict[str, int]] = []  # rows of each data set/checkpoint
+        self.interrupt_after: int | None = None  # calls
+        self.killed_after: int | None = None  # rows of a call
         self.samples = SAMPLES
         self.short: set[str] = set()  # checkpoints for which every prompt is too long
 
@@ -53,19 +54,27 @@ class ScriptedPipeline:
     ) -> list[Failure]:
         if self.interrupt_after is not None and len(self.calls) >= self.interrupt_after:
             raise KeyboardInterrupt
-        data, checkpoint = source.path.split("/")[-3:-1]
-        name = f"{data.rpartition('-')[0]}/{checkpoint}"
-        self.calls.append((name, total))
-        rng, rows = random.Random(name), []
-        for row in source.rows():
+        checkpoint = source.path.split("/")[-2]
+        asked = list(source.rows())
+        joint = [JointId.read(row[ID]) for row in asked]
+        names = [f"{own.key.rpartition('-')[0]}/{checkpoint}" for own in joint]
+        self.calls.append(dict(Counter(names)))
+        assert total == len(asked)
+        rng = {name: random.Random(name) for name in names}
+        rows = []
+        for row, own, name in zip(asked, joint, names, strict=True):
             payload = {
-                "greedy": to_payload(said(rng, row["_gold"])),
-                "samples": [to_payload(said(rng, row["_gold"])) for _ in range(self.samples)],
+                "greedy": to_payload(said(rng[name], row["_gold"])),
+                "samples": [to_payload(said(rng[name], row["_gold"])) for _ in range(self.samples)],
             }
-            status = TOO_LONG if row[NUMBER] == 3 or checkpoint in self.short else EVALUATED
+            status = TOO_LONG if own.number == 3 or checkpoint in self.short else EVALUATED
             rows.append({ID: row[ID], NUMBER: row[NUMBER], STATUS: status, PAYLOAD: json.dumps(payload)})
         outcomes.data.make_dir()
-        pq.write_table(pa.Table.from_pylist(rows), f"{outcomes.data.path}/part-0.parquet")
+        for start in range(0, len(rows), 4):
+            part = pa.Table.from_pylist(rows[start : start + 4])
+            pq.write_table(part, f"{outcomes.data.path}/{len(self.calls)}_{start}-0.parquet")
+            if self.killed_after is not None and start >= self.killed_after:
+                raise KeyboardInterrupt
         return []
 
 
