@@ -22,6 +22,24 @@ SHOWN_CHARS = 4_000  # of a text; all of it is in the samples
 
 
 @dataclass(frozen=True)
+class Image:
+    """A plot as PNG, for a light and for a dark page."""
+
+    light: bytes
+    dark: bytes
+
+
+@dataclass(frozen=True)
+class Change:
+    """From one checkpoint to another: the questions whose greedy responses became right, and became wrong."""
+
+    first: str
+    second: str
+    gained: list[str]
+    lost: list[str]
+
+
+@dataclass(frozen=True)
 class Said:
     """What one checkpoint said to a question."""
 
@@ -53,6 +71,23 @@ def example(question: str, prompt: str, questions: Mapping[str, SampledQuestion]
     return Example(first.id, question, prompt, first.gold, responses)
 
 
+def changes(examples: Sequence[Example]) -> list[Change]:
+    """What changed from the first checkpoint to each other one, in the questions that are shown."""
+    if not examples:
+        return []
+    first, *others = [said.checkpoint for said in examples[0].said]
+    right = {one.id: {said.checkpoint: said.greedy.correct for said in one.said} for one in examples}
+    return [
+        Change(
+            first,
+            second,
+            [row_id for row_id, by in right.items() if by[second] and not by[first]],
+            [row_id for row_id, by in right.items() if by[first] and not by[second]],
+        )
+        for second in others
+    ]
+
+
 def _answers(samples: Sequence[SampledResponse]) -> list[tuple[str, int, bool]]:
     """The answers of samples, equal ones as one, in the words of the first of them."""
     counts: Counter[str] = Counter()
@@ -71,13 +106,13 @@ def visible(text: str) -> str:
 
 
 def render(
-    metrics: Mapping[str, Any], plots: Mapping[str, Mapping[str, bytes]], examples: Mapping[str, Sequence[Example]]
+    metrics: Mapping[str, Any], plots: Mapping[str, Mapping[str, Image]], examples: Mapping[str, Sequence[Example]]
 ) -> str:
     """The page.
 
     Args:
         metrics: the content of `metrics.json`.
-        plots: PNG by data set (`""` for those of all) and title.
+        plots: by data set (`""` for those of all) and title.
         examples: by data set.
     """
     import jinja2
@@ -87,8 +122,7 @@ def render(
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     environment.filters["visible"] = visible
-    inside = {
-        dataset: {title: base64.b64encode(png).decode() for title, png in of.items()} for dataset, of in plots.items()
-    }
+    environment.filters["base64"] = lambda png: base64.b64encode(png).decode()
+    changed = {dataset: changes(of) for dataset, of in examples.items()}
     template = environment.get_template("page.html")
-    return template.render(metrics=metrics, plots=inside, examples=examples, table=text_report)
+    return template.render(metrics=metrics, plots=plots, examples=examples, changed=changed, table=text_report)

@@ -6,12 +6,13 @@ png = passes(found, "test")         # bytes, or None where there is nothing to d
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from openrlhf_cft.evaluation.entropy import KINDS
 from openrlhf_cft.evaluation.metrics import ENTROPY
-from openrlhf_cft.evaluation.text_report import sampling, span
+from openrlhf_cft.evaluation.text_report import label, main_figures, sampling, span
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,8 +20,24 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's colours, told apart by the colour-blind too; the first checkpoint, mostly the base model, is grey.
 COLOURS = ("#666666", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+DARK_COLOURS = ("#a2a2ac", "#4aa8e0", "#ff8a4c", "#2fc79a", "#e29cc4", "#e6b84a", "#8accf2", "#ffffff")
+TEXT, BACK = "#ececf0", "#17181b"  # of `page.css`, dark
 MARKERS = "osD^vP*X"
 DPI = 150
+
+
+@contextmanager
+def theme(dark: bool) -> Iterator[None]:
+    """What is drawn inside is for a dark page, or for a light one and for paper."""
+    import matplotlib
+    from cycler import cycler
+
+    settings: Any = {"axes.prop_cycle": cycler(color=DARK_COLOURS if dark else COLOURS)}
+    if dark:
+        inks = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "grid.color")
+        settings |= dict.fromkeys(inks, TEXT) | dict.fromkeys(("figure.facecolor", "axes.facecolor"), BACK)
+    with matplotlib.rc_context(settings):
+        yield
 
 
 def passes(metrics: Mapping[str, Any], dataset: str) -> bytes | None:
@@ -88,6 +105,35 @@ def kinds(metrics: Mapping[str, Any]) -> bytes | None:
     return _finish(figure, panels, f"{annotated['responses']} annotated responses; bars: 95 % of resampled responses")
 
 
+def differences(metrics: Mapping[str, Any], dataset: str) -> bytes | None:
+    """How far checkpoints are apart in the figures that are shares: a point and its interval for each pair."""
+    pairs = metrics["differences"][dataset]
+    chosen = [name for name in main_figures(pair["figures"] for pair in pairs) if name != ENTROPY]
+    if not chosen or not any(pair["questions"] for pair in pairs):
+        return None
+    figure, (panel,) = _panels(1)
+    step = 0.7 / len(pairs)
+    for index, pair in enumerate(pairs):
+        found = [(place, pair["figures"][name]) for place, name in enumerate(chosen) if name in pair["figures"]]
+        places = [place + (index - (len(pairs) - 1) / 2) * step for place, _ in found]
+        errors = [_error(point) or [[0.0], [0.0]] for _, point in found]
+        panel.errorbar(
+            [point["value"] for _, point in found],
+            places,
+            xerr=[[error[side][0] for error in errors] for side in (0, 1)],
+            color=_colour(index + 1),
+            marker=MARKERS[index % len(MARKERS)],
+            linestyle="none",
+            label=f"{pair['to']} − {pair['from']}",
+        )
+    panel.axvline(0, color=_colour(0), linewidth=1)
+    panel.set_yticks(range(len(chosen)), [label(name) for name in chosen])
+    panel.set_ylim(len(chosen) - 0.5, -0.5)
+    panel.set(xlabel="difference", title=f"Paired differences on {dataset}")
+    questions = span([pair["questions"] for pair in pairs])
+    return _finish(figure, [panel], f"{questions} questions that both were asked; bars: 95 %")
+
+
 def _at(result: Mapping[str, Any], kind: str) -> list[tuple[int, Mapping[str, Any]]]:
     """The figures of one kind by k. The majority of one sample is Pass@1."""
     figures = result["figures"]
@@ -107,7 +153,10 @@ def _panels(count: int) -> tuple[Figure, Sequence[Axes]]:
 
 
 def _colour(index: int) -> str:
-    return COLOURS[index % len(COLOURS)]
+    import matplotlib
+
+    colours: list[str] = matplotlib.rcParams["axes.prop_cycle"].by_key()["color"]
+    return colours[index % len(colours)]
 
 
 def _line(panel: Axes, index: int, name: str, x: Sequence[float], points: Sequence[Mapping[str, Any]]) -> None:
@@ -133,7 +182,7 @@ def _finish(figure: Figure, panels: Sequence[Axes], note: str) -> bytes:
     figure.legend(
         *panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False, fontsize=9
     )
-    figure.supxlabel(note, fontsize=8, color="#555555")
+    figure.supxlabel(note, fontsize=8, alpha=0.8)
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=DPI)
     return content.getvalue()

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from openrlhf_cft.data.location import Location
 from openrlhf_cft.data.records import ID, PROMPT
 from openrlhf_cft.evaluation import plots
-from openrlhf_cft.evaluation.page import Example, example, render
+from openrlhf_cft.evaluation.page import Example, Image, example, render
 from openrlhf_cft.evaluation.samples import SampledQuestion, read_questions
 
-EXAMPLES = 10  # questions that the page shows, of each data set
+EXAMPLES, CHANGED = 10, 30  # questions that the page shows, of each data set; those on which checkpoints disagree
+
+Draw = tuple[str, Callable[[], bytes | None]]  # a file's name, and what draws it
 
 
 @dataclass(frozen=True)
@@ -31,43 +34,53 @@ def write_report(output_dir: Location, metrics: Mapping[str, Any], asked: Mappin
         metrics: the content of `metrics.json`.
         asked: by data set.
     """
-    drawn: dict[str, dict[str, bytes]] = {}
+    drawn: dict[str, dict[str, Image]] = {}
     shown: dict[str, list[Example]] = {}
     for dataset, results in metrics["results"].items():
-        drawn[dataset] = _drawn(
-            {
-                f"Pass@k and majority@k on {dataset}": (f"passes-{dataset}", plots.passes(metrics, dataset)),
-                f"Entropy by position on {dataset}": (f"entropy-{dataset}", plots.entropies(metrics, dataset)),
-            },
-            output_dir,
-        )
+        draw: dict[str, Draw] = {
+            f"Pass@k and majority@k on {dataset}": (f"passes-{dataset}", partial(plots.passes, metrics, dataset)),
+            f"Paired differences on {dataset}": (
+                f"differences-{dataset}",
+                partial(plots.differences, metrics, dataset),
+            ),
+            f"Entropy by position on {dataset}": (f"entropy-{dataset}", partial(plots.entropies, metrics, dataset)),
+        }
+        drawn[dataset] = _drawn(draw, output_dir)
         files = {name: output_dir / "samples" / f"{dataset}--{name}.parquet" for name in results}
         shown[dataset] = examples(files, asked[dataset])
     title = "Entropy and loss on critical and on other tokens"
-    drawn[""] = _drawn({title: ("critical", plots.kinds(metrics))}, output_dir)
+    drawn[""] = _drawn({title: ("critical", partial(plots.kinds, metrics))}, output_dir)
     (output_dir / "report.html").write_text(render(metrics, drawn, shown))
 
 
-def _drawn(images: Mapping[str, tuple[str, bytes | None]], output_dir: Location) -> dict[str, bytes]:
-    """Write those that there are; the images by title."""
-    for name, png in images.values():
-        if png is not None:
-            (output_dir / "plots" / f"{name}.png").write_bytes(png)
-    return {title: png for title, (_, png) in images.items() if png is not None}
+def _drawn(images: Mapping[str, Draw], output_dir: Location) -> dict[str, Image]:
+    """Those that there are, by title; the light ones are files, too."""
+    found: dict[str, Image] = {}
+    for title, (name, draw) in images.items():
+        pair = []
+        for dark in (False, True):
+            with plots.theme(dark):
+                pair.append(draw())
+        light, dark_png = pair
+        if light is not None and dark_png is not None:
+            (output_dir / "plots" / f"{name}.png").write_bytes(light)
+            found[title] = Image(light, dark_png)
+    return found
 
 
-def examples(files: Mapping[str, Location], asked: Asked, count: int = EXAMPLES) -> list[Example]:
+def examples(files: Mapping[str, Location], asked: Asked) -> list[Example]:
     """Some questions that all checkpoints were asked, those first on which their greedy responses do not agree.
 
     Args:
         files: a samples file by checkpoint.
         asked: the questions.
-        count: how many.
     """
     correct = [_greedy(file) for file in files.values()]
     common = [row_id for row_id in correct[0] if all(row_id in others for others in correct)]
     agreed = {row_id: len({others[row_id] for others in correct}) == 1 for row_id in common}
-    chosen = sorted(common, key=lambda row_id: agreed[row_id])[:count]
+    differ = [row_id for row_id in common if not agreed[row_id]][:CHANGED]
+    same = [row_id for row_id in common if agreed[row_id]]
+    chosen = [*differ, *same[: max(0, EXAMPLES - len(differ))]]
     rows = {row[ID]: row for row in asked.prompts.rows() if row[ID] in set(chosen)}
     sampled = {name: _questions(file, chosen) for name, file in files.items()}
     return [

@@ -12,8 +12,6 @@ from typing import Any
 LABELS = {
     "accuracy": "greedy accuracy",
     "entropy": "entropy, nats a token",
-    "entropy_estimate": "  estimated from samples",
-    "sampled_nll": "-log p of sampled tokens",
     "distinct_answers": "distinct answers",
     "distinct_1": "distinct-1",
     "distinct_2": "distinct-2",
@@ -46,6 +44,35 @@ def tables(metrics: Mapping[str, Any]) -> str:
     if annotated:
         parts += [annotated_heading(annotated), figures_table(annotated["figures"])]
         parts.append(differences_table(annotated["differences"]))
+    return "\n\n".join(part for part in parts if part)
+
+
+def main_figures(columns: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The names of the five figures that matter most, as far as any column has them."""
+    found = names(columns)
+    chosen = ["accuracy", "pass@1", *(_last(found, kind) for kind in ("pass@", "majority@")), "entropy"]
+    return list(dict.fromkeys(name for name in chosen if name in found))
+
+
+def _last(found: Sequence[str], kind: str) -> str | None:
+    """The figure of one kind with the largest k."""
+    return max(
+        (name for name in found if name.startswith(kind)), key=lambda name: int(name.split("@")[1]), default=None
+    )
+
+
+def short_tables(metrics: Mapping[str, Any]) -> str:
+    """As `tables`, of the figures that matter most."""
+    parts = []
+    for dataset, results in metrics["results"].items():
+        columns = {name: result["figures"] for name, result in results.items()}
+        chosen = main_figures(columns.values())
+        kept = {name: {key: column[key] for key in chosen if key in column} for name, column in columns.items()}
+        pairs = [
+            {**pair, "figures": {key: pair["figures"][key] for key in chosen if key in pair["figures"]}}
+            for pair in metrics["differences"][dataset]
+        ]
+        parts += [heading(metrics, dataset), figures_table(kept), differences_table(pairs)]
     return "\n\n".join(part for part in parts if part)
 
 

@@ -10,6 +10,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from scripted_pipeline import HOSTILE, SAMPLES, Page, ScriptedPipeline
 from train_helpers import make_model, make_rows, write_rows
@@ -21,6 +22,7 @@ from openrlhf_cft.data.records import MASK, read_metadata, read_rows, tokenizer_
 from openrlhf_cft.engine.scoring_process import PromptResponse, Scored
 from openrlhf_cft.evaluation import page
 from openrlhf_cft.evaluation.job import evaluate
+from openrlhf_cft.evaluation.joint_run import JointRun
 from openrlhf_cft.evaluation.samples import read_questions
 from openrlhf_cft.evaluation.text_report import tables
 
@@ -69,7 +71,7 @@ def test_everything_that_is_reported(
     flags = arguments(models, data, out, "--eval.annotated", str(annotated), "--eval.entropy_positions", "60")
     found = evaluate(job_of(flags))
     assert found == json.loads((out / "metrics.json").read_text())
-    assert [name for name, _ in pipeline.calls] == [f"{d}/{c}" for c in models for d in ("test", "other")]
+    assert pipeline.calls == [{f"test/{name}": QUESTIONS, f"other/{name}": 5} for name in models], "engines start once"
 
     assert list(found["results"]) == ["test", "other"] and list(found["results"]["test"]) == list(models)
     for checkpoint, result in found["results"]["test"].items():
@@ -77,7 +79,7 @@ def test_everything_that_is_reported(
         figures = result["figures"]
         asked = list(read_questions(location(out / "samples" / f"test--{checkpoint}.parquet")))
         assert figures["accuracy"]["value"] == sum(q.greedy.correct for q in asked) / 5
-        assert {"pass@1", "pass@4", "majority@2", "majority@4", "entropy", "entropy_estimate"} <= set(figures)
+        assert {"pass@1", "pass@4", "majority@2", "majority@4", "entropy"} <= set(figures)
         assert "pass@8" not in figures and all(f["low"] <= f["value"] <= f["high"] for f in figures.values())
         assert 60 <= result["entropy_positions"] < 80
         parts = result["entropy_by_position"]
@@ -106,11 +108,12 @@ def test_everything_that_is_reported(
     assert all(row["length"] == len(row["response_token_ids"]) for row in rows)
 
     images = sorted(file.name for file in (out / "plots").glob("*.png"))
-    assert images == ["critical.png", "entropy-other.png", "entropy-test.png", "passes-other.png", "passes-test.png"]
+    of_each = [f"{kind}-{name}.png" for kind in ("differences", "entropy", "passes") for name in ("other", "test")]
+    assert images == ["critical.png", *of_each]
     assert all(file.read_bytes().startswith(b"\x89PNG") for file in (out / "plots").iterdir())
     text = (out / "report.html").read_text()
     page = Page(text)
-    assert "script" not in page.tags and page.tags.count("img") == 5
+    assert "script" not in page.tags and page.tags.count("img") == page.tags.count("source") == 7
     assert all(address.startswith(("data:image/png;base64,", "#")) for address in page.loaded)
     assert "@import" not in text and "url(" not in text, "the style loads something"
     shown = HOSTILE.replace("\u202e", "⟨U+202E⟩")
@@ -141,7 +144,7 @@ def test_what_is_done_is_not_done_again(
         evaluate(job_of(arguments(two, data, out)))
     pipeline.interrupt_after = None
     first = evaluate(job_of(arguments(two, data, out)))
-    assert pipeline.calls == [("test/base", QUESTIONS), ("test/sft", QUESTIONS)], "base was sampled twice"
+    assert pipeline.calls == [{"test/base": QUESTIONS}, {"test/sft": QUESTIONS}], "base was sampled twice"
     again = evaluate(job_of(arguments(two, data, out)))
     assert len(pipeline.calls) == 2 and scored == ["base", "sft"]
     for result in [*first["results"]["test"].values(), *again["results"]["test"].values()]:
@@ -149,7 +152,7 @@ def test_what_is_done_is_not_done_again(
     assert again == first
     more = f"{data},{questions(tmp_path / 'other.jsonl', 5)}"
     found = evaluate(job_of(arguments(models, more, out)))
-    assert pipeline.calls[2:] == [("other/base", 5), ("other/sft", 5), ("test/cft", QUESTIONS), ("other/cft", 5)]
+    assert pipeline.calls[2:] == [{"other/base": 5}, {"other/sft": 5}, {"test/cft": QUESTIONS, "other/cft": 5}]
     assert scored == ["base", "sft", "base", "sft", "cft"]
     base = [report["results"]["test"]["base"]["figures"] for report in (first, found)]
     assert base[0] == base[1]
@@ -157,6 +160,63 @@ def test_what_is_done_is_not_done_again(
     assert len(scored) == 5 and "entropy" not in none["results"]["test"]["base"]["figures"]
     with pytest.raises(ValueError, match=r"holds another run \(sampling was .*0\.6"):
         evaluate(job_of(arguments(models, data, out, "--eval.temperature", "0.6")))
+
+
+def test_a_run_over_two_data_sets_is_killed(
+    models: dict[str, Path], pipeline: ScriptedPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the middle of the rows, and in the middle of handing them over; without the second data set at first."""
+    one, out = {"base": models["base"]}, tmp_path / "out"
+    first, second = (str(questions(tmp_path / f"{name}.jsonl")) for name in ("test", "other"))
+    both = arguments(one, f"{first},{second}", out, "--eval.entropy_positions", "0")
+    whole = evaluate(job_of(arguments(one, f"{first},{second}", tmp_path / "whole", "--eval.entropy_positions", "0")))
+    pipeline.calls.clear()
+    pipeline.killed_after = 4
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(job_of(both))
+    pipeline.killed_after = None
+
+    write, written = JointRun._write, []
+
+    def killed(self: JointRun, key: str, name: str, table: pa.Table) -> None:
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        written.append(name)
+        write(self, key, name, table)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(JointRun, "_write", killed)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(job_of(arguments(one, first, out, "--eval.entropy_positions", "0")))
+    evaluate(job_of(arguments(one, first, out, "--eval.entropy_positions", "0")))
+    found = evaluate(job_of(both))
+    assert pipeline.calls == [{"test/base": QUESTIONS, "other/base": QUESTIONS}, {"other/base": 4}]
+    again = evaluate(job_of(both))
+    assert len(pipeline.calls) == 2
+    for name in ("test", "other"):
+        counts = [
+            {k: r["results"][name]["base"][k] for k in ("questions", "too_long", "failed")} for r in (found, whole)
+        ]
+        assert counts[0] == counts[1]
+        assert again["results"][name]["base"] == found["results"][name]["base"]
+    said = {row["id"]: row["response_token_ids"] for row in read_rows(out / "samples") if row["greedy"]}
+    assert len(said) == 2 * (QUESTIONS - 1) - (QUESTIONS - 1), "the data sets' ids are the same"
+    assert not list((out / ".evaluate" / "runs" / "base" / "outcomes").iterdir())
+
+
+def test_rows_of_a_run_that_is_gone_are_not_taken(
+    models: dict[str, Path], pipeline: ScriptedPipeline, tmp_path: Path
+) -> None:
+    one, out = {"base": models["base"]}, tmp_path / "out"
+    flags = arguments(one, str(questions(tmp_path / "test.jsonl")), out, "--eval.entropy_positions", "0")
+    pipeline.killed_after = 4
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(job_of(flags))
+    pipeline.killed_after = None
+    (state,) = (out / ".evaluate").glob("test-*")
+    shutil.rmtree(state)
+    evaluate(job_of([*flags, "--eval.temperature", "0.5"]))
+    assert pipeline.calls[1:] == [{"test/base": QUESTIONS}], "they were drawn at another temperature"
 
 
 def test_a_checkpoint_trained_again_is_another(
@@ -229,13 +289,13 @@ def test_greedy_alone(models: dict[str, Path], pipeline: ScriptedPipeline, tmp_p
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        (["--eval.n_samples", "-1"], "--eval.n_samples: -1 is not at least 0"),
+        (["--eval.n_samples", "-1"], "--eval.n_samples: -1 must be at least 0"),
         (["--eval.n_samples", "1001"], "--eval.n_samples: 1001 is more than 1000"),
-        (["--eval.max_new_tokens", "0"], "--eval.max_new_tokens: 0 is not at least 1"),
-        (["--eval.temperature", "0"], "--eval.temperature: 0 is not above 0; the greedy response is there anyway"),
-        (["--eval.temperature", "nan"], "--eval.temperature: nan is not above 0"),
-        (["--eval.top_p", "1.2"], "--eval.top_p: 1.2 is not above 0 and at most 1"),
-        (["--eval.entropy_positions", "-5"], "--eval.entropy_positions: -5 is not at least 0"),
+        (["--eval.max_new_tokens", "0"], "--eval.max_new_tokens: 0 must be at least 1"),
+        (["--eval.temperature", "0"], "--eval.temperature: 0 must be above 0; the greedy response is there anyway"),
+        (["--eval.temperature", "nan"], "--eval.temperature: nan must be above 0"),
+        (["--eval.top_p", "1.2"], "--eval.top_p: 1.2 must be above 0 and at most 1"),
+        (["--eval.entropy_positions", "-5"], "--eval.entropy_positions: -5 must be at least 0"),
         (["--eval.benchmark_dir", "/nowhere"], "--eval.benchmark_dir: no folder '/nowhere'"),
         (["--eval.verifier", "chess"], "--eval.verifier: unknown verifier 'chess'"),
         (["--eval.annotated", "/nowhere"], "--eval.annotated: '/nowhere' is no annotated data set"),
