@@ -47,6 +47,7 @@ def annotate(
     max_new_tokens: int = 512,
     exhaustive: bool = False,
     stop: Sequence[str] = (),
+    keep_rollouts: bool = False,
     verifier: str = "math",
     threshold: float = 0.5,
     num_engines: int = 1,
@@ -79,7 +80,8 @@ def annotate(
     sizes = (tensor_parallel_size, gpu_memory_utilization, max_model_len)
     engine = EngineSettings(path, dtype, *sizes, seed, extra, model, apply_chat_template)
     checked = VerifierSettings(verifier, threshold).checked()
-    factory = AnnotateWorkerFactory(engine, AnnotateSettings(top_k, max_new_tokens, exhaustive, tuple(stop)), checked)
+    settings = AnnotateSettings(top_k, max_new_tokens, exhaustive, tuple(stop), keep_rollouts)
+    factory = AnnotateWorkerFactory(engine, settings, checked)
     pool = PoolSettings(num_engines, engine.gpus, rows_in_flight, ray_address)
     return run_annotation(AnnotateJob(source, factory, pool, location(str(output_dir))))
 

@@ -56,20 +56,22 @@ class AnnotateSettings:
     max_new_tokens: int = 512  # budget of the response; a rollout has what was left of it at its position
     exhaustive: bool = False  # try every alternative, also of tokens that are decided
     stop: tuple[str, ...] = ()  # strings that end a response or a rollout, beside the stop tokens
+    keep_rollouts: bool = False  # keep what each rollout went on with
 
     def __post_init__(self) -> None:
         if not 2 <= self.top_k <= HIGHEST_K:
-            raise InputError(f"--annotate.top_k: {self.top_k} is not between 2 and {HIGHEST_K}")
+            raise InputError(f"--annotate.top_k: {self.top_k} must be between 2 and {HIGHEST_K}")
         if self.max_new_tokens < 1:
-            raise InputError(f"--annotate.max_new_tokens: {self.max_new_tokens} is not at least 1")
+            raise InputError(f"--annotate.max_new_tokens: {self.max_new_tokens} must be at least 1")
         if "" in self.stop:
             raise InputError("--annotate.stop: '' would end every response before it begins")
 
     def record(self) -> dict[str, Any]:
         """As JSON. What later versions added, and is not used, leaves no trace, so earlier runs go on."""
         record = asdict(self)
-        if not self.stop:
-            del record["stop"]
+        for name in ("stop", "keep_rollouts"):
+            if not record[name]:
+                del record[name]
         return record
 
 
@@ -240,6 +242,7 @@ class Annotator:
             truncated=not ended,
             skipped=False,
             score=judgement.score,
+            text=self.decode(suffix) if self.settings.keep_rollouts else None,
         )
 
 

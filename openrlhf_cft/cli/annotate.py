@@ -50,16 +50,22 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--annotate.max_new_tokens", type=int, default=512, help="token budget of a response")
     stop_flag(flags, "annotate")
     verifier_flags(flags, "annotate")
-    flags.add_argument("--annotate.exhaustive", action="store_true", help="try alternatives of decided tokens too")
+    flags.add_argument(
+        "--annotate.exhaustive", action="store_true", help="try every alternative, even after a success"
+    )
+    kept = "keep the text of every rollout, for the view: 3 to 4 bytes for each decoded token, before compression"
+    flags.add_argument("--annotate.keep_rollouts", action="store_true", help=kept)
     flags.add_argument(
         "--annotate.dry_run",
         type=int,
         nargs="?",
         const=DRY_RUN_ROWS,
         default=None,
-        help="estimate rollouts, tokens, hours and money from so many random rows (256), and annotate nothing",
+        help="annotate nothing; estimate rollouts, tokens, hours and cost from this many random rows (256)",
     )
-    flags.add_argument("--annotate.gpu_hour_cost", type=float, default=None, help="for the money of a dry run")
+    flags.add_argument(
+        "--annotate.gpu_hour_cost", type=float, default=None, help="price of one GPU-hour, for --annotate.dry_run"
+    )
     return flags
 
 
@@ -76,9 +82,9 @@ def _job(flags: dict[str, Any]) -> AnnotateJob:
     """See `job_of`."""
     sample, cost = flags["annotate.dry_run"], flags["annotate.gpu_hour_cost"]
     if sample is not None and sample < 2:
-        raise InputError(f"--annotate.dry_run: {sample} is not at least 2")
+        raise InputError(f"--annotate.dry_run: {sample} must be at least 2")
     if sample is None and cost is not None:
-        raise InputError("--annotate.gpu_hour_cost: add --annotate.dry_run, which estimates")
+        raise InputError("--annotate.gpu_hour_cost: add --annotate.dry_run, which uses it")
     factory = AnnotateWorkerFactory(
         engine_settings(flags, flags["model.model_name_or_path"]),
         AnnotateSettings(
@@ -86,6 +92,7 @@ def _job(flags: dict[str, Any]) -> AnnotateJob:
             flags["annotate.max_new_tokens"],
             flags["annotate.exhaustive"],
             tuple(flags["annotate.stop"]),
+            flags["annotate.keep_rollouts"],
         ),
         verifier_settings(flags, "annotate"),
     )

@@ -63,6 +63,7 @@ class Alternative:
     truncated: bool  # the rollout ran out of the budget that the response had at this point
     skipped: bool  # an earlier alternative succeeded, so this one could not change the mask
     score: float | None = None  # the verifier's, in [0, 1]; None where there was none
+    text: str | None = None  # what the rollout went on with; None unless `--annotate.keep_rollouts`
 
     @property
     def failed(self) -> bool:
@@ -84,7 +85,10 @@ def check_weights(row_id: object, weights: Sequence[float] | None, response_ids:
         )
     for position, weight in enumerate(weights):
         if weight is None or not math.isfinite(weight) or weight < 0:
-            raise InputError(f"row {row_id!r}: weight {weight} at response position {position} of column {column!r}")
+            raise InputError(
+                f"row {row_id!r}: weight {weight} at response position {position} of column {column!r} is not a "
+                "finite number >= 0"
+            )
 
 
 def tokenizer_fingerprint(tokenizer: Any) -> str:
@@ -101,10 +105,15 @@ def fingerprint_state(tokenizer: Any) -> dict[str, Any]:
     }
 
 
-def annotation_fields() -> dict[str, Any]:
-    """The Arrow types of the columns that annotation adds, by name."""
+def annotation_fields(keep_rollouts: bool = False) -> dict[str, Any]:
+    """The Arrow types of the columns that annotation adds, by name.
+
+    Args:
+        keep_rollouts: whether alternatives have the text of their rollout.
+    """
     import pyarrow as pa
 
+    texts = [("text", pa.string())] if keep_rollouts else []
     alternative = pa.struct(
         [
             ("token_id", pa.int32()),
@@ -115,6 +124,7 @@ def annotation_fields() -> dict[str, Any]:
             ("truncated", pa.bool_()),
             ("skipped", pa.bool_()),
             ("score", pa.float32()),
+            *texts,
         ]
     )
     return {
@@ -132,7 +142,10 @@ def annotation_fields() -> dict[str, Any]:
 
 def alternative_to_dict(alternative: Alternative) -> dict[str, Any]:
     """An `Alternative` as the Parquet struct holds it."""
-    return {**vars(alternative), "verdict": alternative.verdict.value if alternative.verdict else None}
+    found = {**vars(alternative), "verdict": alternative.verdict.value if alternative.verdict else None}
+    if alternative.text is None:
+        del found["text"]
+    return found
 
 
 def alternative_from_dict(value: Mapping[str, Any]) -> Alternative:

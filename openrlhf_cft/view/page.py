@@ -217,6 +217,7 @@ def _summary(summary: Summary) -> dict[str, Any]:
         "places": [_share(item) for item in summary.places],
         "spread": summary.spread,
         "lengths": summary.lengths,
+        "often": [[item.text, item.critical, item.tokens, item.alternatives] for item in summary.often],
         "cost": None if summary.cost is None else asdict(summary.cost),
     }
 

@@ -10,6 +10,8 @@ from openrlhf_cft.data.tenths import SHARES, TENTHS, of_position, of_share
 from openrlhf_cft.data.token_text import Kind
 from openrlhf_cft.view.model import ShownResponse
 
+MOST_OFTEN, MOST_ALTERNATIVES = 20, 4  # that are listed
+
 
 @dataclass(frozen=True)
 class Share:
@@ -39,6 +41,16 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class OftenCritical:
+    """A token of the vocabulary that has a weight at many places."""
+
+    text: str  # what it shows; its name where that is nothing
+    critical: int  # places where it has a weight
+    tokens: int  # all places where it stands
+    alternatives: list[tuple[str, int]]  # the most frequent ones at these places, the most frequent first, with counts
+
+
+@dataclass(frozen=True)
 class Summary:
     """Of all responses that are shown."""
 
@@ -48,6 +60,7 @@ class Summary:
     places: list[Share]  # by position, in tenths of the response
     spread: list[int]  # rows by their critical share: none at all, then up to 10 %, up to 20 % ...
     lengths: tuple[int, int, int]  # the shortest, the median and the longest response, in tokens
+    often: list[OftenCritical]  # the tokens that have a weight most often, the first first
     cost: Cost | None
 
 
@@ -73,8 +86,29 @@ def responses_summary(responses: Sequence[ShownResponse]) -> Summary:
         places=by_place,
         spread=spread,
         lengths=(lengths[0], lengths[len(lengths) // 2], lengths[-1]),
+        often=_often(responses),
         cost=_cost(responses),
     )
+
+
+def _often(responses: Sequence[ShownResponse]) -> list[OftenCritical]:
+    tokens: Counter[int] = Counter()
+    critical: Counter[int] = Counter()
+    texts: dict[int, str] = {}
+    others: dict[int, Counter[str]] = defaultdict(Counter)
+    for response in responses:
+        tokens.update(response.token_ids)
+        columns = (response.token_ids, response.weights, response.pieces, response.names, response.counterfactuals)
+        for token, weight, piece, name, alternatives in zip(*columns, strict=True):
+            if weight > 0:
+                critical[token] += 1
+                texts.setdefault(token, piece.text or name or "")
+                others[token].update(item.text or item.name or "" for item in alternatives)
+    ordered = sorted(critical, key=lambda token: (-critical[token], tokens[token], token))
+    return [
+        OftenCritical(texts[token], critical[token], tokens[token], others[token].most_common(MOST_ALTERNATIVES))
+        for token in ordered[:MOST_OFTEN]
+    ]
 
 
 def _share(label: str, weights: Sequence[float]) -> Share:

@@ -17,8 +17,9 @@ from openrlhf_cft.display import visible
 from openrlhf_cft.view.facts import facts, hints, selection
 from openrlhf_cft.view.model import Counterfactual, ShownData, ShownResponse
 from openrlhf_cft.view.pairing import Pairing
-from openrlhf_cft.view.summary import Cost, Share, Summary, responses_summary
+from openrlhf_cft.view.summary import Cost, OftenCritical, Share, Summary, responses_summary
 
+OFTEN = 10  # tokens that are listed
 BAR = 30  # characters of the longest bar
 NOTHING = "�"  # in the place of marked tokens that complete no character
 Marks = tuple[str, str]
@@ -89,6 +90,9 @@ def _summary(summary: Summary, data: ShownData) -> Iterator[str]:
     longest = max(summary.spread, default=0) or 1
     for label, rows in zip(labels, summary.spread, strict=True):
         yield f"  {label:<12} {rows:>6}  {_bar(rows / longest)}"
+    if summary.often:
+        yield f"\ntokens that are most often {'critical' if data.binary else 'weighted'}, and their alternatives there"
+        yield from map(_often, summary.often[:OFTEN])
     if summary.cost is not None:
         yield f"\n{_cost(summary.cost)}"
     if data.job.get("seconds"):
@@ -100,6 +104,11 @@ def _bars(shares: list[Share], percent: bool) -> Iterator[str]:
     for share in shares:
         value = "none" if share.mean is None else f"{share.mean:.0%}" if percent else f"{share.mean:.3g}"
         yield f"  {share.label:<12} {value:>6}  {_bar((share.mean or 0.0) / largest):<{BAR}}  of {share.tokens}"
+
+
+def _often(item: OftenCritical) -> str:
+    others = ", ".join(f"{_quoted(text or NOTHING)} {count}" for text, count in item.alternatives)
+    return f"  {_quoted(item.text or NOTHING):<12} {item.critical:>6} of {item.tokens:<6} {others}".rstrip()
 
 
 def _bar(share: float) -> str:

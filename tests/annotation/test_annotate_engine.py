@@ -91,7 +91,12 @@ def found(model: Path, tokenizer: Any, tmp_path_factory: pytest.TempPathFactory)
     given = solutions(tokenizer)
     longest = max(len(row[2]) for row in given)
     jobs.append({"settings": {"top_k": 3, "max_new_tokens": longest}, "rows": given})
-    jobs.append({"settings": {"top_k": 3, "max_new_tokens": LENGTH, "stop": STOP}, "rows": sums(tokenizer)})
+    jobs.append(
+        {
+            "settings": {"top_k": 3, "max_new_tokens": LENGTH, "stop": STOP, "keep_rollouts": True},
+            "rows": sums(tokenizer),
+        }
+    )
     (folder / "jobs.json").write_text(json.dumps(jobs))
     script, output = Path(__file__).parents[1] / "support" / "annotate_script.py", folder / "outcomes.json"
     command = [sys.executable, str(script), "--model", str(model), "--jobs", str(folder / "jobs.json")]
@@ -138,6 +143,19 @@ def test_stop_strings_are_exact_in_tokens(found: list[list[dict[str, Any]]], mod
     for (prompt, answer, _), row in ends:
         expected = literal.row(prompt, answer)
         assert (row["response_token_ids"], row["critical_mask"]) == (expected.response_ids, expected.mask)
+
+
+def test_the_kept_text_of_a_rollout_is_what_was_judged(found: list[list[dict[str, Any]]], tokenizer: Any) -> None:
+    judged = 0
+    for (_, answer, _), row in zip(sums(tokenizer), found[6], strict=True):
+        for position, alternatives in enumerate(row["alternatives"]):
+            for tried in (one for one in alternatives if not one["skipped"]):
+                before = [*row["response_token_ids"][:position], tried["token_id"]]
+                whole = tokenizer.decode(before, skip_special_tokens=True) + tried["text"]
+                correct = judge_math(whole, answer).verdict is Verdict.CORRECT
+                assert correct == (tried["verdict"] == "correct")
+                judged += 1
+    assert judged > 20
 
 
 def test_given_solutions_are_annotated_as_they_are(

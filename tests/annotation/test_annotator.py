@@ -185,6 +185,24 @@ def test_ids_without_text_are_no_alternatives() -> None:
     assert outcomes[1] == replace(outcomes[0], passed_over=4)
 
 
+def test_the_text_of_a_rollout_is_kept_where_it_is_asked_for() -> None:
+    kept = 0
+    for seed in range(60):
+        model, answer = HashModel(seed), str(seed % 3)
+        plain, texts = (annotate(model, answer, AnnotateSettings(3, 9, keep_rollouts=keep)) for keep in (False, True))
+        assert plain.critical_mask == texts.critical_mask
+        for position, alternatives in enumerate(texts.alternatives):
+            for found in alternatives:
+                prefix = [*PROMPT, *texts.response_token_ids[:position], found.token_id]
+                budget = 9 - position - 1
+                ended_at_once = found.token_id == EOS or not budget
+                rest = [] if ended_at_once else literal_greedy(model, prefix, budget)
+                assert found.text == (None if found.skipped else decode(rest))
+                kept += not found.skipped
+        assert all(found.text is None for alternatives in plain.alternatives for found in alternatives)
+    assert kept > 30
+
+
 def test_a_cut_off_rollout_is_verified_as_it_stands() -> None:
     class RightButEndless(Planted):
         async def generate(self, token_ids: Sequence[int], sampling: Sampling) -> Generation:

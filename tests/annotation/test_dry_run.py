@@ -116,8 +116,8 @@ def test_nothing_to_estimate_from() -> None:
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
-        (["--annotate.dry_run", "0"], "--annotate.dry_run: 0 is not at least 2"),
-        (["--annotate.gpu_hour_cost", "2"], "--annotate.gpu_hour_cost: add --annotate.dry_run, which estimates"),
+        (["--annotate.dry_run", "0"], "--annotate.dry_run: 0 must be at least 2"),
+        (["--annotate.gpu_hour_cost", "2"], "--annotate.gpu_hour_cost: add --annotate.dry_run, which uses it"),
     ],
 )
 def test_flags_that_make_no_sense(flags: list[str], told: str) -> None:

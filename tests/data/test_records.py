@@ -41,10 +41,10 @@ def test_an_empty_prompt_is_refused() -> None:
     [
         (None, "row 'r7' has no value in column 'mask'"),
         ([1.0], "row 'r7': column 'mask' has 1 weights for 2 response tokens"),
-        ([1.0, -0.5], "row 'r7': weight -0.5 at response position 1 of column 'mask'"),
-        ([math.nan, 1.0], "row 'r7': weight nan at response position 0 of column 'mask'"),
-        ([1.0, math.inf], "row 'r7': weight inf at response position 1 of column 'mask'"),
-        ([1.0, None], "row 'r7': weight None at response position 1 of column 'mask'"),
+        ([1.0, -0.5], "row 'r7': weight -0.5 at response position 1 of column 'mask' is not a finite number >= 0"),
+        ([math.nan, 1.0], "row 'r7': weight nan at response position 0 of column 'mask' is not a finite number >= 0"),
+        ([1.0, math.inf], "row 'r7': weight inf at response position 1 of column 'mask' is not a finite number >= 0"),
+        ([1.0, None], "row 'r7': weight None at response position 1 of column 'mask' is not a finite number >= 0"),
     ],
 )
 def test_bad_weights_are_named(weights: list[float] | None, message: str) -> None:
@@ -63,6 +63,7 @@ def test_good_weights_pass() -> None:
     [
         Alternative(5, 2, -1.25, Verdict.WRONG, 12, truncated=False, skipped=False),
         Alternative(5, 3, -2.5, None, 0, truncated=False, skipped=True),
+        Alternative(5, 2, -1.25, Verdict.WRONG, 2, truncated=False, skipped=False, text=" so 4"),
     ],
 )
 def test_an_alternative_survives_parquet(alternative: Alternative, tmp_path: Path) -> None:
@@ -70,7 +71,8 @@ def test_an_alternative_survives_parquet(alternative: Alternative, tmp_path: Pat
     import pyarrow.parquet as pq
 
     assert records.alternative_from_dict(records.alternative_to_dict(alternative)) == alternative
-    field = pa.field(records.ALTERNATIVES, records.annotation_fields()[records.ALTERNATIVES])
+    fields = records.annotation_fields(keep_rollouts=alternative.text is not None)
+    field = pa.field(records.ALTERNATIVES, fields[records.ALTERNATIVES])
     row = {records.ALTERNATIVES: [[records.alternative_to_dict(alternative)], []]}
     pq.write_table(pa.Table.from_pylist([row], schema=pa.schema([field])), tmp_path / "a.parquet")
     stored = next(iter(records.read_rows(tmp_path)))[records.ALTERNATIVES]

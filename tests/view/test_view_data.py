@@ -8,6 +8,7 @@ import html
 import json
 import math
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,28 @@ def test_the_summary_counts_what_a_plain_loop_counts(folder: Path) -> None:
     assert sum(found.cost.verdicts.values()) == found.cost.rollouts
 
 
+def test_the_most_critical_tokens_are_those_that_a_plain_loop_finds(folder: Path) -> None:
+    shown = load(folder / "hostile")
+    places: dict[int, list[tuple[float, list[str]]]] = {}
+    for response in shown.responses:
+        for i, token in enumerate(response.token_ids):
+            others = [item.text or item.name or "" for item in response.counterfactuals[i]]
+            places.setdefault(token, []).append((response.weights[i], others))
+    critical = {token: [others for weight, others in found if weight] for token, found in places.items()}
+    found = responses_summary(shown.responses).often
+    counts = sorted((len(c) for c in critical.values() if c), reverse=True)
+    assert found and [item.critical for item in found] == counts[: len(found)]
+    for item in found:
+        alike = [
+            token
+            for token, others in critical.items()
+            if len(others) == item.critical and len(places[token]) == item.tokens
+        ]
+        said = [Counter(text for one in critical[token] for text in one) for token in alike]
+        assert any(all(c[text] == count for text, count in item.alternatives) for c in said)
+        assert [count for _, count in item.alternatives] == sorted((c for _, c in item.alternatives), reverse=True)
+
+
 def test_two_data_sets_are_matched_by_id_and_tokens(folder: Path) -> None:
     found = load(folder / "hostile", folder / "changed")
     stored = {row["id"]: row for row in records.read_rows(folder / "changed")}
@@ -236,7 +259,7 @@ def test_weights_are_said_in_the_terminal(folder: Path, side: int) -> None:
         (["{hostile}", "--terminal", "--mask", "none"], "--mask: .*no column 'none'"),
         (["{hostile}", "--terminal", "--mask", "question"], "--mask: column 'question' of .* holds string"),
         (["{hostile}", "--terminal", "--mask", "prompt_token_ids"], "2 weights for .* response tokens"),
-        (["{hostile}", "--terminal", "--data.max_samples", "0"], "--data.max_samples: 0 is not at least 1"),
+        (["{hostile}", "--terminal", "--data.max_samples", "0"], "--data.max_samples: 0 must be at least 1"),
         (["{hostile}", "--out", "{hostile}"], "--out: .* is a directory"),
         (["{hostile}", "--out", "/no/such/place.html"], "--out: there is no directory '/no/such'"),
         (["{hostile}", "{hostile}", "{hostile}", "--terminal"], "data sets: .* is too much"),
@@ -245,7 +268,10 @@ def test_weights_are_said_in_the_terminal(folder: Path, side: int) -> None:
             ["{hostile}", "--terminal", "--model.model_name_or_path", "/no/such"],
             "--model.model_name_or_path: cannot load '/no/such'",
         ),
-        (["{hostile}", "--terminal", "--model.model_name_or_path", "{other}"], "is not the one that .* was annotated"),
+        (
+            ["{hostile}", "--terminal", "--model.model_name_or_path", "{other}"],
+            "differs from the one that .* was annotated",
+        ),
     ],
 )
 def test_bad_input_is_one_sentence(folder: Path, tmp_path: Path, arguments: list[str], message: str) -> None:

@@ -35,6 +35,7 @@ showHead();
 showLegend();
 showFigures();
 showCharts();
+showOften();
 showMade();
 prepareFilters();
 showRows(byId("responses"));

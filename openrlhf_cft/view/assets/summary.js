@@ -199,6 +199,26 @@ function showMade() {
   if (payload.agreement) byId("made").append(agreementBox(payload.agreement));
 }
 
+// The tokens of the vocabulary that are critical most often, and what could have stood there.
+function showOften() {
+  const title = (text) => tokenTitle({ text, partial: false }, "");
+  for (const [at, set] of sets.entries()) {
+    const body = el("tbody");
+    for (const [text, critical, tokens, alternatives] of set.summary.often) {
+      const others = alternatives.flatMap(([other, number]) => [title(other), ` ${number.toLocaleString("en")} `]);
+      const places = `${critical.toLocaleString("en")} of ${tokens.toLocaleString("en")}`;
+      body.append(
+        el("tr", {}, el("th", { scope: "row" }, title(text)), el("td", {}, places), el("td", {}, ...others)),
+      );
+    }
+    const head = ["token", marked, "alternatives there"].map((name) => el("th", { scope: "col" }, name));
+    const name = several ? el("h3", {}, el("bdi", {}, nameOf(at))) : null;
+    const table = el("table", {}, el("thead", {}, el("tr", {}, ...head)), body);
+    byId("often-sets").append(el("section", {}, name, set.summary.often.length ? table : `no token is ${marked}`));
+  }
+  byId("often-title").append(`Tokens that are most often ${marked}`);
+}
+
 function costs({ summary, job }) {
   const found = [["longest response", count(summary.lengths[2], "token")]];
   if (summary.cost) {
