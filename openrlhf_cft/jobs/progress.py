@@ -1,20 +1,23 @@
-"""How far a running job is: a line every few seconds, and the same as metrics of Ray, beside its dashboard.
+"""How far a running job is: one line that stays current, and the same as metrics of Ray, beside its dashboard.
 
 Metrics are gauges, named `openrlhf_cft_NAME` in Ray and `ray_openrlhf_cft_NAME` where Prometheus scrapes them.
 """
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from openrlhf_cft.progress import LiveLine
+
 if TYPE_CHECKING:
     import ray.actor
 
-PROGRESS_SECONDS = 10.0
+PROGRESS_SECONDS, LIVE_SECONDS = 10.0, 2.0  # from one reading to the next; the latter in a terminal
 GAUGES = {
     "rows": "rows done by this run",
     "rows_left": "rows of this run that are not done",
@@ -46,6 +49,7 @@ class JobProgress:
 
         self._tally, self._report, self._total = tally, report, total
         self._gauges = {name: Gauge(f"openrlhf_cft_{name}", text) for name, text in GAUGES.items()}
+        self._line = LiveLine(sys.stdout, at_once=True)
         self._started: float | None = None  # when the first engine was up: rates count from there
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -59,21 +63,23 @@ class JobProgress:
     ) -> None:
         self._done.set()
         self._thread.join()
+        self._line.close()
 
     def _watch(self) -> None:
         import ray
 
-        while not self._done.wait(PROGRESS_SECONDS):
+        pause = LIVE_SECONDS if self._line.live else PROGRESS_SECONDS
+        while not self._done.wait(pause):
             try:
                 counts, engines, _ = ray.get(self._tally.read.remote(), timeout=5)
                 if not counts and not engines:
-                    print("engines are starting", flush=True)
+                    self._line.show("engines are starting")
                     continue
-                self._started = self._started or time.monotonic() - PROGRESS_SECONDS
+                self._started = self._started or time.monotonic() - pause
                 seconds = time.monotonic() - self._started
                 for name, value in measures(counts, engines, seconds, self._total).items():
                     self._gauges[name].set(value)
-                print(self._report(counts, seconds), flush=True)
+                self._line.show(self._report(counts, seconds))
             except (ray.exceptions.RayError, TimeoutError, OSError):
                 continue  # it only informs; a late or lost reading or a full disk is no reason to stop here
 

@@ -22,6 +22,7 @@ from typing import Any
 
 from scripted import EOS, HashModel, decode, literal_greedy
 
+from openrlhf_cft import progress
 from openrlhf_cft.annotation.annotator import AnnotateSettings
 from openrlhf_cft.annotation.job import AnnotateJob, annotate
 from openrlhf_cft.annotation.row_worker import AnnotateWorker, AnnotateWorkerFactory
@@ -32,7 +33,7 @@ from openrlhf_cft.data.source import SourceSettings
 from openrlhf_cft.engine.generate import Generation, Sampling
 from openrlhf_cft.engine.vllm_engine import EngineSettings
 from openrlhf_cft.errors import EngineError
-from openrlhf_cft.jobs import progress
+from openrlhf_cft.jobs import progress as jobs
 from openrlhf_cft.jobs.pipeline import PoolSettings
 from openrlhf_cft.verify.sandbox import VerifierPool
 from openrlhf_cft.verify.settings import VerifierSettings
@@ -135,7 +136,7 @@ def prepare(directory: Path, rows: int) -> list[dict[str, Any]]:
 
 def main() -> int:
     directory, engines = Path(sys.argv[1]), int(sys.argv[2])
-    progress.PROGRESS_SECONDS = 1.0
+    jobs.PROGRESS_SECONDS = progress.FILE_SECONDS = 1.0
     source = SourceSettings(str(directory / "questions.jsonl"), input_key="question", label_key="answer")
     factory = ChaosFactory(EngineSettings(str(directory / "model")), SETTINGS, VerifierSettings("math", workers=1))
     pool = PoolSettings(num_engines=engines, rows_in_flight=32)

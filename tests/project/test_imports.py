@@ -84,7 +84,7 @@ FLOORS: dict[str, set[str]] = {
     "data": {"errors"},
     "verify": {"data", "errors"},
     "engine": {"data", "errors", "progress"},
-    "jobs": {"data", "display", "engine", "errors", "verify"},
+    "jobs": {"data", "display", "engine", "errors", "progress", "verify"},
     "annotation": {"data", "engine", "errors", "jobs", "verify"},
     "evaluation": {"data", "display", "engine", "errors", "jobs", "verify"},
     "masks": {"data", "engine", "errors", "progress", "verify"},
