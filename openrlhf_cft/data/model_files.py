@@ -13,6 +13,8 @@ FLAG = "--model.model_name_or_path"
 # As OpenRLHF loads every model: one whose code is its own can be trained, so it can be annotated and evaluated too.
 TRUST_REMOTE_CODE = True
 WEIGHTS = (".safetensors", ".bin", ".pt", ".gguf")
+CONFIGURATIONS = ("config.json", "tokenizer_config.json")
+HUB_SECONDS = 10  # for the hub to say whether there is a model
 PIECES, PIECE_BYTES = 64, 16 << 10  # of each file, evenly spread: a changed tensor is hit, a 7B model read in no time
 
 
@@ -21,16 +23,40 @@ def absolute(model: str) -> str:
     return os.path.abspath(model) if os.path.isdir(model) else model
 
 
-def require_folder(model: str, flag: str = FLAG) -> None:
-    """Refuse a path where there is nothing, which would be looked for on the hub, for half a minute without a network.
+def require_model(model: str, flag: str = FLAG) -> None:
+    """Refuse a name at once where there is no folder, and no hub in reach that loading would wait half a minute for.
 
     A hub name has one slash at most.
 
     Raises:
         InputError: names the flag and the model.
     """
-    if (model.startswith((".", "/", "~")) or model.count("/") > 1) and not os.path.exists(model):
+    if os.path.exists(model):
+        return
+    if model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise InputError(f"{flag}: cannot load {model!r}: there is no such folder")
+    if not _hub_answers(model):
+        raise InputError(f"{flag}: cannot load {model!r}: there is no such folder, and the model hub is not in reach")
+
+
+def _hub_answers(model: str) -> bool:
+    """Whether loading a hub name is worth a try: it is on this machine's disk, or the hub says anything about it."""
+    import httpx
+    from huggingface_hub import model_info, try_to_load_from_cache
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    try:
+        if not any(isinstance(try_to_load_from_cache(model, name), str) for name in CONFIGURATIONS):
+            model_info(model, timeout=HUB_SECONDS)
+    except (
+        HfHubHTTPError,
+        OfflineModeIsEnabled,
+        ValueError,
+    ):  # no such model, not for this user, no such name: loading
+        return True  # says it best, and at once
+    except (httpx.HTTPError, OSError):
+        return False
+    return True
 
 
 def load_config(model: str, flag: str = FLAG, revision: str | None = None) -> Any:
@@ -41,7 +67,7 @@ def load_config(model: str, flag: str = FLAG, revision: str | None = None) -> An
     """
     from transformers import AutoConfig
 
-    require_folder(model, flag)
+    require_model(model, flag)
     try:
         config = AutoConfig.from_pretrained(model, revision=revision or "main", trust_remote_code=TRUST_REMOTE_CODE)
     except Exception as error:  # whatever a broken checkpoint, or its own code, raises: it is the user's to see
@@ -87,5 +113,5 @@ def _commit(model: str, flag: str, revision: str | None) -> str:
     """The commit of a hub repository that loading takes now."""
     commit = getattr(load_config(model, flag, revision), "_commit_hash", None)
     if commit is None:
-        raise InputError(f"{flag}: which commit of {model!r} is used cannot be told: download it, and give its folder")
+        raise InputError(f"{flag}: cannot determine the commit of {model!r}: download it, and give its folder")
     return str(commit)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from openrlhf_cft.data.annotated import AnnotatedData
-from openrlhf_cft.data.model_files import FLAG, TRUST_REMOTE_CODE, first_line, require_folder
+from openrlhf_cft.data.model_files import FLAG, TRUST_REMOTE_CODE, first_line, require_model
 from openrlhf_cft.data.records import tokenizer_fingerprint
 from openrlhf_cft.data.token_meaning import differing_roles
 from openrlhf_cft.errors import InputError
@@ -28,7 +28,7 @@ def load_tokenizer(model: str, flag: str = FLAG, named: bool = True) -> Any:
     """
     from transformers import AutoTokenizer
 
-    require_folder(model, flag)
+    require_model(model, flag)
     try:
         tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=TRUST_REMOTE_CODE and named)
     except Exception as error:  # whatever a broken checkpoint, or its own code, raises: it is the user's to see
@@ -62,8 +62,8 @@ def require_same(data: AnnotatedData, tokenizer: Any, name: str, flag: str = FLA
     expected = fingerprint_of(data)
     if not means_the_same(expected, tokenizer, data.name):
         raise InputError(
-            f"{flag}: the tokenizer of {name!r} (fingerprint {tokenizer_fingerprint(tokenizer)}) is not the one that "
-            f"{data.name!r} was annotated with (fingerprint {expected})"
+            f"{flag}: the tokenizer of {name!r} (fingerprint {tokenizer_fingerprint(tokenizer)}) differs from the one "
+            f"that {data.name!r} was annotated with (fingerprint {expected}): give that model"
         )
 
 
@@ -86,16 +86,33 @@ def means_the_same(fingerprint: str | None, tokenizer: Any, name: str) -> bool:
 def require_one_tokenizer(inputs: Sequence[AnnotatedData]) -> None:
     """Refuse data sets whose token ids have different meanings, as far as they say which tokenizer theirs is.
 
+    Where fingerprints differ, the tokenizer of one of their models says whether only special roles do, as between a
+    base model and its instruct model; without any of them here, they count as different.
+
     Raises:
         InputError: names two of them.
     """
-    named = [(data.name, fingerprint_of(data)) for data in inputs if fingerprint_of(data)]
-    for name, fingerprint in named[1:]:
-        if fingerprint != named[0][1]:
+    named = [data for data in inputs if fingerprint_of(data)]
+    if len({fingerprint_of(data) for data in named}) <= 1:
+        return
+    own = next((found for found in map(_own_tokenizer, named) if found), None)
+    for data in named[1:]:
+        if own is None or not means_the_same(fingerprint_of(data), own, data.name):
+            why = "" if own else " as far as can be told (no model of theirs is here, to compare the vocabularies)"
             raise InputError(
-                f"{named[0][0]!r} (tokenizer fingerprint {named[0][1]}) and {name!r} ({fingerprint}) have different "
-                "tokenizers; masks transfer carries one to the other's"
+                f"{named[0].name!r} (tokenizer fingerprint {fingerprint_of(named[0])}) and {data.name!r} "
+                f"({fingerprint_of(data)}) have different tokenizers{why}; masks transfer carries one to the other's"
             )
+
+
+def _own_tokenizer(data: AnnotatedData) -> Any | None:
+    """The tokenizer of the model that a data set names, where it is here and is still that one."""
+    model = data.metadata.get("model")
+    try:
+        tokenizer = load_tokenizer(model, named=False) if model else None
+    except InputError:
+        return None
+    return tokenizer if tokenizer and differing_roles(str(fingerprint_of(data)), tokenizer) is not None else None
 
 
 def fingerprint_of(data: AnnotatedData) -> str | None:

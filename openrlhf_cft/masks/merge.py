@@ -14,7 +14,7 @@ from openrlhf_cft.data.annotated import AnnotatedData, Row, with_record, write
 from openrlhf_cft.data.location import Location
 from openrlhf_cft.data.provenance import versions
 from openrlhf_cft.data.records import ID, PROMPT_IDS, RESPONSE_IDS
-from openrlhf_cft.data.tokenizer import require_one_tokenizer
+from openrlhf_cft.data.tokenizer import fingerprint_of, require_one_tokenizer
 from openrlhf_cft.errors import InputError
 from openrlhf_cft.masks.compare import digest
 from openrlhf_cft.masks.derive import DERIVED
@@ -73,6 +73,9 @@ def _union(inputs: Sequence[AnnotatedData]) -> pa.Schema:
     common: dict[str, Any] = inputs[0].metadata
     for data in inputs[1:]:
         common = {key: value for key, value in common.items() if data.metadata.get(key) == value}
+    fingerprints = [found for found in map(fingerprint_of, inputs) if found]
+    if fingerprints:  # they mean the same, and training asks for one
+        common["tokenizer_fingerprint"] = fingerprints[0]
     derived: dict[str, Any] = {}
     for data in reversed(inputs):  # columns that only some have, too; `merged` says where one was made otherwise
         derived |= data.metadata.get(DERIVED, {})
@@ -116,7 +119,7 @@ class _Names:
             self._seen[row_id] = {_tokens(row)}
             return row_id
         if self._on_duplicate == "error":
-            raise InputError(f"id {row_id!r} of {source!r} occurs before: --on_duplicate first or distinct decides")
+            raise InputError(f"id {row_id!r} of {source!r} is a duplicate: give --on_duplicate first or distinct")
         if self._on_duplicate == "first" or _tokens(row) in self._seen[row_id]:
             self._counts["dropped"] += 1
             return None

@@ -108,5 +108,5 @@ def test_a_hub_model_is_known_by_its_commit_or_refused(monkeypatch: pytest.Monke
     monkeypatch.setattr(model_files, "load_config", lambda model, flag, revision: Config())
     assert weights_fingerprint("org/name") == "0123abcd"
     Config._commit_hash = None
-    with pytest.raises(InputError, match=r"--eval\.checkpoints: which commit of 'org/name' is used cannot be told"):
+    with pytest.raises(InputError, match=r"--eval\.checkpoints: cannot determine the commit of 'org/name'"):
         weights_fingerprint("org/name", "--eval.checkpoints")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,20 @@ from hypothesis import strategies as st
 from masks_data import annotate, written
 from properties import tries
 from tokenizer_families import byte_level
-from train_helpers import make_rows, write_rows
+from train_helpers import make_model, make_rows, write_rows
+from transformers import AutoTokenizer
 
 from openrlhf_cft.cli.masks import main
-from openrlhf_cft.data.records import ALTERNATIVES, ID, MASK, RESPONSE_IDS, read_metadata, read_rows
+from openrlhf_cft.data.annotated import open_data
+from openrlhf_cft.data.records import (
+    ALTERNATIVES,
+    ID,
+    MASK,
+    RESPONSE_IDS,
+    read_metadata,
+    read_rows,
+    tokenizer_fingerprint,
+)
 from openrlhf_cft.data.token_text import Kind, kind_of
 from openrlhf_cft.masks.agreement import Agreement, agreement
 from openrlhf_cft.masks.compare import cohen_kappa
@@ -121,7 +132,7 @@ def test_compare_two_columns_of_one(tmp_path: Path, capsys: pytest.CaptureFixtur
     with pytest.raises(ValueError, match="--mask_b: 'critical_mask' is --mask_a too"):
         main(["compare", str(source)])
     other = written(tmp_path / "c", byte_level(), TEXTS)
-    with pytest.raises(ValueError, match="different tokenizers; masks transfer"):
+    with pytest.raises(ValueError, match="different tokenizers as far as can be told"):
         main(["compare", str(source), str(other)])
 
 
@@ -241,10 +252,42 @@ def test_merge_decides_about_ids_that_occur_again(
     assert len({row[ID] for row in merged}) == len(merged)
 
 
+def test_a_base_model_and_its_instruct_model_are_merged(tmp_path: Path) -> None:
+    """Their fingerprints differ by special roles alone, as the tokenizer of either says; another's vocabulary does."""
+    models = {"base": tmp_path / "base", "instruct": tmp_path / "instruct", "other": tmp_path / "other"}
+    make_model(models["base"])
+    base = AutoTokenizer.from_pretrained(models["base"])
+    base.add_tokens(["<|end|>"], special_tokens=True)
+    base.save_pretrained(models["base"])
+    instruct = AutoTokenizer.from_pretrained(models["base"])
+    instruct.eos_token = "<|end|>"
+    instruct.save_pretrained(models["instruct"])
+    other = AutoTokenizer.from_pretrained(models["base"])
+    other.add_tokens(["<think>"])
+    other.save_pretrained(models["other"])
+    sets = {}
+    for name, tokenizer in (("base", base), ("instruct", instruct), ("other", other)):
+        about = {"tokenizer_fingerprint": tokenizer_fingerprint(tokenizer), "model": str(models[name])}
+        rows = [{**row, ID: f"{name}-{row[ID]}"} for row in make_rows(3)]
+        sets[name] = write_rows(tmp_path / f"{name}-rows", rows, about)
+    assert tokenizer_fingerprint(base) != tokenizer_fingerprint(instruct)
+    assert main(["merge", str(sets["base"]), str(sets["instruct"]), "--out", str(tmp_path / "out")]) == 0
+    merged = open_data(str(tmp_path / "out"))
+    assert merged.count() == 6
+    assert merged.metadata["tokenizer_fingerprint"] == tokenizer_fingerprint(base)
+    shutil.rmtree(models["base"])
+    assert main(["compare", str(sets["base"]), str(sets["instruct"])]) == 0
+    with pytest.raises(ValueError, match=r"base-rows.*have different tokenizers; masks transfer"):
+        main(["merge", *map(str, sets.values()), "--out", str(tmp_path / "second")])
+    shutil.rmtree(models["instruct"])
+    with pytest.raises(ValueError, match=r"have different tokenizers as far as can be told \(no model of theirs is"):
+        main(["merge", str(sets["base"]), str(sets["instruct"]), "--out", str(tmp_path / "second")])
+
+
 def test_merges_that_are_refused(tmp_path: Path) -> None:
     rows = make_rows(3)
     first = write_rows(tmp_path / "a", rows, {"tokenizer_fingerprint": "f"})
-    with pytest.raises(ValueError, match=r"id 'row-0' of .*a' occurs before: --on_duplicate first or distinct"):
+    with pytest.raises(ValueError, match=r"id 'row-0' of .*a' is a duplicate: give --on_duplicate first or distinct"):
         main(["merge", str(first), str(first), "--out", str(tmp_path / "out")])
     second = write_rows(tmp_path / "b", rows, {"tokenizer_fingerprint": "g"})
     with pytest.raises(ValueError, match=r"tokenizer fingerprint f\) and .*\(g\) have different tokenizers"):
