@@ -107,7 +107,7 @@ def fit(model: str, gpus: int, memory_gib: float, name: str, rows: int, response
     tokens = int((gpus * free - size.weight_bytes) / size.cache_bytes)
     batch = tokens // context
     if batch < 1:
-        problem = f"no response of {context} tokens fits on {gpus} × {memory_gib:.0f} GiB beside it"
+        problem = f"no response of {context} tokens fits on {gpus} × {memory_gib:.0f} GiB beside the weights"
         needed = math.ceil((size.weight_bytes + context * size.cache_bytes) / free) if free > 0 else 0
         remedy = f"--vllm.tensor_parallel_size {needed} or more" if needed > gpus else "more memory"
         return [Finding("model", weights, problem, remedy)]
@@ -127,6 +127,6 @@ def _estimate(size: Size, gpus: int, batch: int, card: tuple[float, float], rows
     hours = tokens / best / 3600 * gpus
     value = (
         f"{rows:,} rows of {response} tokens: {tokens / 1e6:.1f} M tokens decoded; {best:,.0f} tokens/s at most, so "
-        f"{hours:.2f} GPU-hours at best and about {hours / REACHED:.2f} as engines do"
+        f"{hours:.2f} GPU-hours at best, about {hours / REACHED:.2f} expected"
     )
     return Finding("estimate", value)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from openrlhf_cft.doctor.finding import Finding
-from openrlhf_cft.doctor.nvidia import gpu_faults, gpus, nvcc, query, toolkit
+from openrlhf_cft.doctor.nvidia import CUDA, gpu_faults, gpus, nvcc, query, toolkit
 from openrlhf_cft.engine.platform import has_fast_bfloat16
 from openrlhf_cft.jobs.cluster import require_listener
 
@@ -52,7 +52,7 @@ def _processor(gpu: bool) -> Finding:
         value = f"{os.cpu_count()} cores, {platform.machine()}"
     if fast or gpu:
         return Finding("processor", value)
-    slow = "bfloat16 is slow on it, so everything runs in float32, in two to three times the time"
+    slow = "bfloat16 is slow here, so everything runs in float32, 2 to 3 times slower"
     return Finding("processor", value, slow, fatal=False)
 
 
@@ -79,7 +79,11 @@ def _gpus() -> Iterator[Finding]:
     version = toolkit(compiler) if compiler else None
     value = f"driver {driver[0] if driver else 'none'}, CUDA toolkit {version or 'none'}"
     faults = gpu_faults()
-    yield Finding("NVIDIA", value, "; ".join(faults), "install what is named, then make setup" if faults else "")
+    if faults or version == f"{CUDA}.0":
+        yield Finding("NVIDIA", value, "; ".join(faults), "install what is named, then make setup" if faults else "")
+        return
+    other = f"torch is built with CUDA {CUDA}.0, and DeepSpeed refuses to compile with another minor version"
+    yield Finding("NVIDIA", value, other, "before training, export DS_SKIP_CUDA_CHECK=1", fatal=False)
 
 
 def _cluster(address: str) -> Finding:

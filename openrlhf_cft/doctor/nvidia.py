@@ -34,7 +34,10 @@ def gpu_faults() -> list[str]:
     else:
         version = toolkit(compiler)
         if version is None or int(version.split(".")[0]) != CUDA:
-            faults.append(f"{compiler} is of CUDA {version or '?'}, and the packages are built with CUDA {CUDA}.0")
+            faults.append(
+                f"{compiler} is CUDA {version or '?'}, and the packages need {CUDA}.0: install that toolkit, "
+                "or set CUDA_HOME to it"
+            )
     return faults
 
 

@@ -59,7 +59,7 @@ def _package(name: str, tested: str) -> Finding:
     version = installed(name)
     if version is None:
         remedy = f"make setup, or pip install {name}=={tested}"
-        return Finding(name, "none", f"needed for {USE.get(name, 'everything')}", remedy)
+        return Finding(name, "not installed", f"needed for {USE.get(name, 'everything')}", remedy)
     number = version.split(",")[0].split("+")[0]
     if name == "openrlhf" and not SpecifierSet(SUPPORTED_OPENRLHF).contains(number, prereleases=True):
         return Finding(name, version, f"{SUPPORTED_OPENRLHF} is supported", f"pip install --no-deps {name}=={tested}")
@@ -72,4 +72,4 @@ def _flash_attn() -> Finding:
     if version is not None:
         return Finding("flash-attn", version)
     remedy = "--ds.attn_implementation sdpa, ATTENTION=sdpa for the examples"
-    return Finding("flash-attn", "none", "OpenRLHF's scripts ask for it", remedy, fatal=False)
+    return Finding("flash-attn", "not installed", "OpenRLHF's scripts ask for it", remedy, fatal=False)

@@ -48,7 +48,7 @@ def test_packages_that_are_missing_or_of_another_version(screen: Screen, monkeyp
     status, text = screen()
     assert status == 1
     lines = [" ".join(line.split()) for line in text.splitlines()]
-    assert lines[lines.index("! deepspeed none") + 1] == (
+    assert lines[lines.index("! deepspeed not installed") + 1] == (
         "needed for training: make setup, or pip install deepspeed==0.19.6"
     )
     assert lines[lines.index("! openrlhf 0.12.1") + 1].startswith(">=0.11.2,<0.12 is supported: pip install")
@@ -95,13 +95,13 @@ def test_a_model_and_a_card(screen: Screen, tmp_path: Path) -> None:
     status, text = screen("--model", str(model), "--gpu", "Card of tomorrow", "--gpu_memory", "80")
     assert status == 0 and "nothing is known of the card 'Card of tomorrow'" in text
     status, text = screen("--model", str(model), "--gpu", "H100", "--gpu_memory", "1")
-    assert status == 1 and "no response of 1024 tokens fits on 1 × 1 GiB beside it: more memory" in text
+    assert status == 1 and "no response of 1024 tokens fits on 1 × 1 GiB beside the weights: more memory" in text
 
 
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
-        (["--rows", "0"], "doctor: --rows: 0 is not at least 1"),
+        (["--rows", "0"], "doctor: --rows: 0 must be at least 1"),
         (["--model", "./nowhere"], "cannot load './nowhere': there is no such folder"),
         (["--model", "x/y", "--gpu", "H100"], "--gpu H100: give its memory too"),
     ],

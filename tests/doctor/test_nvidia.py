@@ -13,6 +13,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from openrlhf_cft.doctor import machine as doctor_machine
+
 ROOT = Path(__file__).parents[2]
 SMI = """#!/bin/sh
 case "$1" in
@@ -51,15 +53,25 @@ def faults(environment: dict[str, str]) -> list[str]:
         ({"driver": "595.10"}, []),
         ({"cuda": "13.1"}, []),  # another minor compiles too
         ({"driver": "570.133.20"}, ["NVIDIA's driver is 570.133.20, and CUDA 13 needs 580 or newer"]),
-        ({"cuda": "12.8"}, ["nvcc is of CUDA 12.8, and the packages are built with CUDA 13.0"]),
+        ({"cuda": "12.8"}, ["nvcc is CUDA 12.8, and the packages need 13.0: install"]),
         ({"cuda": ""}, ["nvcc is neither on the PATH nor in CUDA_HOME or /usr/local/cuda"]),
-        ({"driver": "535.1", "cuda": "12.2"}, ["driver is 535.1", "is of CUDA 12.2"]),
+        ({"driver": "535.1", "cuda": "12.2"}, ["driver is 535.1", "is CUDA 12.2"]),
         ({"driver": ""}, ["nvidia-smi does not answer"]),
     ],
 )
 def test_driver_and_toolkit(lacks: dict[str, str], told: list[str], tmp_path: Path) -> None:
     said = faults(machine(tmp_path, **lacks))
     assert len(said) == len(told) and all(words in line for words, line in zip(told, said, strict=True)), said
+
+
+@pytest.mark.parametrize(("cuda", "remedy"), [("13.0", ""), ("13.1", "before training, export DS_SKIP_CUDA_CHECK=1")])
+def test_another_minor_compiles_when_deepspeed_is_told(
+    cuda: str, remedy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in machine(tmp_path, cuda=cuda).items():
+        monkeypatch.setenv(name, value)
+    found = {finding.name: finding for finding in doctor_machine.machine(gpu=True)}["NVIDIA"]
+    assert found.remedy == remedy and found.fatal is not bool(remedy), found
 
 
 def test_all_that_is_missing_is_one_message(tmp_path: Path) -> None:

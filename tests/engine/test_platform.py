@@ -76,3 +76,4 @@ def test_the_installed_build_decides(
 def test_a_gpu_gets_no_compiled_sampler_and_whole_float32() -> None:
     variables = platform.environment(gpu=True)
     assert variables["VLLM_USE_FLASHINFER_SAMPLER"] == "0" and variables["TRITON_F32_DEFAULT"] == "ieee"
+    assert variables["DS_SKIP_CUDA_CHECK"] == "1"
