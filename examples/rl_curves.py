@@ -3,8 +3,9 @@ r"""The end of `rl_start.sh`: entropy and accuracy of every arm over the steps, 
 python examples/rl_curves.py --output_dir runs/grpo \
   --runs sft=runs/grpo/sft-42/tensorboard/grpo cft=runs/grpo/cft-42/tensorboard/grpo
 
-An arm may be named several times, once a seed and in the same order of seeds: then its mean is drawn with the 95 %
-interval over seeds, each seed as a thin line, and the difference of two arms is reported, paired by seed.
+Each seed is a thin line, and a running mean over it a thick one. An arm may be named several times, once a seed and in
+the same order of seeds: then the thick line is over the mean of the seeds, with their 95 % interval, and the
+difference of two arms is reported, paired by seed.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from openrlhf_cft.evaluation.seeds import mean_over_seeds, paired_by_seed
 
 PANELS = {ENTROPY: "entropy of the policy, nats a token", REWARD: "share of sampled responses that are correct"}
 LAST_STEPS = 5  # whose mean reward stands for the end: that of one step is noisy
+WINDOW = 5  # steps of the running mean, at most
 COLOURS = {"sft": "tab:orange", "cft": "tab:blue"}
 Arms = dict[str, list[dict[str, Curve]]]  # by name; one a seed
 
@@ -51,6 +53,7 @@ def draw(arms: Arms, file: Path) -> None:
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    from matplotlib.ticker import MaxNLocator
 
     figure, panels = pyplot.subplots(1, len(PANELS), figsize=(10, 4), layout="constrained")
     for panel, (tag, label) in zip(panels, PANELS.items(), strict=True):
@@ -59,15 +62,23 @@ def draw(arms: Arms, file: Path) -> None:
             steps, values = aligned(seeds, tag)
             found = [mean_over_seeds(at_step) for at_step in values]
             means, margins = [each["mean"] for each in found], [each.get("margin", 0.0) for each in found]
-            (drawn,) = panel.plot(steps, means, label=f"GRPO from {name.upper()}", color=colour)
+            count = f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}"
+            (drawn,) = panel.plot(steps, running(means), label=f"GRPO from {name.upper()}, {count}", color=colour)
             low, high = ([m + sign * margin for m, margin in zip(means, margins, strict=True)] for sign in (-1, 1))
             panel.fill_between(steps, low, high, color=drawn.get_color(), alpha=0.15, linewidth=0)
-            for seed in seeds if len(seeds) > 1 else []:
+            for seed in seeds:
                 panel.plot(seed[tag].steps, seed[tag].values, color=drawn.get_color(), alpha=0.3, linewidth=0.7)
         panel.set(xlabel="step", title=label, ylim=(0, None))
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.grid(alpha=0.3)
         panel.legend()
+    figure.supxlabel(f"thick: mean over the last {WINDOW} steps; thin: each step of each seed", fontsize=8)
     figure.savefig(file, dpi=150)
+
+
+def running(values: list[float]) -> list[float]:
+    """The mean of each value and those before it, `WINDOW` of them at most."""
+    return [fmean(values[max(0, i + 1 - WINDOW) : i + 1]) for i in range(len(values))]
 
 
 def summary(seeds: list[dict[str, Curve]]) -> dict[str, Any]:

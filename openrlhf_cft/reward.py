@@ -192,7 +192,7 @@ def _open_pool(name: str) -> VerifierPool:
 def _say_once(kind: str, what: str) -> None:
     if kind not in _said:
         _said.add(kind)
-        logger.warning("reward 0, counted as verdict/%s: %s", kind, what)
+        logger.warning("reward 0, counted as verdict/%s (only the first is shown): %s", kind, what)
 
 
 def _shown(value: Any) -> str:

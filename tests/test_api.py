@@ -84,8 +84,8 @@ def test_load_annotated_and_derive(annotated: Path, tmp_path: Path) -> None:
 
 def test_annotate_checks_its_arguments_before_anything_starts(tmp_path: Path) -> None:
     for change, message in [
-        ({"top_k": 1}, "--annotate.top_k: 1 is not between 2 and 56"),
-        ({"num_engines": 0}, "--vllm.num_engines: 0 is not at least 1"),
+        ({"top_k": 1}, "--annotate.top_k: 1 must be between 2 and 56"),
+        ({"num_engines": 0}, "--vllm.num_engines: 0 must be at least 1"),
         ({"input_template": "no braces"}, "has to have {} once, for the question"),
         ({"verifier": "oracle"}, "unknown verifier 'oracle'"),
         ({}, "cannot load"),

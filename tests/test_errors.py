@@ -30,8 +30,8 @@ def raiser(error: BaseException) -> Callable[[], int]:
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [
-        (InputError("--rows: 0 is not at least 1"), 2, "masks: --rows: 0 is not at least 1\n"),
-        (JobError("no engine is left"), 1, "masks: no engine is left; what is finished is kept, "),
+        (InputError("--rows: 0 must be at least 1"), 2, "masks: --rows: 0 must be at least 1\n"),
+        (JobError("no engine is left"), 1, "masks: no engine is left; finished rows are kept; "),
         (OSError(28, "No space left on device", "masks.parquet"), 1, "masks: [Errno 28] No space left on device"),
         (KeyboardInterrupt(), 130, "masks: interrupted; "),
     ],
@@ -56,4 +56,4 @@ def test_a_fault_of_ours_is_no_bad_input(capsys: pytest.CaptureFixture[str], com
     """json, zip and pyarrow raise kinds of ValueError, too."""
     code, said = ended(capsys, command)
     assert code == 1 and "Traceback (most recent call last)" in said
-    assert said.endswith("masks: this is a fault of openrlhf_cft, please report it with the lines above\n")
+    assert said.endswith("masks: this is a bug in openrlhf_cft, please report it with the lines above\n")

@@ -114,7 +114,9 @@ def test_a_verifier_that_cannot_run(monkeypatch: pytest.MonkeyPatch, caplog: pyt
     reward._accepts.cache_clear()
     with caplog.at_level(logging.WARNING):
         assert [outcome(QUERY + "5", QUERY, "5") for _ in range(3)] == ["failed"] * 3
-    assert caplog.messages == ["reward 0, counted as verdict/failed: no process can be started"]
+    assert caplog.messages == [
+        "reward 0, counted as verdict/failed (only the first is shown): no process can be started"
+    ]
 
 
 def test_the_environment_is_checked_when_openrlhf_loads_the_file(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -160,7 +160,7 @@ def main() -> None:
         faults += gpu_faults()
     if not missing and not faults:
         return
-    lines = ["setup: this machine lacks", *(f"  {line}" for line in [*missing.values(), *faults])]
+    lines = ["setup: fix this first", *(f"  {line}" for line in [*missing.values(), *faults])]
     if missing:
         lines += install_lines(missing)
     sys.exit("\n".join(lines))

@@ -55,7 +55,7 @@ def annotation_text(summary: dict[str, Any]) -> str:
         f"  prompt too long   {summary[Status.TOO_LONG.value]}",
         f"  bad gold answer   {summary[Status.BAD_ANSWER.value]}   (the verifier refuses it)",
         *(
-            [f"  response changed  {summary[Status.CHANGED.value]}   (the chat template writes it otherwise)"]
+            [f"  response changed  {summary[Status.CHANGED.value]}   (the chat template changes it)"]
             if summary.get(Status.CHANGED.value)
             else []
         ),

@@ -51,7 +51,7 @@ def doctor() -> int:
     flags = parser().parse_args()
     for name in ("gpus", "rows", "response", "context"):
         if getattr(flags, name) < 1:
-            raise InputError(f"--{name}: {getattr(flags, name)} is not at least 1")
+            raise InputError(f"--{name}: {getattr(flags, name)} must be at least 1")
     gpu = uses_gpu()
     findings = [*packages(gpu), *machine(gpu)]
     if flags.model is not None:

@@ -39,7 +39,11 @@ def parser() -> argparse.ArgumentParser:
     usage = "python -m openrlhf_cft.cli.evaluate FLAG ..."
     flags = Parser(prog="evaluate", usage=usage, description=known, example=EXAMPLE)
     flags.add_argument(
-        "--compare", nargs="+", required=True, metavar="NAME=CHECKPOINT", help="base=... sft=... cft=..."
+        "--compare",
+        nargs="+",
+        required=True,
+        metavar="NAME=CHECKPOINT",
+        help="checkpoints, the first is the baseline: base=... sft=... cft=...",
     )
     data_flags(flags)
     engine_flags(flags)
@@ -117,9 +121,9 @@ def evaluate_settings(flags: dict[str, Any]) -> EvaluateSettings:
     budget = _at_least(flags, "eval.max_new_tokens", 1)
     temperature, top_p = flags["eval.temperature"], flags["eval.top_p"]
     if not 0 < temperature < math.inf:
-        raise InputError(f"--eval.temperature: {temperature:g} is not above 0; the greedy response is there anyway")
+        raise InputError(f"--eval.temperature: {temperature:g} must be above 0; the greedy response is there anyway")
     if not 0 < top_p <= 1:
-        raise InputError(f"--eval.top_p: {top_p:g} is not above 0 and at most 1")
+        raise InputError(f"--eval.top_p: {top_p:g} must be above 0 and at most 1")
     if "" in flags["eval.stop"]:
         raise InputError("--eval.stop: '' would end every response before it begins")
     return EvaluateSettings(samples, budget, flags["train.seed"], temperature, top_p, tuple(flags["eval.stop"]))
@@ -128,7 +132,7 @@ def evaluate_settings(flags: dict[str, Any]) -> EvaluateSettings:
 def _at_least(flags: dict[str, Any], name: str, least: int) -> int:
     value: int = flags[name]
     if value < least:
-        raise InputError(f"--{name}: {value} is not at least {least}")
+        raise InputError(f"--{name}: {value} must be at least {least}")
     return value
 
 

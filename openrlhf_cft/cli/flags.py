@@ -24,8 +24,13 @@ from openrlhf_cft.verify.settings import VerifierSettings
 
 HEAVY = ("torch", "ray", "vllm")  # that masks, views and verdicts do without
 DTYPES = ("auto", "bfloat16", "float16", "float32")
-
-
+# What `VerifierSettings` calls them, and the command line.
+VERIFIER_FLAGS = {
+    "threshold": "threshold",
+    "workers": "verifier_workers",
+    "time_limit": "verifier_time_limit",
+    "memory_limit": "verifier_memory",
+}
 # Of the groups in which a help shows the flags, by what stands before the dot in a flag's name.
 GROUPS = {
     "model": "model",
@@ -86,18 +91,20 @@ def data_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data.label_key", default="label", help="column of the gold answer")
     parser.add_argument("--data.id_key", default=None, help="column of a unique id; default `id`, else the row number")
     parser.add_argument("--data.apply_chat_template", action="store_true", help="render with the tokenizer's template")
-    parser.add_argument("--data.input_template", default=None, help="for example $'User: {}\\nAssistant: '")
+    parser.add_argument(
+        "--data.input_template", default=None, help="prompt text; {} is the question: $'User: {}\\nAssistant: '"
+    )
     token_flags(parser)
     parser.add_argument("--data.max_samples", type=int, default=1_000_000, help="rows to take, from the first on")
 
 
 def token_flags(parser: argparse.ArgumentParser) -> None:
     """`--data.add_bos` and `--data.special_tokens`."""
-    auto = "auto: BOS before a prompt, where the tokenizer puts it before a text (Llama, Gemma), and never twice"
+    auto = "auto: add BOS once where the tokenizer adds it to plain text (Llama, Gemma); never: add none"
     parser.add_argument("--data.add_bos", choices=ADD_BOS, default="auto", help=auto)
     written = (
-        "that a question or a response has written in it, such as <|im_end|>. auto: text, refused where most prompts, "
-        "in no template, have them"
+        "treat <|im_end|> and other special tokens in the data as text or control; auto: text, but stop if most "
+        "prompts look already rendered"
     )
     parser.add_argument("--data.special_tokens", choices=SPECIAL_TOKENS, default="auto", help=written)
 
@@ -108,9 +115,9 @@ def engine_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--vllm.tensor_parallel_size", type=int, default=1, help="GPUs of one engine")
     share = "share of a GPU's memory that an engine takes, above 0 and at most 1"
     parser.add_argument("--vllm.gpu_memory_utilization", type=float, default=0.9, help=share)
-    auto = "auto: as the checkpoint, or float32 on a CPU without AVX-512; float32: steadier"
+    auto = "auto: as the checkpoint, or float32 on a CPU without AVX-512; float32: reproducible masks"
     parser.add_argument("--vllm.dtype", default="auto", choices=DTYPES, help=auto)
-    length = "prompt and response together, in tokens; default: what the model was made for"
+    length = "most tokens of prompt plus response; default: the model's context length"
     parser.add_argument("--vllm.max_model_len", type=int, default=None, help=length)
     parser.add_argument("--vllm.engine_args", default=None, help="JSON object of further vLLM engine arguments")
     parser.add_argument("--vllm.rows_in_flight", type=int, default=64, help="rows that one engine works on at a time")
@@ -141,15 +148,15 @@ def verifier_flags(parser: argparse.ArgumentParser, group: str) -> None:
     parser.add_argument(
         f"--{group}.threshold", type=float, default=0.5, help="smallest score of such a file that counts as correct"
     )
-    parser.add_argument(f"--{group}.verifier_workers", type=int, default=2, help="processes beside each engine")
+    parser.add_argument(f"--{group}.verifier_workers", type=int, default=2, help="verifier processes per engine")
     parser.add_argument(
         f"--{group}.verifier_time_limit",
         type=float,
         default=None,
-        help="seconds a response; default 5 of CPU time, a file's 60 of wall time",
+        help="seconds per response; default 5 (CPU), for a file 60 (wall clock)",
     )
     parser.add_argument(
-        f"--{group}.verifier_memory", type=float, default=None, help="GiB a process; default 1, a file's 16"
+        f"--{group}.verifier_memory", type=float, default=None, help="GiB per process; default 1, for a file 16"
     )
 
 
@@ -172,7 +179,9 @@ def verifier_settings(flags: dict[str, object], group: str) -> VerifierSettings:
     try:
         return settings.checked()
     except ValueError as error:
-        raise InputError(f"--{group}.verifier: {error}") from None
+        name, _, wrong = str(error).partition(" is ")
+        flag = VERIFIER_FLAGS.get(name)
+        raise InputError(f"--{group}.{flag}: {wrong}" if flag else f"--{group}.verifier: {error}") from None
 
 
 def output_place(flags: dict[str, object]) -> Location:
@@ -203,9 +212,9 @@ def engine_settings(flags: dict[str, object], model: str) -> EngineSettings:
     memory: Any = flags["vllm.gpu_memory_utilization"]
     length: Any = flags["vllm.max_model_len"]
     if not 0 < memory <= 1:
-        raise InputError(f"--vllm.gpu_memory_utilization: {memory:g} is not above 0 and at most 1")
+        raise InputError(f"--vllm.gpu_memory_utilization: {memory:g} must be above 0 and at most 1")
     if length is not None and length < 1:
-        raise InputError(f"--vllm.max_model_len: {length} is not at least 1")
+        raise InputError(f"--vllm.max_model_len: {length} must be at least 1")
     return EngineSettings(
         model=absolute(model),
         name=model,
@@ -246,7 +255,7 @@ def run_command(name: str, command: Callable[[], int], resumes: bool = True) -> 
         print(f"{name}: {error}", file=sys.stderr)
         code = 2
     except (JobError, OSError) as error:
-        kept = "what is finished is kept, the same command goes on from here" if resumes else "nothing was written"
+        kept = "finished rows are kept; run the same command to resume" if resumes else "nothing was written"
         print(f"{name}: {error}; {kept}", file=sys.stderr)
         code = 1 if resumes or isinstance(error, JobError) else 2
     except Exception as error:
@@ -256,10 +265,10 @@ def run_command(name: str, command: Callable[[], int], resumes: bool = True) -> 
             code = 2
         else:
             traceback.print_exc()
-            print(f"{name}: this is a fault of openrlhf_cft, please report it with the lines above", file=sys.stderr)
+            print(f"{name}: this is a bug in openrlhf_cft, please report it with the lines above", file=sys.stderr)
             code = 1
     except KeyboardInterrupt:
-        left = "the same command goes on from here" if resumes else "nothing was written"
+        left = "run the same command to resume" if resumes else "nothing was written"
         print(f"{name}: interrupted; {left}", file=sys.stderr)
         code = 130
     sys.exit(code)

@@ -66,9 +66,11 @@ def _sample_flags(parser: argparse.ArgumentParser) -> None:
 
 def _sample_run(flags: Flags) -> None:
     if flags["rows"] < 1:
-        raise InputError(f"--rows: {flags['rows']} is not at least 1")
+        raise InputError(f"--rows: {flags['rows']} must be at least 1")
     if not 0 <= flags["min_share"] <= flags["max_share"] <= 1:
-        raise InputError(f"--min_share {flags['min_share']} to --max_share {flags['max_share']} is no part of 0 to 1")
+        raise InputError(
+            f"--min_share {flags['min_share']} --max_share {flags['max_share']}: need 0 <= min <= max <= 1"
+        )
     data = open_data(flags["data"])
     out = output(flags["out"], [data])
     settings = SampleSettings(flags["rows"], flags["seed"], flags["min_share"], flags["max_share"], flags["mask"])
@@ -151,9 +153,11 @@ def _derive_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--column", nargs="+", required=True, metavar="NAME", help="new columns")
     hows = "strict-J, " + ", ".join(name for name in SELECTIONS if name != "strict")
     parser.add_argument("--how", nargs="+", required=True, help=f"how each is made: {hows}")
-    parser.add_argument("--reference", default=MASK, metavar="COLUMN", help="mask whose count a row is taken")
-    parser.add_argument("--share", type=float, default=None, help="share of a row's tokens instead of that count")
-    parser.add_argument("--threshold", type=float, default=None, help="score that an alternative needs to be right")
+    parser.add_argument(
+        "--reference", default=MASK, metavar="COLUMN", help="mask that sets how many tokens each row selects"
+    )
+    parser.add_argument("--share", type=float, default=None, help="select this share of a row's tokens instead")
+    parser.add_argument("--threshold", type=float, default=None, help="lowest score of a correct alternative")
     parser.add_argument("--seed", type=int, default=42, help="of random tokens")
     _model_flag(parser)
     parser.add_argument("--reference.model_name_or_path", default=None, help="the other model of excess_loss")

@@ -17,14 +17,16 @@ from openrlhf_cft.masks.transfer import METHODS, Picking, TransferSettings
 def transfer_flags(parser: argparse.ArgumentParser) -> None:
     """All but the data set, its model and `--out`."""
     parser.add_argument("--to", required=True, metavar="MODEL", help="the model that is to be trained")
-    how = "characters: weights go with the characters that tokens share; score: the target's least probable tokens"
+    how = "characters: copy weights to tokens that overlap; score: pick the target's least probable tokens"
     parser.add_argument("--method", choices=METHODS, default="characters", help=how)
-    parser.add_argument("--threshold", type=float, default=None, help="score: tokens of a lower probability")
-    parser.add_argument("--count", default=None, help="score: so many a row; same, the default: as by characters")
+    parser.add_argument("--threshold", type=float, default=None, help="score: tokens less probable than this")
+    parser.add_argument("--count", default=None, help="score: tokens per row; default same: as many as by characters")
     parser.add_argument("--share", type=float, default=None, help="score: this share of a row's tokens")
     parser.add_argument("--data.input_key", default=None, help="column of the question, to render prompts anew")
     parser.add_argument("--data.apply_chat_template", action="store_true", help="render with the target's template")
-    parser.add_argument("--data.input_template", default=None, help="for example $'User: {}\\nAssistant: '")
+    parser.add_argument(
+        "--data.input_template", default=None, help="prompt text; {} is the question: $'User: {}\\nAssistant: '"
+    )
     token_flags(parser)
     parser.add_argument("--report", default=None, metavar="FILE.json", help="write the figures there too")
     parser.add_argument("--dtype", choices=DTYPES, default="auto", help="score: auto is the checkpoint's")

@@ -76,13 +76,13 @@ def job_of(arguments: list[str] | None = None) -> ViewJob:
     names, masks, models = flags["data"], flags["mask"], flags["model.model_name_or_path"]
     sides = max(len(names), len(masks))
     for flag, values in (("data sets", names), ("--mask", masks), ("--model.model_name_or_path", models)):
-        if len(values) not in (1, sides) or sides > 2:
+        if len(values) > 2 or len(values) not in (1, sides):
             raise InputError(f"{flag}: {' '.join(map(str, values))!r} is too much; one or two can be side by side")
     out, terminal, rows = flags["out"], flags["terminal"], flags["data.max_samples"]
     if out is None and not terminal:
         raise InputError("--out FILE.html or --terminal: say where it is to be shown")
     if rows is not None and rows < 1:
-        raise InputError(f"--data.max_samples: {rows} is not at least 1")
+        raise InputError(f"--data.max_samples: {rows} must be at least 1")
     default = PAGE_ROWS if out else TERMINAL_ROWS
     data = [open_data(name) for name in names]
     return ViewJob(

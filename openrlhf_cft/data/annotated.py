@@ -114,7 +114,7 @@ def open_data(path: str | Path) -> AnnotatedData:
     for file in files:
         schemas.append(file.schema())
         if not schemas[-1].equals(schemas[0]):
-            raise InputError(f"{str(file)!r} has other columns than {files[0].name!r}: masks merge puts them together")
+            raise InputError(f"{str(file)!r} has other columns than {files[0].name!r}: join them with masks merge")
     data = AnnotatedData(name, target, files, schemas[0])
     data.require(ID, RESPONSE_IDS)
     return data
@@ -135,7 +135,7 @@ def output(path: str | Path, inputs: Sequence[AnnotatedData]) -> Location:
     for data in inputs:
         same = out.filesystem == data.place.filesystem
         if same and any(_nested(_real(folder), _real(data.place)) for folder in (out, unfinished(out))):
-            raise InputError(f"--out: {str(out)!r} and the input {data.name!r} are, or hold, one another")
+            raise InputError(f"--out: {str(out)!r} and the input {data.name!r} overlap: give another")
     if out.exists() and not (out.is_dir() and _is_empty(out)):
         raise InputError(f"--out: {str(out)!r} is there already: give another, or delete it")
     return out

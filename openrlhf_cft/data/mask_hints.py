@@ -24,13 +24,13 @@ def mask_hints(critical: int, tokens: int, cut_off: int, rollouts: int) -> list[
     lines = []
     if cut_off > MANY_CUT_OFF * rollouts:
         lines.append(
-            f"{cut_off} of {rollouts} rollouts were cut off, so their tokens count as critical whatever they are: a "
-            "larger --annotate.max_new_tokens, or a model that ends its responses"
+            f"{cut_off} of {rollouts} rollouts were cut off and count as failed, which inflates the mask: raise "
+            "--annotate.max_new_tokens, or use a model that ends its responses"
         )
     if critical > HIGH_CRITICAL_SHARE * tokens:
         lines.append(
-            f"over {HIGH_CRITICAL_SHARE:.0%} of the tokens are critical, which says little of each: this model would "
-            "probably not have written these responses; annotate its own, or train it on them first"
+            f"over {HIGH_CRITICAL_SHARE:.0%} of the tokens are critical, so the mask selects little. The model would "
+            "hardly write these responses itself: annotate its own, or train it on these first"
         )
     if critical < LOW_CRITICAL_SHARE * tokens:
         lines.append(

@@ -98,7 +98,7 @@ def _templated(turns: list[dict[str, Any]], text: LiteralText, **options: bool) 
         TemplateRefused: it refuses the turns; in its own words.
     """
     if not text.tokenizer.chat_template:
-        raise InputError("--data.apply_chat_template: the tokenizer has no chat template")
+        raise InputError("--data.apply_chat_template: the tokenizer has no chat template; use --data.input_template")
     try:
         return str(text.tokenizer.apply_chat_template(text.hide(turns), tokenize=False, **options))
     except Exception as error:  # whatever a template raises: it is a program of its own
@@ -138,7 +138,9 @@ def check_ids(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> None:
     """
     for position, token_id in enumerate(ids):
         if not 0 <= token_id < len(tokenizer):
-            raise InputError(f"token id {token_id} at position {position}: the tokenizer has {len(tokenizer)}")
+            raise InputError(
+                f"token id {token_id} at position {position}: the tokenizer has only {len(tokenizer)} ids"
+            )
 
 
 def response_ids(
@@ -192,7 +194,7 @@ def _turn_ids(value: Any, question: Any, prompt: str, text: LiteralText, stops: 
     turns = messages(value, "assistant")
     whole = _templated(messages(question, "user") + turns, text)
     if not whole.startswith(prompt):
-        raise InputError("the chat template renders the prompt otherwise when a response follows: give token ids")
+        raise InputError("the chat template changes the prompt when a response follows: give token ids")
     rendered, end = whole[len(prompt) :], 0
     for turn in turns:
         content = str(text.hide(turn.get("content", ""))).rstrip()

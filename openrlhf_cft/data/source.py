@@ -76,7 +76,7 @@ class SourceSettings:
         if self.input_template is not None:
             check_template(self.input_template)
         if self.max_samples < 1:
-            raise InputError(f"--data.max_samples: {self.max_samples} is not at least 1")
+            raise InputError(f"--data.max_samples: {self.max_samples} must be at least 1")
 
 
 def load_source(settings: SourceSettings) -> Dataset:

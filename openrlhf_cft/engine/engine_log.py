@@ -88,7 +88,7 @@ def exceptions(text: str) -> Iterator[str]:
 
 def _killed(message: str) -> str | None:
     match = SIGNAL.search(message)
-    return match and f"its process was ended by signal {match[1]}, for example because memory ran out"
+    return match and f"its process was killed by signal {match[1]}, often for lack of memory"
 
 
 def _one_line(text: str) -> str:

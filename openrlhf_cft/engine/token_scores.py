@@ -112,7 +112,7 @@ def token_scores(
     if measure not in MEASURES:
         raise InputError(f"{measure!r} is none of {', '.join(MEASURES)}")
     if batch_tokens < 1:
-        raise InputError(f"--batch_tokens: {batch_tokens} is not at least 1")
+        raise InputError(f"--batch_tokens: {batch_tokens} must be at least 1")
     limits, selected = _Limits(model), SelectedLogits(model)
     if not later_tokens_change_nothing(model.config):
         batch_tokens = 1
@@ -170,7 +170,7 @@ class _Limits:
             raise InputError(f"row {name!r} has no prompt token: nothing predicts its first response token")
         for token in (min([*prompt, *response]), max([*prompt, *response])):
             if not 0 <= token < self._vocabulary:
-                raise InputError(f"row {name!r} has token id {token}, and the model {self._vocabulary} tokens")
+                raise InputError(f"row {name!r} has token id {token}, and the model has {self._vocabulary} tokens")
         if self._length and len(prompt) + len(response) > self._length:
             raise InputError(f"row {name!r} has {len(prompt) + len(response)} tokens; the model takes {self._length}")
         return prompt, response, name

@@ -41,7 +41,7 @@ def await_gpus(num_engines: int, gpus_per_engine: int, joined: bool) -> None:
     if room >= num_engines:
         return
     engine = "an engine needs a GPU" if gpus_per_engine == 1 else f"an engine needs {gpus_per_engine} GPUs of one node"
-    fault = f"--vllm.num_engines: {engine}, and there is room for {room} of {num_engines}"
+    fault = f"--vllm.num_engines {num_engines}: {engine}, and there are GPUs for {room}"
     if not joined:
         raise InputError(fault)
     from ray.autoscaler.sdk import request_resources

@@ -20,7 +20,7 @@ ASIDE_AFTER = 4
 DEATHS_PER_ENGINE = 6  # more than ASIDE_AFTER: one row that kills ends no job
 ASIDES = 3
 FAILURES = 100
-KILLED = "its process was killed, for instance for want of memory"
+KILLED = "its process was killed, often for lack of memory"
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,8 @@ class Tally:
             self._deaths = 0
             self._asides += 1
             self._aside.add(row_id)
-            times = f"the engine died {len(strikes)} times with it"
-            self.failures[row_id] = Failure(row_id, f"set aside, {times}; the last time: {strikes[-1]}")
+            times = f"the engine died {len(strikes)} times on it"
+            self.failures[row_id] = Failure(row_id, f"skipped, {times}; last cause: {strikes[-1]}")
             return Leave(aside=True)
         return Leave(alone=len(strikes) >= ALONE_AFTER)
 
@@ -144,11 +144,11 @@ class Tally:
     def reason(self) -> str | None:
         """Why the job has to end; None where it goes on."""
         if self._stop is None and self._asides >= ASIDES:
-            self._stop = f"{self._asides} rows in a row killed the engine; the last time: {self._last}"
+            self._stop = f"{self._asides} consecutive rows killed the engine; last cause: {self._last}"
         if self._stop is not None:
             return self._stop
         if self._deaths >= self._limit:
-            return f"engines died {self._deaths} times without finishing a row; the last time: {self._last}"
+            return f"engines died {self._deaths} times without finishing a row; last cause: {self._last}"
         if self._failed >= FAILURES:
-            return f"{self._failed} rows in a row failed; the last one: {self._last}"
+            return f"{self._failed} consecutive rows failed; last error: {self._last}"
         return None

@@ -120,7 +120,10 @@ class Workdir:
         load_config(engine.model, revision=engine.engine_args.get("revision"))
         tokenizer = load_tokenizer(engine.model)
         if source.apply_chat_template and not tokenizer.chat_template:
-            raise InputError(f"--data.apply_chat_template: the tokenizer of {engine.model!r} has no chat template")
+            raise InputError(
+                f"--data.apply_chat_template: the tokenizer of {engine.model!r} has no chat template; use "
+                "--data.input_template"
+            )
         stops = engine.stop_token_ids(tokenizer)
         data = load_source(source) if rows is None else rows
         self.root.make_dir()

@@ -88,7 +88,7 @@ def derive(data: AnnotatedData, wishes: Sequence[Wish], settings: DeriveSettings
     for name, value in given.items():
         if value is not None and not any(name in selection.record for selection in selections.values()):
             flag = flags.get(name, f"--{name}")
-            raise InputError(f"{flag}: {value} is of no use to {', '.join(wish.how for wish in wishes)}")
+            raise InputError(f"{flag}: {value} is unused by {', '.join(wish.how for wish in wishes)}")
     schema, record = data.schema, dict(data.metadata.get(DERIVED, {}))
     for wish in wishes:
         schema = schema.append(_field(wish.column))
@@ -169,14 +169,14 @@ def _failing_share(data: AnnotatedData, how: str, settings: DeriveSettings) -> S
 def _threshold(data: AnnotatedData, how: str, settings: DeriveSettings) -> Selection:
     threshold, metadata, k = settings.threshold, data.metadata, _stored_k(data)
     if threshold is None or not 0 < threshold <= 1:
-        raise InputError(f"--threshold: {threshold} is not above 0 and at most 1, which `--how threshold` needs")
+        raise InputError(f"--threshold: {threshold}; `--how threshold` needs one above 0 and at most 1")
     accepted = metadata.get("threshold", 1.0 if metadata.get("verifier") in VERIFIERS else None)
     if accepted is None or k is None:
         raise InputError(f"--how threshold: the metadata of {data.name!r} names no criterion or no threshold")
     if threshold > accepted:
         raise InputError(
-            f"--threshold: {threshold} is above {accepted}, at which the responses themselves were accepted; whether "
-            "they reach more is not stored"
+            f"--threshold: {threshold} is above the annotation's own {accepted}: give at most {accepted}, since the "
+            "scores of the responses themselves are not stored"
         )
     record = {"from": [ALTERNATIVES], "threshold": threshold}
     return by_row((ALTERNATIVES,), lambda row: from_alternatives.rescored(row, k, threshold), record)

@@ -105,7 +105,7 @@ def _labelled(source: Source) -> Iterator[dict[str, list[int]]]:
         try:
             ids, wanted = labels(row[PROMPT_IDS], row[RESPONSE_IDS], row[source.mask])
         except InputError as error:
-            more = "; --threshold X makes 0 and 1 of them, and --format sharegpt carries them as they are"
+            more = "; --threshold X turns each into 0 or 1, --format sharegpt keeps them"
             raise InputError(f"row {row[ID]!r}: column {source.mask!r}: {error}{more}") from None
         yield {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": wanted}
 

@@ -72,7 +72,9 @@ class Retokenizer:
         self._special = special_ids(source)
         self._known = set(target.convert_ids_to_tokens(sorted(special_ids(target))))
         if rendering is not None and rendering.apply_chat_template and not target.chat_template:
-            raise InputError("--data.apply_chat_template: the tokenizer of --to has no chat template")
+            raise InputError(
+                "--data.apply_chat_template: the tokenizer of --to has no chat template; use --data.input_template"
+            )
 
     def __call__(self, row: Row) -> Carried:
         """One row.

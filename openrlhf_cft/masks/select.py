@@ -23,7 +23,7 @@ class Budget:
 
     def __post_init__(self) -> None:
         if self.share is not None and not 0 <= self.share <= 1:
-            raise InputError(f"--share: {self.share} is not between 0 and 1")
+            raise InputError(f"--share: {self.share} must be between 0 and 1")
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -48,14 +48,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         choices=MISSING,
         default="error",
         action=_Once,
-        help="a row without weights is an error, trained on all its response tokens, or dropped",
+        help="a row without weights is an error (default), trained on all its response tokens, or dropped",
     )
     group.add_argument(
         "--cft.loss",
         choices=LOSSES,
         default="nll",
         action=_Once,
-        help="nll, or dft: nll times the detached probability (also without --critical_mask, on all tokens)",
+        help="nll (default), or dft: nll times the detached probability (also without --critical_mask, on all tokens)",
     )
     group.add_argument(
         "--cft.dense_logits", action="store_true", help="compute logits everywhere, as the stock script does"

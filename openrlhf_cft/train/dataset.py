@@ -137,9 +137,7 @@ class CriticalTokenDataset(SFTDataset):
         keys = {"--data.input_key": getattr(data, "input_key", None)}
         keys["--data.output_key"] = getattr(data, "output_key", None)
         if keys["--data.output_key"] is None and not getattr(data, "apply_chat_template", False):
-            raise InputError(
-                "rows without weights are trained on their text, and --data.output_key does not say which"
-            )
+            raise InputError("rows without weights are trained on their text: name its column with --data.output_key")
         for flag, key in keys.items():
             if key is None:
                 continue
@@ -170,7 +168,7 @@ class CriticalTokenDataset(SFTDataset):
         share = self.trained_tokens / max(1, self.response_tokens)
         self.strategy.print(
             f"critical tokens: {len(self.rows)} rows, {self.trained_tokens} of {self.response_tokens} response tokens "
-            f"trained ({share:.1%}); {self.skipped} rows skipped for having none"
+            f"trained ({share:.1%}); {self.skipped} rows skipped, none trained in them"
         )
         if self.unweighted or self.dropped or lost:
             self.strategy.print(

@@ -76,6 +76,6 @@ def score_of(returned: Any, path: str) -> float:
     if not (math.isfinite(score) and 0.0 <= score <= 1.0):
         raise InputError(
             f"reward_func of {path} returned the score {score}: return one in [0, 1], "
-            'as "scores" beside other "rewards" if need be'
+            'in "scores" if "rewards" is on another scale'
         )
     return score

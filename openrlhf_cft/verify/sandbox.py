@@ -80,7 +80,7 @@ class VerifierPool:
             raise ValueError(f"threshold is {threshold}, and has to be above 0 and at most 1")
         if memory_limit < MIN_MEMORY:
             raise ValueError(
-                f"memory_limit is {memory_limit}, and a worker needs {MIN_MEMORY} bytes for its imports alone"
+                f"memory_limit is {memory_limit} bytes; a worker needs {MIN_MEMORY / 2**30:g} GiB or more to import"
             )
         self._settings = WorkerSettings(verifier, threshold, memory_limit, time_limit)
         # A user's file may set the worker's timer anew, as `signal.alarm` does; ours cannot, and count CPU time.

@@ -174,7 +174,7 @@ def test_given_responses_that_cannot_be_one(model: Path) -> None:
     assert "</s> is token 1 of 4" in refused([5, eos, 6, eos])
     assert "the response has to be one too" in refused("it is 3", [5, 6])
     tokenizer.chat_template = "{% for m in messages %}[{{ messages | length }}{{ m['content'] }}]{% endfor %}"
-    assert "renders the prompt otherwise" in refused("it is 3", prompt="[1q]")
+    assert "changes the prompt when a response follows" in refused("it is 3", prompt="[1q]")
     tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
     tokenizer.eos_token = None
     assert "no EOS token" in refused("it is 3")

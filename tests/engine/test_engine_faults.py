@@ -37,7 +37,7 @@ def test_ctrl_c_leaves_no_process_and_no_memory(model: Path, questions: Path, tm
         time.sleep(0.05)
         members = psutil.Process(job.pid).children(recursive=True)
     os.killpg(job.pid, signal.SIGINT)
-    assert job.communicate(timeout=600)[0].endswith("annotate: interrupted; the same command goes on from here\n")
+    assert job.communicate(timeout=600)[0].endswith("annotate: interrupted; run the same command to resume\n")
     assert job.returncode == 130
     assert not psutil.wait_procs(members, timeout=300)[1]
     guard = time.monotonic() + 300

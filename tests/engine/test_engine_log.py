@@ -103,7 +103,7 @@ def test_both_outputs_of_the_processes_are_read_from_where_the_engine_began(tmp_
     [
         (
             "Failed core proc(s): {'EngineCore_DP0': -9}",
-            "its process was ended by signal 9, for example because memory",
+            "its process was killed by signal 9, often for lack of memory",
         ),
         ("1 validation error for ModelConfig\n  Value error, too long", "RuntimeError: 1 validation error for Model"),
     ],

@@ -38,7 +38,7 @@ def test_the_users_own_backend_stays() -> None:
 @pytest.mark.parametrize(
     ("tensor", "engine_args", "told"),
     [
-        (0, {}, "--vllm.tensor_parallel_size: 0 is not at least 1"),
+        (0, {}, "--vllm.tensor_parallel_size: 0 must be at least 1"),
         (1, {"data_parallel_size": 2}, "data_parallel_size 2 would start several .* --vllm.num_engines"),
         (1, {"pipeline_parallel_size": 0}, "--vllm.engine_args: pipeline_parallel_size 0 is no number from 1 on"),
         (1, {"pipeline_parallel_size": "2"}, "pipeline_parallel_size '2' is no number"),

@@ -112,13 +112,13 @@ def test_a_row_that_the_model_cannot_take_is_refused() -> None:
     model, (row,) = architecture("llama", torch.float32), make_rows(1)
     for change, message in (
         ({records.PROMPT_IDS: []}, "row 'row-0' has no prompt token"),
-        ({records.RESPONSE_IDS: [VOCAB]}, f"row 'row-0' has token id {VOCAB}, and the model {VOCAB} tokens"),
+        ({records.RESPONSE_IDS: [VOCAB]}, f"row 'row-0' has token id {VOCAB}, and the model has {VOCAB} tokens"),
         ({records.PROMPT_IDS: [-1]}, "row 'row-0' has token id -1, and"),
         ({records.RESPONSE_IDS: [1] * 5000}, "tokens; the model takes 2048"),
     ):
         with pytest.raises(ValueError, match=message):
             list(token_scores(model, [{**row, **change}], "nll"))
-    with pytest.raises(ValueError, match="--batch_tokens: 0 is not at least 1"):
+    with pytest.raises(ValueError, match="--batch_tokens: 0 must be at least 1"):
         list(token_scores(model, [row], "nll", 0))
     with torch.no_grad():
         model.lm_head.weight.fill_(float("nan"))

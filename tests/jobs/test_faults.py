@@ -20,7 +20,7 @@ from openrlhf_cft.cli.flags import run_command
 from openrlhf_cft.jobs.tally import ASIDE_AFTER, ASIDES, DEATHS_PER_ENGINE
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-KEPT = "what is finished is kept, the same command goes on from here"
+KEPT = "finished rows are kept; run the same command to resume"
 
 
 def fail(process: subprocess.Popen[str], code: int) -> str:
@@ -41,10 +41,12 @@ def test_rows_that_kill_are_set_aside_and_the_others_finish(tmp_path: Path) -> N
     failed = [json.loads(line) for line in (tmp_path / "failed.jsonl").read_text().splitlines()]
     errors = {row["id"]: row["error"] for row in failed}
     assert set(errors) == {"r5", "r70", "r7"}
-    assert "died 4 times with it" in errors["r5"] and "its process was killed" in errors["r5"]
-    assert "died 4 times with it" in errors["r70"] and "planted death of r70" in errors["r70"]
+    assert "died 4 times on it" in errors["r5"] and "its process was killed" in errors["r5"]
+    assert "died 4 times on it" in errors["r70"] and "planted death of r70" in errors["r70"]
     assert errors["r7"] == "KeyError: 'planted'"
-    assert all(f"row {row_id!r}: {error}" in output for row_id, error in errors.items())
+    assert all(
+        f"row {row_id!r} failed, the next run retries it: {error}" in output for row_id, error in errors.items()
+    )
     assert begun(tmp_path).count("r5") == begun(tmp_path).count("r70") == ASIDE_AFTER
     finish(start(tmp_path))  # rows set aside are tried by the next run
     assert done(tmp_path) == everything(but=set())
@@ -60,7 +62,7 @@ def test_an_engine_that_does_not_start_ends_the_job_with_the_cause(tmp_path: Pat
 @pytest.mark.all
 def test_an_engine_that_dies_again_and_again_ends_the_job_with_the_cause(tmp_path: Path) -> None:
     last = fail(start(tmp_path, "all_die"), 1)
-    assert re.fullmatch(f"script: .* the last time: planted death of r.*; {KEPT}", last)
+    assert re.fullmatch(f"script: .* last cause: planted death of r.*; {KEPT}", last)
     assert starts(tmp_path) <= ASIDES * ASIDE_AFTER + DEATHS_PER_ENGINE, "tries are bounded"
     finish(start(tmp_path))
     assert done(tmp_path) == everything(but=set())
@@ -92,7 +94,7 @@ def test_a_second_command_on_the_directory_is_refused_and_ctrl_c_leaves_no_proce
         f"script: process {first.pid} on {os.uname().nodename} is working on '{tmp_path}': wait for it or end it"
     )
     os.killpg(first.pid, signal.SIGINT)  # as the terminal does: to all of them
-    assert fail(first, 130) == "script: interrupted; the same command goes on from here"
+    assert fail(first, 130) == "script: interrupted; run the same command to resume"
     _, alive = psutil.wait_procs(members, timeout=300)
     assert not alive
     finish(start(tmp_path))

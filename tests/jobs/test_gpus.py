@@ -42,12 +42,10 @@ def test_gpus_of_a_cluster(tmp_path: Path) -> None:
     seen = json.loads(done.stdout.splitlines()[-1])
     assert seen["enough"] == ["", "", ""]
     assert seen["too_few"] == [
-        "InputError: --vllm.num_engines: an engine needs a GPU, and there is room for 3 of 4",
-        "InputError: --vllm.num_engines: an engine needs 2 GPUs of one node, and there is room for 1 of 2",
+        "InputError: --vllm.num_engines 4: an engine needs a GPU, and there are GPUs for 3",
+        "InputError: --vllm.num_engines 2: an engine needs 2 GPUs of one node, and there are GPUs for 1",
     ]
     assert seen["waited"][1] == "", "a node came"
-    assert "there is room for 1 of 2 in the cluster: waiting 15 minutes for new nodes" in seen["waited"][0]
-    assert seen["never"].startswith(
-        "JobError: --vllm.num_engines: an engine needs a GPU, and there is room for 5 of 9"
-    )
+    assert "there are GPUs for 1 in the cluster: waiting 15 minutes for new nodes" in seen["waited"][0]
+    assert seen["never"].startswith("JobError: --vllm.num_engines 9: an engine needs a GPU, and there are GPUs for 5")
     assert len(set(seen["devices"])) == 2 and all(device.isdigit() for device in seen["devices"])

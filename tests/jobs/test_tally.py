@@ -38,7 +38,7 @@ def test_a_row_that_kills_runs_alone_and_is_then_set_aside() -> None:
     counts, _, failures = tally.read()
     assert counts["rows"] == 1
     assert [failure[:2] for failure in failures] == [
-        ("poison", f"set aside, the engine died 4 times with it; the last time: death {ASIDE_AFTER}")
+        ("poison", f"skipped, the engine died 4 times on it; last cause: death {ASIDE_AFTER}")
     ]
 
 
@@ -51,9 +51,7 @@ def test_a_row_is_set_aside_for_its_own_deaths() -> None:
         die(tally, "first", actor="a")
     die(tally, "second", actor="b", cause="broken by the second")
     assert tally.ask("first") == Leave(aside=True)
-    assert tally.read()[2] == [
-        Failure("first", f"set aside, the engine died 4 times with it; the last time: {KILLED}")
-    ]
+    assert tally.read()[2] == [Failure("first", f"skipped, the engine died 4 times on it; last cause: {KILLED}")]
 
 
 def test_two_rows_of_a_block_that_kill_are_both_set_aside() -> None:
@@ -82,7 +80,7 @@ def test_an_engine_that_does_not_start_again_is_tried_again() -> None:
     for _ in range(DEATHS_PER_ENGINE):
         tally.refused("a", "no memory yet")
         reason = tally.start("a")
-    assert reason == "engines died 8 times without finishing a row; the last time: no memory yet"
+    assert reason == "engines died 8 times without finishing a row; last cause: no memory yet"
 
 
 def test_a_tally_that_is_started_anew_learns_which_engines_are_up() -> None:
@@ -119,7 +117,7 @@ def test_engines_that_die_without_finishing_a_row_end_the_job_with_the_cause() -
         assert tally.start(actor) is None
     reasons = [die(tally, f"row{n}", actor=actors[n % 2], cause="no GPU") for n in range(2 * DEATHS_PER_ENGINE)]
     assert reasons[:-1] == [None] * (2 * DEATHS_PER_ENGINE - 1)
-    assert reasons[-1] == "engines died 12 times without finishing a row; the last time: no GPU"
+    assert reasons[-1] == "engines died 12 times without finishing a row; last cause: no GPU"
     assert tally.ask("other").stop == reasons[-1]
 
 
@@ -140,7 +138,7 @@ def test_one_poisoned_row_after_another_ends_the_job() -> None:
         for _ in range(ASIDE_AFTER):
             die(tally, f"poison{n}")
         assert tally.ask(f"poison{n}").aside
-    assert tally.ask("next").stop == f"3 rows in a row killed the engine; the last time: {KILLED}"
+    assert tally.ask("next").stop == f"3 consecutive rows killed the engine; last cause: {KILLED}"
 
 
 def test_rows_that_only_fail_end_the_job() -> None:
@@ -148,7 +146,7 @@ def test_rows_that_only_fail_end_the_job() -> None:
     for n in range(FAILURES):
         assert tally.ask("next").stop is None
         tally.fail("a", f"row{n}", "no disk")
-    assert tally.ask("next").stop == f"{FAILURES} rows in a row failed; the last one: no disk"
+    assert tally.ask("next").stop == f"{FAILURES} consecutive rows failed; last error: no disk"
 
 
 def test_the_first_reason_stays() -> None:

@@ -99,17 +99,17 @@ def test_rows_that_end_the_job_are_told_and_kept(
 ) -> None:
     def end(*_: object) -> None:
         raise JobError(
-            "3 rows in a row killed the engine",
-            [Failure("2", "set aside"), Failure("3", "KeyError: 'x'", "Traceback")],
+            "3 consecutive rows killed the engine",
+            [Failure("2", "skipped"), Failure("3", "KeyError: 'x'", "Traceback")],
         )
 
     work, config = prepared(tmp_path, source)
     monkeypatch.setattr("openrlhf_cft.jobs.run_job.run", end)
-    with pytest.raises(JobError, match="3 rows in a row"):
+    with pytest.raises(JobError, match="3 consecutive rows"):
         run_job(work, config["rows"], None, PoolSettings(), report)  # type: ignore[arg-type]
-    assert "not finished, left for the next run: row '2': set aside" in capsys.readouterr().out
+    assert "row '2' failed, the next run retries it: skipped" in capsys.readouterr().out
     assert list(map(json.loads, (work.root / "failed.jsonl").read_text().splitlines())) == [
-        {"id": "2", "error": "set aside"},
+        {"id": "2", "error": "skipped"},
         {"id": "3", "error": "KeyError: 'x'", "traceback": "Traceback"},
     ]
 

@@ -98,7 +98,7 @@ def test_another_threshold_of_the_score(tmp_path: Path, threshold: str) -> None:
             assert weight == all(score < float(threshold) - 1e-6 for score in scores)
     some = derive(graded(tmp_path / "some", False), tmp_path / "out2", *flags)
     assert column(some, "m") == column(rows, "m"), "what was skipped does not matter"
-    with pytest.raises(ValueError, match=r"--threshold: 0.7 is above 0.6, at which"):
+    with pytest.raises(ValueError, match=r"--threshold: 0.7 is above the annotation's own 0.6"):
         derive(tmp_path / "all", tmp_path / "out3", *flags[:-1], "0.7")
 
 
@@ -156,11 +156,11 @@ def test_the_highest_scores(scores: list[float], data: st.DataObject) -> None:
         (["--column", MASK, "--how", "random"], "--column: 'critical_mask' is there already"),
         (["--column", "m", "m", "--how", "random", "random"], "--column: 'm' is there already"),
         (["--column", "m", "--how", "random", "strict-2"], "--how: 2 given for 1 columns"),
-        (["--column", "m", "--how", "random", "--share", "1.5"], "--share: 1.5 is not between 0 and 1"),
+        (["--column", "m", "--how", "random", "--share", "1.5"], "--share: 1.5 must be between 0 and 1"),
         (["--column", "m", "--how", "random", "--reference", "x"], "has no column 'x'"),
-        (["--column", "m", "--how", "strict-2", "--share", "0.5"], "--share: 0.5 is of no use to strict-2"),
-        (["--column", "m", "--how", "random", "--threshold", "0.5"], "--threshold: 0.5 is of no use to random"),
-        (["--column", "m", "--how", "threshold"], "--threshold: None is not above 0"),
+        (["--column", "m", "--how", "strict-2", "--share", "0.5"], "--share: 0.5 is unused by strict-2"),
+        (["--column", "m", "--how", "random", "--threshold", "0.5"], "--threshold: 0.5 is unused by random"),
+        (["--column", "m", "--how", "threshold"], "--threshold: None; `--how threshold` needs one above 0"),
         (["--column", "m", "--how", "numbers"], "--model.model_name_or_path: the metadata of .* names no model"),
     ],
 )

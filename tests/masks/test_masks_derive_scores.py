@@ -123,7 +123,7 @@ def test_a_model_with_another_tokenizer_is_refused_before_it_loads(
                 str(tmp_path / "other"),
             ]
         )
-    with pytest.raises(ValueError, match=r"--reference\.model_name_or_path: .*two is of no use to numbers"):
+    with pytest.raises(ValueError, match=r"--reference\.model_name_or_path: .*two is unused by numbers"):
         main([*command[:-1], "numbers", "--reference.model_name_or_path", models[1]])
     with pytest.raises(ValueError, match="no column 'nowhere'"):
         main([*command, "--reference.model_name_or_path", models[1], "--reference", "nowhere"])

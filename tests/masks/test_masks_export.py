@@ -202,7 +202,7 @@ def test_bad_input_is_refused_in_a_sentence(annotated: Path, tmp_path: Path) -> 
         (["--format", "jsonl", "--threshold", "0.5"], "--threshold: jsonl carries all columns as they are"),
         (["--format", "sharegpt", "--data.input_key", "x"], "no column 'x'"),
         (["--format", "trl", "--data.input_key", "question"], "--data.input_key: trl has no conversations"),
-        (["--format", "trl", "--out", str(annotated / "below")], "are, or hold, one another"),
+        (["--format", "trl", "--out", str(annotated / "below")], "overlap: give another"),
         (["--format", "trl", "--out", "gs://bucket/out"], "is no local folder"),
     ):
         with pytest.raises(ValueError, match=message):

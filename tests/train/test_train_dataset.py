@@ -79,7 +79,7 @@ def test_rows_without_a_trained_token_are_skipped_and_the_number_is_logged() -> 
     strategy = Strategy()
     dataset = CriticalTokenDataset(datasets.Dataset.from_list([*make_rows(3), *empty]), TOKENIZER, 100, strategy)
     assert (len(dataset), dataset.skipped) == (3, 3)
-    assert "3 rows skipped for having none" in strategy.printed[0]
+    assert "3 rows skipped, none trained in them" in strategy.printed[0]
 
 
 def test_counts_do_not_depend_on_how_the_rows_are_batched(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,7 +240,7 @@ def test_text_that_the_stock_data_set_would_leave_out_in_silence(tokenizer: Any)
         data = datasets.Dataset.from_list(rows)
         return CriticalTokenDataset(data, tokenizer, max_length, text_strategy(**flags), **options)
 
-    with pytest.raises(InputError, match=r"on their text, and --data.output_key does not say which"):
+    with pytest.raises(InputError, match=r"on their text: name its column with --data.output_key"):
         build(blend(), output_key=None)
     with pytest.raises(InputError, match=r"row number 5 has no weights and no text in column 'question'"):
         build([*blend()[:5], {**blend()[5], "question": None}])

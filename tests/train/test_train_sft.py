@@ -191,7 +191,7 @@ def test_the_patch_applies_to_the_wheel() -> None:
 @pytest.mark.slow
 def test_what_a_run_prints(runs: Any) -> None:
     printed = runs("critical").stdout
-    assert "2 rows skipped for having none" in printed
+    assert "2 rows skipped, none trained in them" in printed
     assert "one example, trained tokens marked:\n" in printed and "⟦" in printed
     assert "step 6/6  loss " in printed and "eta 0:00:00" in printed
 
