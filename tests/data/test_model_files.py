@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -110,3 +112,26 @@ def test_a_hub_model_is_known_by_its_commit_or_refused(monkeypatch: pytest.Monke
     Config._commit_hash = None
     with pytest.raises(InputError, match=r"--eval\.checkpoints: cannot determine the commit of 'org/name'"):
         weights_fingerprint("org/name", "--eval.checkpoints")
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"HF_ENDPOINT": "http://127.0.0.1:9"}, "there is no such folder, and the model hub is not in reach"),
+        ({"HF_HUB_OFFLINE": "1"}, "cannot load 'models/mine': "),
+    ],
+)
+def test_a_name_without_a_folder_is_refused_at_once_where_no_hub_answers(
+    variables: dict[str, str], said: str, tmp_path: Path
+) -> None:
+    """Loading would try the hub again and again for 23 s."""
+    code = (
+        "from openrlhf_cft.data import model_files\n"
+        "try:\n"
+        "    model_files.load_config('models/mine')\n"
+        "except ValueError as error:\n"
+        "    print(error)\n"
+    )
+    environment = {**os.environ, "HF_HOME": str(tmp_path), **variables}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and said in done.stdout, done.stdout + done.stderr
