@@ -35,14 +35,16 @@ PARTIAL := $(VENV)/.partial
 PIP := $(VENV)/bin/python -m pip --quiet --disable-pip-version-check
 REQUIREMENTS := requirements-cpu.txt requirements-dev.txt requirements-gpu.txt
 
-.PHONY: help setup quickstart grpo check test test-light test-all chaos bench-train bench-annotate bench-verify bench-scale evidence wheel wheels lock clean
+.PHONY: help setup quickstart grpo gpu-check docs check test test-light test-all chaos bench-train bench-annotate bench-verify bench-scale evidence wheel wheels lock clean
 
 help:
 	echo "make quickstart   set up, then the whole pipeline on a small model"
 	echo "make grpo         reinforcement learning from the quickstart's SFT and CFT, and a figure of both"
-	echo "make test         style, types and the tests (on 2 cores, minutes)"
+	echo "make gpu-check    whether all of it works on this machine: a line a step, then JSON"
+	echo "make test         style, types and the tests (20 to 60 minutes on 2 cores)"
 	echo "make test-light  style, types and the tests that train nothing"
 	echo "make test-all     every test: also full matrices and the set-up from scratch"
+	echo "make docs         docs/ as a site in site/, which opens from disk"
 	echo "make check        style and types only"
 	echo "make chaos        an annotation that is killed, starved and cut again and again: nothing lost, nothing twice"
 	echo "make bench-train  a training step of CFT against stock SFT: time, memory, gradient"
@@ -68,6 +70,15 @@ grpo: $(STAMP)
 	export PROMPTS=$${PROMPTS:-4} SAMPLES=$${SAMPLES:-6} MICRO=$${MICRO:-12} PROMPT_LENGTH=$${PROMPT_LENGTH:-96}
 	export LENGTH=$${LENGTH:-48} LR=$${LR:-1e-5} SAVE=$${SAVE:-10}
 	bash examples/rl_start.sh --data.max_samples "$$((20 * PROMPTS))"
+
+# Everything once, on a new machine: see examples/gpu_check.py.
+gpu-check: $(STAMP)
+	eval "$$(python -m openrlhf_cft.engine.platform)"
+	python examples/gpu_check.py
+
+docs: $(STAMP)
+	python -m mkdocs build --strict --quiet
+	echo "docs: site/index.html"
 
 check: $(STAMP)
 	ruff check .

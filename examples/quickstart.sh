@@ -10,9 +10,11 @@ RUN=${RUN:-runs/quickstart}
 mkdir -p "$RUN"
 exports=$(python -m openrlhf_cft.engine.platform)
 eval "$exports"
+# All of a command's output is in quickstart.log; the screen has what means something.
+quiet() { python examples/quiet.py --log "$RUN/quickstart.log" -- "$@"; }
 train() { # NAME MODEL DATA COLUMN [FLAG...]: stock OpenRLHF flags
   [ ! -f "$RUN/$1/config.json" ] || { echo "train: $RUN/$1 is there already"; return; }
-  deepspeed --num_gpus "${GPUS:-1}" --module openrlhf_cft.cli.train_sft --model.model_name_or_path "$2" \
+  quiet deepspeed --num_gpus "${GPUS:-1}" --module openrlhf_cft.cli.train_sft --model.model_name_or_path "$2" \
     --data.dataset "$3" --data.input_key question --data.output_key "$4" "${FORMAT[@]}" \
     --data.max_len $((LENGTH + 464)) --train.batch_size "$BATCH" --train.micro_batch_size "$MICRO" \
     --train.max_epochs 3 --adam.lr "${LR:-2e-5}" --train.seed "${SEED:-42}" \
@@ -21,6 +23,7 @@ train() { # NAME MODEL DATA COLUMN [FLAG...]: stock OpenRLHF flags
   mv "$RUN/$1.partial" "$RUN/$1"
 }
 step() { printf '\n== %s (%d s since the start)\n' "$1" "$SECONDS"; }
+echo "quickstart: all of the output is in $RUN/quickstart.log"
 
 step "1/6 model"
 MODEL=${MODEL:-$RUN/model} FORMAT=(--data.apply_chat_template) LENGTH=${LENGTH:-48} # tokens of a response, at most
@@ -42,7 +45,7 @@ python examples/batch_size.py --questions "$TRAIN"
 QUESTIONS=(--data.input_key question --data.label_key answer "${FORMAT[@]}")
 
 step "3/6 annotate: greedy responses, verified, and the counterfactuals of each token"
-python -m openrlhf_cft.cli.annotate --model.model_name_or_path "$MODEL" --data.dataset "$TRAIN" "${QUESTIONS[@]}" \
+quiet python -m openrlhf_cft.cli.annotate --model.model_name_or_path "$MODEL" --data.dataset "$TRAIN" "${QUESTIONS[@]}" \
   --vllm.num_engines "${GPUS:-1}" --annotate.max_new_tokens "$LENGTH" --ckpt.output_dir "$RUN/annotated"
 
 step "4/6 train: SFT on all tokens, CFT on the critical ones, all else equal"
@@ -52,7 +55,7 @@ train sft "$MODEL" "$RUN/annotated" response
 train cft "$MODEL" "$RUN/annotated" response --critical_mask
 
 step "5/6 evaluate on the held-out questions; entropy on critical and other tokens of the annotated responses"
-python -m openrlhf_cft.cli.evaluate --compare base="$MODEL" sft="$RUN/sft" cft="$RUN/cft" --data.dataset "$TEST" \
+quiet python -m openrlhf_cft.cli.evaluate --compare base="$MODEL" sft="$RUN/sft" cft="$RUN/cft" --data.dataset "$TEST" \
   "${QUESTIONS[@]}" --vllm.num_engines "${GPUS:-1}" --eval.n_samples 8 --eval.max_new_tokens "$LENGTH" \
   --eval.annotated "$RUN/annotated" --eval.entropy_positions 500 --ckpt.output_dir "$RUN/evaluation"
 

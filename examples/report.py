@@ -15,7 +15,7 @@ from openrlhf_cft.data.provenance import versions, write_json
 from openrlhf_cft.data.records import ANNOTATION_COLUMNS, MASK, RESPONSE_IDS, read_rows
 from openrlhf_cft.data.token_text import pieces
 from openrlhf_cft.display import marks_for_stdout, printable, visible
-from openrlhf_cft.evaluation.text_report import tables
+from openrlhf_cft.evaluation.text_report import short_tables
 
 
 def marked(row: dict[str, Any], tokenizer: Any) -> str:
@@ -29,7 +29,7 @@ def marked(row: dict[str, Any], tokenizer: Any) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run_dir", type=Path, required=True)
-    parser.add_argument("--examples", type=int, default=6)
+    parser.add_argument("--examples", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=None, help="wall time of the whole run so far")
     args = parser.parse_args()
 
@@ -45,14 +45,14 @@ def main() -> None:
     rows = f"{summary['annotated']} of {summary['rows_read']} rows, {summary['positions']} positions"
     cost = f"{summary['rollouts']} rollouts, {summary['seconds']:.0f} s"
     print(f"\nannotation: {rows}, {summary['critical_share']:.1%} critical, {cost}\n")
-    print(tables(evaluation))
+    print(short_tables(evaluation))
     print("\n(one seed and few questions: no evidence, only a first look)")
     report = {"annotation": summary, "evaluation": evaluation, "seconds": args.seconds, "versions": versions()}
     write_json(location(args.run_dir / "report.json"), report)
     print(f"\nall of it is in {args.run_dir}: annotated/ sft/ cft/ evaluation/ tensorboard/ report.json")
     print("to look at in a browser:")
     print(f"  every critical token and why it is one:  {args.run_dir}/view.html")
-    print(f"  the evaluation, plots and responses:     {args.run_dir}/evaluation/report.html")
+    print(f"  the evaluation, all figures, responses:  {args.run_dir}/evaluation/report.html")
 
 
 if __name__ == "__main__":

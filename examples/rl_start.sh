@@ -9,6 +9,7 @@ RUN=${RUN:-runs/grpo}
 SFT=${SFT:-runs/quickstart/sft} CFT=${CFT:-runs/quickstart/cft}
 export DATA=${DATA:-runs/quickstart/questions/train.jsonl}
 mkdir -p "$RUN"
+echo "rl_start: all of the output is in $RUN/grpo.log"
 
 runs=()
 for seed in ${SEEDS:-42}; do
@@ -17,7 +18,7 @@ for seed in ${SEEDS:-42}; do
     if [ ! -e "$folder/done" ]; then
       printf '\n== GRPO from %s, seed %s (%d s since the start)\n' "$arm" "$seed" "$SECONDS"
       start=${arm^^}
-      MODEL=${!start} OUT=$folder SEED=$seed bash "$HERE/train_grpo.sh" "$@"
+      MODEL=${!start} OUT=$folder SEED=$seed python "$HERE/quiet.py" --log "$RUN/grpo.log" -- bash "$HERE/train_grpo.sh" "$@"
       rm -rf "$folder/checkpoints"
       [ -n "${KEEP:-}" ] || rm -f "$folder"/*.safetensors
       touch "$folder/done"

@@ -144,7 +144,7 @@ def test_no_command_is_left_unparsed() -> None:
             case "python", ["-m", "pytest", *files]:
                 assert all((REPOSITORY / file).exists() for file in files), line
                 text = ""
-            case "python", [script] if script.startswith("docs/"):
+            case "python", [script] if script.startswith(("docs/", "examples/")):
                 text = (REPOSITORY / script).read_text()
             case "python", ["-c", code]:
                 text = ""

@@ -205,7 +205,7 @@ function showOften() {
   for (const [at, set] of sets.entries()) {
     const body = el("tbody");
     for (const [text, critical, tokens, alternatives] of set.summary.often) {
-      const others = alternatives.flatMap(([other, number]) => [title(other), ` ${number.toLocaleString("en")} `]);
+      const others = alternatives.flatMap(([other, number]) => [title(other), ` × ${number.toLocaleString("en")}   `]);
       const places = `${critical.toLocaleString("en")} of ${tokens.toLocaleString("en")}`;
       body.append(
         el("tr", {}, el("th", { scope: "row" }, title(text)), el("td", {}, places), el("td", {}, ...others)),

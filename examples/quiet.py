@@ -1,0 +1,110 @@
+"""Runs a command, writes all of its output to a log, and shows what a person would look for.
+
+    python examples/quiet.py --log runs/quickstart/quickstart.log -- deepspeed --module openrlhf_cft.cli.train_sft ...
+
+Shown are the lines of this package's own commands, the steps of a training every half minute and the last one, each
+step of GRPO in short, and, where the command fails, the end of its output. The exit code is the command's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from pathlib import Path
+
+OWN = r"(annotate|evaluate|train_sft|masks|view|doctor)( \S+)*?: |hint: |engines are starting"
+SUMMARY = "(rows read|positions|rollouts|decoded tokens|seconds|critical share|  annotated|  wrong|  cut off)"
+SHOWN = re.compile(rf"{OWN}|{SUMMARY} +[\d.]+%?( +\(|$)")
+STEP = re.compile(r"step \d+/\d+ ")  # of a training on critical tokens
+BAR = re.compile(r"Train step of epoch \d+: .*loss=")  # of one without, from the bar that stock OpenRLHF shows
+GRPO = re.compile(r"Global step (\d+): \{")  # of reinforcement learning, with all of the step's figures behind it
+FIGURES = {
+    "rollout/reward_mean": "reward {:.3f}",
+    "entropy_loss": "entropy {:.2f}",
+    "rollout/response_length_mean": "{:.0f} tokens a response",
+    "rollout/truncated_rate": "{:.0%} cut off",
+    "timing/step_total": "{:.0f} s",
+}
+CONTROL = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")  # moves the cursor
+STEP_SECONDS = 30.0
+LAST_LINES = 30  # of a command that fails
+
+
+class Filter:
+    """Decides line by line."""
+
+    def __init__(self) -> None:
+        self.last: deque[str] = deque(maxlen=LAST_LINES)
+        self.step = ""  # the last one that was not shown
+        self._bars = True  # whether nothing better than the bar was seen
+        self._shown = time.monotonic()
+
+    def shown(self, line: str) -> list[str]:
+        """What is to be shown of a line, and of those before it."""
+        line = CONTROL.sub("", line).rstrip()
+        if line:
+            self.last.append(line)
+        if GRPO.search(line):
+            return [grpo_step(line)]
+        self._bars = self._bars and not STEP.match(line)
+        if STEP.match(line) or (self._bars and BAR.match(line)):
+            if time.monotonic() - self._shown < STEP_SECONDS:
+                self.step = line
+                return []
+            self._shown, self.step = time.monotonic(), ""
+            return [line]
+        return [*self.rest(), line] if SHOWN.match(line) else []
+
+    def rest(self) -> list[str]:
+        """A step that is still to be shown, since none followed."""
+        found, self.step = [self.step] if self.step else [], ""
+        return found
+
+
+def grpo_step(line: str) -> str:
+    """One step of OpenRLHF's GRPO in short: `step 3: reward 0.083, entropy 1.94, 37 tokens a response ...`."""
+    (number,) = GRPO.findall(line)
+    found = {name: re.search(rf"'{name}': (-?[\d.]+(?:e-?\d+)?)[,}}]", line) for name in FIGURES}
+    shown = [form.format(float(value[1])) for name, form in FIGURES.items() if (value := found[name])]
+    return f"step {number}: {', '.join(shown)}"
+
+
+def run(command: list[str], log: Path) -> int:
+    """Run the command; its exit code."""
+    kept = Filter()
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8", errors="replace"
+    )
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the command's, which says how it ended
+    assert process.stdout is not None
+    with open(log, "a", encoding="utf-8") as file:
+        for line in process.stdout:
+            file.write(line)
+            file.flush()
+            for shown in kept.shown(line.rstrip("\n")):
+                print(shown, flush=True)
+    for shown in kept.rest():
+        print(shown, flush=True)
+    code = process.wait()
+    if code:
+        print("\n".join(kept.last), file=sys.stderr)
+        print(f"{Path(command[0]).name} ended with {code}; all of its output is in {log}", file=sys.stderr)
+    return code
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--log", type=Path, required=True)
+    parser.add_argument("command", nargs=argparse.REMAINDER)
+    args = parser.parse_args()
+    command = args.command[1:] if args.command[:1] == ["--"] else args.command
+    return run(command, args.log)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,77 @@
+"""`examples/quiet.py`: all that a command says is in a log, what means something on the screen."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = Path(__file__).parents[2] / "examples" / "quiet.py"
+NOISE = [
+    "INFO 12-02 00:56:23 [core.py:1] engine",
+    '  File "x.py", line 1',
+    "Epoch: 10%|███",
+    "  cut off              0.000 [0.000, 0.000]  0.000 [0.000, 0.000]",  # of a table
+]
+
+
+def run(log: Path, code: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(SCRIPT), "--log", str(log), "--", sys.executable, "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+def test_the_screen_has_what_means_something_and_the_log_all(tmp_path: Path) -> None:
+    own = [
+        "annotate: 40 rows, 0 done before, 40 to do",
+        "evaluate base: 3/8 rows, 20 tokens, 5 tokens/s, ETA 9 s",
+        "critical share      37.3%   (140 tokens)",
+        "hint: over 50 % of the tokens are critical",
+        "train_sft: --data.dataset: no file 'x'",
+    ]
+    said = [line for pair in zip(own, [*NOISE, "noise"], strict=True) for line in pair]
+    done = run(tmp_path / "log", f"import sys\nfor line in {said!r}:\n    print(line, flush=True)")
+    assert done.returncode == 0 and done.stdout.splitlines() == own and not done.stderr
+    assert (tmp_path / "log").read_text().splitlines() == said
+    run(tmp_path / "log", "print('annotate: again')")
+    assert (tmp_path / "log").read_text().splitlines() == [*said, "annotate: again"], "another command adds to it"
+
+
+def test_of_the_steps_of_a_training_the_last_is_shown(tmp_path: Path) -> None:
+    steps = [f"step {number}/9  loss 0.5  3.1 steps/s  eta 0:00:02" for number in range(1, 10)]
+    done = run(tmp_path / "log", f"print(*{steps!r}, 'saved', sep='\\n')")
+    assert done.stdout.splitlines() == steps[-1:]
+    done = run(tmp_path / "log", f"print(*{steps!r}, 'evaluate cft: done', sep='\\n')")
+    assert done.stdout.splitlines() == [steps[-1], "evaluate cft: done"]
+
+
+def test_of_a_stock_training_the_end_of_its_bar_is_shown(tmp_path: Path) -> None:
+    bars = [
+        f"Train step of epoch 0:  {n}%|█| {n}/9 [00:04<00:00, 2.2s/it, gpt_loss=0.36, lr=0]\x1b[A" for n in range(9)
+    ]
+    done = run(
+        tmp_path / "log", f"print('Train step of epoch 0:   0%| | 0/9', end='\\r')\nprint(*{bars!r}, sep='\\r')"
+    )
+    assert done.stdout.splitlines() == [bars[-1].removesuffix("\x1b[A")]
+    both = f"print(*{bars!r}, 'step 9/9  loss 0.5', *{bars!r}, sep='\\r')"
+    assert run(tmp_path / "log", both).stdout.splitlines() == ["step 9/9  loss 0.5"]
+
+
+def test_a_step_of_grpo_is_short(tmp_path: Path) -> None:
+    figures = {"policy_loss": 0.07, "entropy_loss": 1.9353, "kl": -2e-09, "rollout/reward_mean": 0.0833}
+    figures |= {"rollout/response_length_mean": 36.83, "rollout/truncated_rate": 0.5417, "timing/step_total": 55.7}
+    said = [
+        "(PPOTrainer pid=1) Sample: ['x']",
+        f"(PPOTrainer pid=1) INFO ppo_trainer.py:551] ✨ Global step 1: {figures}",
+    ]
+    done = run(tmp_path / "log", f"import sys; sys.stdout.reconfigure(encoding='utf-8')\nprint(*{said!r}, sep='\\n')")
+    assert done.stdout == "step 1: reward 0.083, entropy 1.94, 37 tokens a response, 54% cut off, 56 s\n"
+
+
+def test_of_a_failure_the_end_is_shown(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfor i in range(99):\n    print('line', i)\nprint('ValueError: no', file=sys.stderr)\nsys.exit(3)"
+    )
+    done = run(tmp_path / "log", code)
+    assert done.returncode == 3 and "line 98" in done.stderr and "ValueError: no" in done.stderr
+    assert "line 10\n" not in done.stderr and done.stderr.splitlines()[-1].endswith(f"is in {tmp_path / 'log'}")
+    assert "line 10\n" in (tmp_path / "log").read_text()
