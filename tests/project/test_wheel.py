@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -12,10 +13,28 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from test_install import make_wheel
 from train_helpers import make_rows, make_tokenizer, write_rows
 
 pytestmark = [pytest.mark.all, pytest.mark.slow, pytest.mark.timeout(1800)]
 ROOT = Path(__file__).resolve().parents[2]
+# Of an OpenRLHF that works on GPUs, older than what is newest; stand-ins, as CUDA builds are of several GB.
+WORKING = {
+    "torch": "2.9.1",
+    "vllm": "0.12.0",
+    "ray": "2.48.0",
+    "deepspeed": "0.18.2",
+    "flash_attn": "2.8.3",
+    "openrlhf": "0.11.2",
+    "transformers": "4.57.3",
+    "datasets": "4.0.0",
+    "huggingface_hub": "0.36.0",
+    "numpy": "2.2.6",
+    "pyarrow": "20.0.0",
+    "tqdm": "4.66.0",
+    "jinja2": "3.1.4",
+    "packaging": "24.2",
+}
 COMMANDS = ("annotate", "doctor", "evaluate", "masks", "view", "train_sft")
 
 
@@ -80,3 +99,16 @@ def test_masks_view_and_verify(python: Path, tmp_path: Path) -> None:
     code = "import openrlhf_cft; print(openrlhf_cft.judge('so it is \\\\boxed{1/2}', '0.5').verdict)"
     made = run(python, tmp_path, "-c", code)
     assert made.stdout == "correct\n", made.stderr
+
+
+def test_beside_an_openrlhf_that_works_no_version_changes(wheel: Path, tmp_path: Path) -> None:
+    """The README's one line: it adds what is missing, and leaves what is there."""
+    stubs = [make_wheel(tmp_path / "stubs", name, version, "") for name, version in WORKING.items()]
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "environment")], check=True)
+    pip = [str(tmp_path / "environment" / "bin" / "python"), "-m", "pip"]
+    subprocess.run([*pip, "install", "--quiet", "--no-deps", "--no-index", *map(str, stubs)], check=True)
+    subprocess.run([*pip, "install", "--quiet", str(wheel)], check=True)
+    listed = json.loads(subprocess.run([*pip, "list", "--format=json"], capture_output=True, text=True).stdout)
+    versions = {entry["name"].replace("-", "_").lower(): entry["version"] for entry in listed}
+    assert {name: versions.get(name) for name in WORKING} == WORKING
+    assert {"openrlhf_cft", "matplotlib", "mpmath"} <= set(versions)
