@@ -5,8 +5,8 @@
 - numbers: plain numbers, each another one, so no cache helps; as annotation asks, many at once over an event loop;
 - latex: the honest pairs of the tests, each once;
 - kinds: CPU time of one verdict by kind of answer, in this process, as a table;
-- latency: how much longer a step of decoding takes while each greedy response that ends gets a verdict. The engine has
-  so many responses in flight all the time, as in annotation, and verdicts are on and off for seconds: over whole
+- latency: how much longer a step of decoding takes while each greedy response that ends gets a verdict. The engine is
+  full all the time and more responses wait, as in annotation. Verdicts are on and off for seconds: over whole
   batches, 10 s apart, two cores were too noisy (ratios of neighbours had a standard deviation of 11 %).
 """
 
@@ -91,7 +91,7 @@ def _lines(name: str) -> list[list[str]]:
 
 @dataclass
 class Stream:
-    """An engine with so many responses in flight at any time, and the times at which its steps end."""
+    """An engine that is full at any time, with more responses waiting, and the times at which its steps end."""
 
     engine: VllmGenerator
     pool: VerifierPool
@@ -99,15 +99,14 @@ class Stream:
     verifying: bool = False  # whether each response that ends gets a verdict
     stopping: bool = False
     verdicts: int = 0
+    random: random.Random = field(default_factory=lambda: random.Random(0))
     ends: list[float] = field(default_factory=list)
 
-    async def respond(self, first: int) -> None:
-        """One response after another."""
-        for number in itertools.count(first, len(self.rows)):
-            if self.stopping:
-                return
-            prompt, answer = self.rows[number % len(self.rows)]
-            generation = await self.engine.generate(prompt, Sampling(LENGTH))
+    async def respond(self) -> None:
+        """One response after another, of all lengths: equal ones would end together, again and again."""
+        while not self.stopping:
+            prompt, answer = self.random.choice(self.rows)
+            generation = await self.engine.generate(prompt, Sampling(self.random.randint(1, LENGTH)))
             text = self.engine.decode(generation.token_ids)
             if self.verifying:
                 await self.pool.judge(text, answer)
@@ -146,18 +145,20 @@ class Stream:
 async def latency(model: str, count: int, blocks: int, seconds: float) -> dict[str, float]:
     """How much longer a step of decoding takes while each response gets a verdict, as a share with its interval.
 
-    A block is four windows, without, with, with, without, so that a machine that gets faster or slower adds nothing.
+    A block is two windows with verdicts between two without, or the other way round, by chance: so a machine that gets
+    faster or slower adds nothing, and neither does what comes and goes in the stream.
     """
-    engine, pool = VllmGenerator(EngineSettings(model)), VerifierPool("math")
-    rows = prompts(engine, count)
+    engine = VllmGenerator(EngineSettings(model, engine_args={"max_num_seqs": count + 1}))
+    pool, rows = VerifierPool("math"), prompts(engine, count)
     stream = Stream(engine, pool, rows)
     try:
-        tasks = [asyncio.ensure_future(stream.respond(number)) for number in range(count)]
+        tasks = [asyncio.ensure_future(stream.respond()) for _ in range(count + count // 2)]
         tasks.append(asyncio.ensure_future(stream.probe()))
         await stream.window(True, 10 * seconds)  # all is warm
         found = []
         for number in range(blocks):
-            kinds = (False, True, True, False)
+            outer = bool(stream.random.getrandbits(1))
+            kinds = (outer, not outer, not outer, outer)
             windows = [(kind, *await stream.window(kind, seconds)) for kind in kinds]
             found.append([sum(w[i] for w in windows if w[0] is kind) for kind in (False, True) for i in (1, 2)])
             if number % 10 == 9:
@@ -217,8 +218,8 @@ def main() -> None:
     parser.add_argument("--verdicts", type=int, default=20_000, help="plain numbers a repetition")
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--responses", type=int, default=200, help="in flight while steps are timed")
-    parser.add_argument("--blocks", type=int, default=120, help="of four windows each")
-    parser.add_argument("--seconds", type=float, default=2.0, help="of a window")
+    parser.add_argument("--blocks", type=int, default=60, help="of four windows each")
+    parser.add_argument("--seconds", type=float, default=6.0, help="of a window")
     own = parser.parse_args()
     print("\n".join(kinds()))
     print(json.dumps(asyncio.run(run(own))))
