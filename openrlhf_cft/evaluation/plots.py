@@ -30,9 +30,9 @@ DPI = 150
 def theme(dark: bool) -> Iterator[None]:
     """What is drawn inside is for a dark page, or for a light one and for paper."""
     import matplotlib
-    from cycler import cycler
+    from matplotlib import rcsetup
 
-    settings: Any = {"axes.prop_cycle": cycler(color=DARK_COLOURS if dark else COLOURS)}
+    settings: Any = {"axes.prop_cycle": rcsetup.cycler(color=DARK_COLOURS if dark else COLOURS)}
     if dark:
         inks = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "grid.color")
         settings |= dict.fromkeys(inks, TEXT) | dict.fromkeys(("figure.facecolor", "axes.facecolor"), BACK)

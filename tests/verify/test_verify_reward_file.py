@@ -140,7 +140,7 @@ def test_the_command_takes_a_file(graded: str, tmp_path: Path, monkeypatch: pyte
     for wrong, says in ((["other.py"], "other.py'"), (["maths"], "'maths'")):
         with pytest.raises(ValueError, match=f"--annotate.verifier: .*{says}"):
             job_of([*flags, "--annotate.verifier", *wrong])
-    with pytest.raises(ValueError, match=r"threshold is 2\.0"):
+    with pytest.raises(ValueError, match=r"--annotate.threshold: 2\.0, must be above 0"):
         job_of([*flags, "--annotate.threshold", "2"])
 
 

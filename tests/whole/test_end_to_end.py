@@ -263,4 +263,4 @@ def evaluate_three(checkpoints: dict[str, Path], questions: Path, annotated: Pat
         checkpoint = file.stem.rpartition("--")[2]
         for row in read_rows(file):
             assert len(row["nll"]) == len(row["entropy"]) == drawn[checkpoint, row["id"], row["number"]]["length"]
-    assert len(list((out / "plots").glob("*.png"))) == 3 and (out / "report.html").exists()
+    assert len(list((out / "plots").glob("*.png"))) == 4 and (out / "report.html").exists()
