@@ -1,7 +1,7 @@
 """Critical Token Fine-tuning (arXiv 2510.10974) as a plugin of stock OpenRLHF.
 
-Two halves meet only in a file: `annotation` (Ray, vLLM) writes an annotated data set, `train` (DeepSpeed, OpenRLHF)
-reads it. Importing this package, `data.records` or `verify` pulls in neither torch nor vllm nor ray.
+Its two halves share only a file: `annotation` (Ray, vLLM) writes an annotated data set, `train` (DeepSpeed, OpenRLHF)
+reads it. Importing this package, `data.records` or `verify` imports neither torch nor vllm nor ray.
 
     import openrlhf_cft
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_MODULES = {  # imported when the name is first asked for
+_MODULES = {  # the module is imported when its name is first used
     "annotate": "api",
     "derive": "api",
     "judge": "api",

@@ -1,4 +1,4 @@
-"""The commands as functions. Each is also a name of the package: `openrlhf_cft.annotate`, `openrlhf_cft.judge` ..."""
+"""The commands as functions. The package exports each of them: `openrlhf_cft.annotate`, `openrlhf_cft.judge` ..."""
 
 from __future__ import annotations
 
@@ -60,18 +60,19 @@ def annotate(
     ray_address: str | None = None,
     seed: int = 42,
 ) -> dict[str, Any]:
-    """Annotate a data set: what `python -m openrlhf_cft.cli.annotate` does, with its flags by their last names.
+    """Annotate a data set, as `python -m openrlhf_cft.cli.annotate` does.
 
         openrlhf_cft.annotate("runs/model", "questions.jsonl", "annotated", input_key="question", label_key="answer")
 
-    Called again with the same arguments, it goes on from where it stopped.
+    Most arguments have the last part of a flag's name: `input_key` is `--data.input_key`. A call with the same
+    arguments resumes where the last one stopped.
 
     Returns:
         The summary, see `annotation.job.annotate`; `failed` counts the rows that this call could not finish.
 
     Raises:
         InputError: bad input, before any engine starts; the message names the flag and the value.
-        JobError: the job cannot go on; what is finished stays.
+        JobError: the job cannot continue; finished rows are kept.
     """
     columns = (input_key, label_key, output_key, id_key)
     rendering, tokens = (apply_chat_template, input_template, max_samples), (add_bos, special_tokens)
@@ -87,14 +88,14 @@ def annotate(
 
 
 def load_annotated(path: str | Path) -> AnnotatedData:
-    """An annotated data set, a directory, a Parquet file or a URI, to read with one batch in memory at a time.
+    """Open an annotated data set: a directory, a Parquet file or a URI. Reading holds one batch in memory at a time.
 
         data = openrlhf_cft.load_annotated("annotated")
         data.count(), data.metadata["criterion"]            # (1082, "strict-3")
         for row in data.rows(["id", "response_token_ids", "critical_mask"]): ...
 
     Raises:
-        InputError: it is not there, not whole, or holds other rows.
+        InputError: the data set does not exist, a file is not whole, or the rows are not annotated ones.
     """
     return open_data(path)
 
@@ -113,19 +114,19 @@ def derive(
     dtype: str = "auto",
     batch_tokens: int = BATCH_TOKENS,
 ) -> dict[str, float]:
-    """Write an annotated data set again with new mask columns: what `masks derive` does.
+    """Write a copy of an annotated data set with new mask columns, as `masks derive` does.
 
         openrlhf_cft.derive("annotated", "with-masks", {"strict_2": "strict-2", "same_count": "random"})
 
     Args:
-        columns: by the name of each new column, how it is made.
-        reference: the mask whose number of tokens a selection takes in each row, where there is no `share`.
+        columns: by the name of each new column, the selection that makes it.
+        reference: without a `share`, a selection takes as many tokens of a row as this mask has.
 
     Returns:
         By column, the share of response tokens whose weight is above 0.
 
     Raises:
-        InputError: a column is there already, a name is no selection, or what it needs is not stored.
+        InputError: a column exists already, a selection is unknown, or the data that it needs are not stored.
     """
     data = open_data(dataset)
     settings = DeriveSettings(Budget(reference, share), threshold, seed, model, reference_model, dtype, batch_tokens)
@@ -133,26 +134,26 @@ def derive(
 
 
 def judge(response: str, answer: str, verifier: str = "math") -> Judgement:
-    """The verdict on one response, from a worker process with limits of time and memory.
+    """Judge one response in a worker process with limits of time and memory.
 
         openrlhf_cft.judge("so it is $5.00", "5").verdict                   # correct
         openrlhf_cft.judge("The answer is (B).", "B", verifier="choice")
 
-    For many responses at once, `VerifierPool` has `judge` for an event loop and `judge_all` for a list.
+    For many responses at once, use `VerifierPool`: its `judge` in an event loop, or its `judge_all` for a list.
 
     Args:
         verifier: `math`, `choice`, `exact`, or the path of a Python file with OpenRLHF's `reward_func`.
 
     Raises:
         InputError: there is no such verifier.
-        VerifierError: it cannot run.
+        VerifierError: the verifier cannot run.
     """
     return _pool(verifier).judge_all([(response, answer)])[0]
 
 
 @functools.cache
 def _pool(verifier: str) -> VerifierPool:
-    """Workers that stay for the next call, and end with this process."""
+    """A pool of workers that is kept for the next call, and ends with this process."""
     pool = VerifierPool(verifier)
     atexit.register(pool.close)
     return pool

@@ -1,4 +1,4 @@
-"""Curves from the TensorBoard logs that OpenRLHF writes, of supervised fine-tuning and reinforcement learning alike.
+"""Read curves from OpenRLHF's TensorBoard logs, of supervised fine-tuning and of reinforcement learning.
 
 curves = read_curves("runs/grpo/tensorboard/cft")
 curves["train/entropy_loss"].values[0]      # nats a token, before the first step
@@ -12,8 +12,8 @@ from typing import Any
 
 from openrlhf_cft.errors import InputError
 
-ENTROPY = "train/entropy_loss"  # OpenRLHF's name for the mean entropy, nats a token, of the policy before the step
-REWARD = "train/rollout/reward_mean"  # over the responses of the step; the accuracy where rewards are 0 and 1
+ENTROPY = "train/entropy_loss"  # OpenRLHF's name for the policy's mean entropy before the step, in nats per token
+REWARD = "train/rollout/reward_mean"  # over the responses of the step; with rewards 0 and 1 it is the accuracy
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Curve:
 def read_curves(folder: str | Path) -> dict[str, Curve]:
     """Every scalar of one run, by its tag.
 
-    A run that was killed and went on has written the steps since its checkpoint twice; the later value counts.
+    A run that was killed and resumed has logged the steps since its checkpoint twice; the later value counts.
 
     Args:
         folder: the run's own folder, `--logger.tensorboard_dir`/`--logger.wandb.run_name`.

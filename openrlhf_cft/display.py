@@ -1,8 +1,8 @@
-"""Text that a model wrote, shown to people: nothing in it acts on what shows it, and nothing in it is invisible.
+"""Show text that a model wrote, so that it cannot act on a terminal or a page, and no character of it is invisible.
 
-A response may hold characters that reorder a line, erase it, ring a bell or cannot be seen. `visible` replaces each by
-a mark, for a terminal and a log; the HTML page does the same with the same `mark` and `name`. The rest is what all
-commands that show tokens share: the marks around them, and text that standard output can encode.
+A response may hold characters that reorder a line, erase it, ring a bell or cannot be seen. For a terminal and a log,
+`visible` replaces each of them with a mark. The HTML page does so too, with the same `mark` and `name`. All commands
+that show tokens share the rest: the marks around tokens, and text that standard output can encode.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import unicodedata
 
 BRACKETS = ("⟦", "⟧")
 COLOUR = ("\x1b[1;31m", "\x1b[0m")  # bold red
-SHOWN_CONTROLS = frozenset("\n\t")  # their effect is their look
-INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # controls, formats, half a pair, line and paragraph separators
-FILLERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")  # letters, marks and a symbol without ink
+SHOWN_CONTROLS = frozenset("\n\t")  # shown as they are: they are part of the layout
+INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # controls, formats, surrogates, line and paragraph separators
+FILLERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")  # letters, marks and a symbol that look empty
 
 
 def hidden(character: str) -> bool:
-    """Whether a character cannot be seen, or changes how those around it are shown; newline and tab excepted."""
+    """Whether a character is invisible, or changes how those around it are shown. Newline and tab do not count."""
     if character.isascii():
         return not character.isprintable() and character not in SHOWN_CONTROLS
     code = ord(character)
@@ -27,7 +27,7 @@ def hidden(character: str) -> bool:
 
 
 def mark(character: str) -> str:
-    """What is shown in the place of a hidden character: ␀ for NUL, ⟨U+202E⟩ for a right-to-left override."""
+    """The text shown in place of a hidden character: ␀ for NUL, ⟨U+202E⟩ for a right-to-left override."""
     code = ord(character)
     if code < 0x20:
         return chr(0x2400 + code)
@@ -35,7 +35,7 @@ def mark(character: str) -> str:
 
 
 def name(character: str) -> str:
-    """The number of a character and its Unicode name; controls have none but that."""
+    """The code point of a character and its Unicode name; if Unicode gives it no name, "control" or "no name"."""
     given = unicodedata.name(character, "") or ("control" if unicodedata.category(character) == "Cc" else "no name")
     return f"U+{ord(character):04X} {given.lower()}"
 
@@ -48,11 +48,11 @@ def visible(text: str) -> str:
 
 
 def marks_for_stdout() -> tuple[str, str]:
-    """What opens and what closes a run of marked tokens: colour on a terminal, brackets in a log."""
+    """The marks that open and close a run of marked tokens: colour on a terminal, brackets in a log."""
     return COLOUR if sys.stdout.isatty() else BRACKETS
 
 
 def printable(text: str) -> str:
-    """`text` as standard output can encode it: a log in Latin-1 must not end a run."""
+    """`text` without the characters that standard output cannot encode, so that a Latin-1 log does not end a run."""
     encoding = sys.stdout.encoding or "utf-8"
     return text.encode(encoding, "replace").decode(encoding)

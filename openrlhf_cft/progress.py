@@ -1,4 +1,4 @@
-"""How far a job or a pass over rows is: one line that stays current in a terminal, a line every 30 s in a file."""
+"""Progress of a job or of a pass over rows: in a terminal one line that is updated, in a file a line every 30 s."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TextIO, TypeVar
 
-FILE_SECONDS, LIVE_SECONDS = 30.0, 1.0  # between two lines, and between two states of the live one
+FILE_SECONDS, LIVE_SECONDS = 30.0, 1.0  # between two lines in a file; between two updates of the live line
 
 T = TypeVar("T")
 
 
 class LiveLine:
-    """The latest of many texts: in a terminal in place of the one before, in a file where that was `FILE_SECONDS` ago.
+    """Shows the latest of many texts. In a terminal it replaces the last one; a file gets one per `FILE_SECONDS`.
 
     Args:
-        stream: where it is shown.
-        at_once: whether the first text is shown, too, however early it comes.
+        stream: the terminal or file.
+        at_once: whether to show the first text immediately, not only after the first interval.
     """
 
     def __init__(self, stream: TextIO, at_once: bool = False) -> None:
@@ -26,7 +26,7 @@ class LiveLine:
         self._stream = stream
         self._seconds = LIVE_SECONDS if self.live else FILE_SECONDS
         self._shown = time.monotonic() - (self._seconds if at_once else 0)
-        self._open = False  # whether the cursor stands behind a text
+        self._open = False  # whether the cursor is still on the line of a text
 
     @property
     def due(self) -> bool:
@@ -46,7 +46,7 @@ class LiveLine:
         self._stream.flush()
 
     def close(self) -> None:
-        """Leave the last text, for others to write behind it."""
+        """Keep the last text and end its line, so that other output starts on a new line."""
         if self._open:
             self._stream.write("\n")
             self._stream.flush()
@@ -54,14 +54,14 @@ class LiveLine:
 
 
 class Progress:
-    """Counts, and shows `NAME: 1200/5000 rows, 310.0 rows/s, ETA 12 s` on standard error.
+    """Counts rows, and shows `NAME: 1200/5000 rows, 310.0 rows/s, ETA 12 s` on standard error.
 
-    Nothing is shown of what ends before a text is due.
+    A pass that ends before its first line is due shows nothing.
 
     Args:
-        name: before each line.
-        total: rows in all.
-        unit: what is counted.
+        name: the start of each line.
+        total: the number of all rows.
+        unit: the name of what is counted.
     """
 
     def __init__(self, name: str, total: int, unit: str = "rows") -> None:
@@ -71,7 +71,7 @@ class Progress:
         self._line = LiveLine(sys.stderr)
 
     def add(self, rows: int, detail: str = "") -> None:
-        """Some more are done; `detail` goes into the line."""
+        """Count `rows` more rows as done; `detail` is shown in the line."""
         self._done += rows
         if self._line.due:
             rate = self._done / (time.monotonic() - self._started)
@@ -83,7 +83,7 @@ class Progress:
             self._line.close()
 
     def over(self, rows: Iterable[T]) -> Iterator[T]:
-        """The rows one by one; each is done when the next is asked for."""
+        """Yield the rows one by one. A row counts as done when the next one is requested."""
         for row in rows:
             yield row
             self.add(1)

@@ -1,17 +1,19 @@
-"""The verifiers of annotation as OpenRLHF's reward function, so that both call the same responses correct.
+"""The verifiers of annotation as OpenRLHF's reward function, so that both judge the same responses correct.
 
     python -m openrlhf.cli.train_ppo_ray --reward.remote_url PATH/TO/openrlhf_cft/reward.py --data.label_key answer ...
 
-`OPENRLHF_CFT_VERIFIER` names the verifier: math (default), choice or exact. A label may name its own, so that one run
-mixes them: `{"verifier": "choice", "answer": "B"}`, as a struct column or as JSON text. A reward file of your own
-needs nothing of this: give it to `--reward.remote_url` as it is.
+`OPENRLHF_CFT_VERIFIER` names the verifier: math (default), choice or exact. A label may name its own verifier, so one
+run can mix them: `{"verifier": "choice", "answer": "B"}`, as a struct column or as JSON text. Your own reward file
+does not need this module: give it to `--reward.remote_url` as it is.
 
-Safe in threads, and in a process that holds a GPU: responses are judged in `OPENRLHF_CFT_VERIFIER_WORKERS` (default 2)
-worker processes which are not forked from it. `OPENRLHF_CFT_MODEL` names the folder of the model that is trained: its
-special tokens, which OpenRLHF decodes too, are taken off the end of a response. Without it those of all known model
-families are. An unknown verifier ends the job when OpenRLHF loads this file. After
-that nothing is raised, because OpenRLHF would log it at level INFO and leave the reward None: what goes wrong is
-rewarded 0, counted in the logs that OpenRLHF writes with every step, and the first of its kind said aloud.
+The function is safe in threads, and in a process that holds a GPU: `OPENRLHF_CFT_VERIFIER_WORKERS` (default 2) worker
+processes judge the responses, and they are not forked from it. `OPENRLHF_CFT_MODEL` names the folder of the model that
+is trained. OpenRLHF decodes special tokens too, so those of this model are removed from the end of a response. Without
+the variable, those of all known model families are removed.
+
+An unknown verifier ends the job when OpenRLHF loads this file. Later errors are not raised, because OpenRLHF would log
+them at level INFO and leave the reward None. Instead the response gets the reward 0. The error is counted in the logs
+that OpenRLHF writes with every step, and the first one of each kind is logged as a warning.
 """
 
 from __future__ import annotations
@@ -37,28 +39,29 @@ WORKERS = "OPENRLHF_CFT_VERIFIER_WORKERS"
 MODEL = "OPENRLHF_CFT_MODEL"
 BAD_LABEL, FAILED = "bad_label", "failed"
 FAILURES = (str(Verdict.WRONG), str(Verdict.UNPARSABLE), str(Verdict.TIMEOUT), BAD_LABEL, FAILED)
-MIN_OVERLAP = 16  # characters other than white space of a cut prompt that have to be found at the start of a query
+MIN_OVERLAP = 16  # so many characters of a cut prompt, not counting white space, must stand at the start of a query
 
-MAX_TRIES = 100  # places in a prompt where the query may begin
+MAX_TRIES = 100  # positions in a prompt that are tried as the start of the query
 
-_SPACES = [code for code in range(0x3001) if chr(code).isspace()]  # there are no others
+_SPACES = [code for code in range(0x3001) if chr(code).isspace()]  # Unicode has no other white space
 _lock = threading.Lock()
 _said: set[str] = set()
 logger = logging.getLogger(__name__)
 
 
 def reward_func(queries: list[str], prompts: list[str], labels: list[Any]) -> dict[str, Any]:
-    """Rewards of responses: 1 where the verifier calls one correct, else 0.
+    """Rewards of responses: 1 if the verifier calls the response correct, else 0.
 
     Args:
-        queries: (B,) prompts with their responses behind them, as OpenRLHF decodes them.
+        queries: (B,) prompts followed by their responses, as OpenRLHF decodes them.
         prompts: (B,) the prompts alone.
-        labels: (B,) gold answers, or mappings (or their JSON) of `verifier` and `answer`.
+        labels: (B,) gold answers, or mappings of `verifier` and `answer`, or the JSON of such a mapping.
 
     Returns:
         `rewards` and `scores`, float tensors (B,), and `extra_logs`, which maps `verdict/NAME` to a float tensor (B,),
-        1 where it holds: every verdict but `correct`; `bad_label`, where a label is empty, names no known verifier, or
-        is refused by its own; `failed`, where the verifier could not run, or the query does not begin with its prompt.
+        1 where NAME applies. NAME is a verdict (`wrong`, `unparsable`, `timeout`); or `bad_label`: the label is empty,
+        names no known verifier, or its own verifier refuses it; or `failed`: the verifier could not run, or the query
+        does not begin with its prompt.
     """
     import torch
 
@@ -69,7 +72,7 @@ def reward_func(queries: list[str], prompts: list[str], labels: list[Any]) -> di
 
 
 def _outcome(query: str, prompt: str, label: Any) -> str:
-    """The verdict on one response, or which failure stands in its way."""
+    """The verdict on one response, or the failure that prevents it: `bad_label` or `failed`."""
     try:
         verifier, answer = verifier_and_answer(label)
         if not _accepts(verifier, answer):
@@ -88,10 +91,10 @@ def _outcome(query: str, prompt: str, label: Any) -> str:
 
 
 def verifier_and_answer(label: Any) -> tuple[str, str]:
-    """The verifier that judges by this label, and the gold answer in it.
+    """The name of the verifier for a label, and the label's gold answer.
 
     Raises:
-        InputError: the label is empty or of another shape, or its verifier unknown.
+        InputError: the label is empty or has another form, or its verifier is unknown.
     """
     chosen = _mapping(label)
     name, answer = (_default(), label) if chosen is None else (str(chosen["verifier"]), chosen["answer"])
@@ -108,17 +111,17 @@ def verifier_and_answer(label: Any) -> tuple[str, str]:
 def response_of(query: str, prompt: str) -> str:
     """The response in a query, without the special tokens that end it.
 
-    A tokenizer need not give a prompt back as it was: white space may differ, and OpenRLHF cuts the start of a prompt
-    that is too long.
+    The query may repeat its prompt with changes: a tokenizer may change white space, and OpenRLHF cuts the start of a
+    prompt that is too long.
 
     Raises:
-        InputError: the query does not begin with the prompt, nor with the end of it.
+        InputError: the query begins neither with the prompt nor with the end of it.
     """
     return without_special_tokens(query[_prompt_end(query, prompt) :], _special_tokens())
 
 
 def _prompt_end(query: str, prompt: str) -> int:
-    """The number of characters of a query that are its prompt."""
+    """The number of characters that the prompt takes at the start of a query."""
     if query.startswith(prompt):
         return len(prompt)
     text, wanted = "".join(query.split()), "".join(prompt.split())
@@ -137,7 +140,7 @@ def _prompt_end(query: str, prompt: str) -> int:
 
 
 def _end_of_visible(text: str, count: int) -> int:
-    """The place behind so many characters that are no white space."""
+    """The index after the first `count` characters that are not white space."""
     import numpy as np
 
     characters = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
@@ -146,22 +149,22 @@ def _end_of_visible(text: str, count: int) -> int:
 
 @functools.cache
 def _special_tokens() -> frozenset[str]:
-    """The special tokens of the model that `OPENRLHF_CFT_MODEL` names; empty where it names none."""
+    """The special tokens of the model that `OPENRLHF_CFT_MODEL` names; empty if it names none."""
     folder = os.environ.get(MODEL)
     return special_tokens(Path(folder)) if folder else frozenset()
 
 
 def _mapping(label: Any) -> Mapping[str, Any] | None:
-    """The label as a mapping of `verifier` and `answer`; None where it is no mapping.
+    """The label as a mapping of `verifier` and `answer`; None if it is not a mapping.
 
     Raises:
-        InputError: it has other keys.
+        InputError: the mapping lacks one of these keys.
     """
     if isinstance(label, str) and label.lstrip().startswith("{"):
         try:
             label = json.loads(label)
         except ValueError:
-            return None  # a set, say, in LaTeX or plain
+            return None  # for example a set, in LaTeX or as plain text
     if not isinstance(label, Mapping):
         return None
     if not {"verifier", "answer"} <= label.keys():
@@ -201,7 +204,7 @@ def _shown(value: Any) -> str:
 
 
 def _check_environment() -> None:
-    """Refuse what the environment says now, in the constructor of OpenRLHF's actors, rather than in each reward.
+    """Refuse bad environment variables on import, in the constructor of OpenRLHF's actors, not later in each reward.
 
     Raises:
         InputError: names the variable and its value.

@@ -1,11 +1,11 @@
-"""One prompt to one outcome: greedy response, verdict, and the counterfactuals of every response token.
+"""Annotate one prompt: its greedy response, the verdict, and the counterfactuals of every response token.
 
     annotator = Annotator(generator, judge, decode, AnnotateSettings(top_k=3, max_new_tokens=64))
     outcome = await annotator.annotate(Question(prompt_token_ids, gold_answer))
     outcome = await annotator.annotate(Question(prompt_token_ids, gold_answer), given_response_token_ids)
 
-Works over any `Generator`; positions are independent and run concurrently, the alternatives of one position one after
-the other, because the next is needed only while the token is undecided (the mask is that of trying them all).
+It works with any `Generator`. Positions are independent and run concurrently. The alternatives of one position run one
+after the other, because the next one is needed only while the token is undecided. This does not change the mask.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from openrlhf_cft.engine.stop_strings import StopStrings
 from openrlhf_cft.errors import InputError
 from openrlhf_cft.verify import Judgement
 
-HIGHEST_K = MAX_LOGPROBS - 8  # with ties, Strict-k looks at eight more
+HIGHEST_K = MAX_LOGPROBS - 8  # Strict-k asks for eight more tokens, because of ties
 
 
 class Judge(Protocol):
-    """Text and gold answer to a judgement (`verify.sandbox.VerifierPool` is one)."""
+    """Judges the text of a response by the gold answer. `verify.sandbox.VerifierPool` is one."""
 
     async def judge(self, response: str, answer: str, prompt: str) -> Judgement: ...
 
@@ -35,14 +35,14 @@ class Judge(Protocol):
 
 
 class Status(str, enum.Enum):
-    """What became of a row. Only `ANNOTATED` rows enter the annotated data set; every other one is counted."""
+    """The result for a row. Only `ANNOTATED` rows enter the annotated data set; all others are only counted."""
 
     ANNOTATED = "annotated"
     WRONG = "wrong"  # the response ended by itself and is not correct
     CUT_OFF = "cut_off"  # the response ran out of the token budget
     TOO_LONG = "too_long"  # the prompt leaves no room for a response
     BAD_ANSWER = "bad_answer"  # the verifier refuses the row's own gold answer
-    CHANGED = "changed"  # the chat template writes the given response otherwise
+    CHANGED = "changed"  # the chat template changes the given response
 
     def __str__(self) -> str:
         return self.value
@@ -50,13 +50,13 @@ class Status(str, enum.Enum):
 
 @dataclass(frozen=True)
 class AnnotateSettings:
-    """What decides a mask, apart from the model and the verifier."""
+    """The settings that decide a mask, besides the model and the verifier."""
 
     top_k: int = 3  # k of Strict-k
-    max_new_tokens: int = 512  # budget of the response; a rollout has what was left of it at its position
-    exhaustive: bool = False  # try every alternative, also of tokens that are decided
-    stop: tuple[str, ...] = ()  # strings that end a response or a rollout, beside the stop tokens
-    keep_rollouts: bool = False  # keep what each rollout went on with
+    max_new_tokens: int = 512  # budget of the response; a rollout gets what is left of it at its position
+    exhaustive: bool = False  # try every alternative, even of tokens that are already decided
+    stop: tuple[str, ...] = ()  # strings that end a response or a rollout, besides the stop tokens
+    keep_rollouts: bool = False  # keep the text of each rollout
 
     def __post_init__(self) -> None:
         if not 2 <= self.top_k <= HIGHEST_K:
@@ -67,7 +67,7 @@ class AnnotateSettings:
             raise InputError("--annotate.stop: '' would end every response before it begins")
 
     def record(self) -> dict[str, Any]:
-        """As JSON. What later versions added, and is not used, leaves no trace, so earlier runs go on."""
+        """The settings as JSON. Unused settings of later versions are left out, so that earlier runs can resume."""
         record = asdict(self)
         for name in ("stop", "keep_rollouts"):
             if not record[name]:
@@ -77,16 +77,16 @@ class AnnotateSettings:
 
 @dataclass(frozen=True)
 class Question:
-    """What a row asks."""
+    """The prompt of a row, and its gold answer."""
 
     prompt_ids: Sequence[int]  # (P,) at least one
     answer: str  # the gold answer
-    prompt: str = ""  # text of the prompt, which only reward files look at
+    prompt: str = ""  # text of the prompt; only reward files use it
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """All that was measured of one row. T response tokens, A alternatives of each."""
+    """All measurements of one row. T response tokens, A alternatives of each."""
 
     status: Status
     response_token_ids: list[int] = field(default_factory=list)  # (T,)
@@ -99,21 +99,21 @@ class Outcome:
 
     @property
     def rollouts(self) -> int:
-        """Counterfactuals that were verified, those that are a stop token included."""
+        """The number of counterfactuals that were verified, including those that are a stop token."""
         return sum(not alternative.skipped for position in self.alternatives for alternative in position)
 
     @property
     def decoded_tokens(self) -> int:
-        """Tokens that the engine generated: all rollouts, and the response unless it was given."""
+        """The number of tokens that the engine generated: all rollouts, and the response unless it was given."""
         rolled = sum(alternative.rollout_length for position in self.alternatives for alternative in position)
         return rolled if self.given else len(self.response_token_ids) + rolled
 
 
-Positions = Callable[[Question, int], Sequence[int]]  # a question and its T to some of 0 ... T - 1, in order
+Positions = Callable[[Question, int], Sequence[int]]  # from a question and its T, some of 0 ... T - 1, in order
 
 
 def every_position(question: Question, length: int) -> Sequence[int]:
-    """All tokens of the response."""
+    """All positions of the response."""
     return range(length)
 
 
@@ -131,12 +131,12 @@ class Annotator:
     ) -> None:
         """
         Args:
-            generator: makes responses and rollouts.
+            generator: generates responses and rollouts.
             judge: verifies them.
-            decode: token ids of a response to its text.
-            settings: what decides a mask.
-            positions: which tokens of a response are tried; the outcome has a mask and alternatives of these alone.
-            vocabulary: the ids that are tokens; None for all.
+            decode: turns the token ids of a response into its text.
+            settings: the settings that decide a mask.
+            positions: chooses the tokens of a response to try; the outcome's mask and alternatives cover only these.
+            vocabulary: the ids that stand for a token; None for all.
         """
         self.generator = generator
         self.judge = judge
@@ -151,11 +151,11 @@ class Annotator:
 
         Args:
             question: the prompt and its gold answer.
-            given_ids: (T,) token ids of a response, at least one, its stop token included. The budget is the same:
-                a longer one counts as cut off. Of one with a stop string the rest is left out.
+            given_ids: (T,) token ids of a response, at least one, its stop token included. The budget is the same: a
+                longer response counts as cut off. A response that contains a stop string ends there.
 
         Raises:
-            EngineError, VerifierError: infrastructure failed; nothing was measured, try the row again.
+            EngineError, VerifierError: the infrastructure failed; nothing was measured, try the row again.
         """
         prompt_ids = question.prompt_ids
         budget = min(self.settings.max_new_tokens, self.generator.max_model_len - len(prompt_ids))
@@ -188,7 +188,7 @@ class Annotator:
         return Outcome(status, response.token_ids, text, judgement, mask, alternatives, given_ids is not None, over)
 
     async def _counterfactuals(self, question: Question, response: Generation, budget: int) -> list[list[Alternative]]:
-        """The alternatives of each position, (T, A). The longest rollouts, those of early positions, start first."""
+        """Try the alternatives of each position, (T, A). Early positions start first: their rollouts are longest."""
         tasks = [
             asyncio.ensure_future(self._position(question, response, position, budget))
             for position in self.positions(question, len(response.token_ids))
@@ -196,7 +196,7 @@ class Annotator:
         try:
             return list(await asyncio.gather(*tasks))
         except BaseException:
-            for task in tasks:  # one failed position makes the row unmeasured: stop the others' rollouts
+            for task in tasks:  # one failed position leaves the row unmeasured: stop the rollouts of the others
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             raise
@@ -220,7 +220,7 @@ class Annotator:
         return candidates(top, chosen, self.settings.top_k, self.vocabulary)
 
     async def _rollout(self, question: Question, prefix: list[int], candidate: Candidate, budget: int) -> Alternative:
-        """Finish greedily after `prefix`, which ends with the candidate, and verify. `budget` may be 0."""
+        """Continue greedily after `prefix`, which ends with the candidate, and verify the text. `budget` may be 0."""
         suffix: list[int] = []
         ended = candidate.token_id in self.generator.stop_token_ids or self.stop.ends(prefix)
         if not ended and budget > 0:
@@ -254,5 +254,5 @@ def _status(response: Generation, judgement: Judgement) -> Status:
 
 
 def _skipped(candidate: Candidate) -> Alternative:
-    """The record of a candidate that could no longer change the mask."""
+    """The record of a candidate that was not tried, because it could no longer change the mask."""
     return Alternative(candidate.token_id, candidate.rank, candidate.logprob, None, 0, truncated=False, skipped=True)

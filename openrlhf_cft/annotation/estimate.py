@@ -1,8 +1,8 @@
-"""What an annotation will cost, from a sample: all steps for real, but of each response only a few positions.
+"""Estimate the cost of an annotation from a sample. All steps run, but only at a few positions of each response.
 
-The sampled rows and positions are random, so the sums are unbiased. Intervals are of 95 %, from the spread over rows
-and over the positions of a row, as of any sample in two stages (Cochran, Sampling Techniques, chapter 11); hours take
-the rate of the sample as it is.
+The sampled rows and positions are random, so the sums are unbiased. The 95 % intervals come from the spread over rows
+and over the positions of a row, as for any sample in two stages (Cochran, Sampling Techniques, chapter 11). Hours are
+computed with the sample's token rate, without a margin for that rate.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ def sampled_positions(question: Question, length: int) -> list[int]:
 
 
 class SampledWorker(AnnotateWorker):
-    """Annotates the sampled positions, and says from when to when."""
+    """Annotates the sampled positions, and records when each row began and ended."""
 
     positions = staticmethod(sampled_positions)
 
     async def work(self, row: dict[str, Any]) -> Finished:
-        """See `AnnotateWorker.work`; the payload also has the engine, and begin and end of the row in Unix seconds."""
-        began = time.time()  # wall time is what is paid for; a busy machine makes the estimate higher, as it should
+        """See `AnnotateWorker.work`. The payload also has the engine, and the row's begin and end in Unix seconds."""
+        began = time.time()  # wall time, because users pay for it; a busy machine rightly raises the estimate
         finished = await super().work(row)
         finished.payload[TIMING] = [began, time.time()]
         finished.payload[ENGINE] = f"{socket.gethostname()} {os.getpid()}"
@@ -65,7 +65,7 @@ class SampledFactory(AnnotateWorkerFactory):
 
 @dataclass(frozen=True)
 class Amount:
-    """A sum over all rows of the source, as estimated, and half the width of its interval."""
+    """An estimated sum over all rows of the source, and half the width of its interval."""
 
     value: float
     margin: float
@@ -74,24 +74,24 @@ class Amount:
         return f"{self.value:,.0f} ± {self.margin:,.0f}"
 
     def times(self, factor: float) -> Amount:
-        """The same in another unit."""
+        """The same amount in another unit."""
         return Amount(self.value * factor, self.margin * factor)
 
 
 def dry_run(job: AnnotateJob, sample: int, gpu_hour_cost: float | None) -> dict[str, Any]:
-    """Annotate a sample in `.annotate/dry_run`, afresh each time, and estimate the whole.
+    """Annotate a sample in `.annotate/dry_run`, which is emptied first, and estimate the whole job from it.
 
     Args:
-        job: what would be annotated.
-        sample: rows, at most.
-        gpu_hour_cost: in any currency; None to leave money out.
+        job: the job to estimate.
+        sample: the number of rows, at most.
+        gpu_hour_cost: price of a GPU hour, in any currency; None: no cost is estimated.
 
     Returns:
-        The estimate, which is also in `estimate.json` there.
+        The estimate, which is also written to `estimate.json` in that directory.
 
     Raises:
         InputError: bad input, before any engine starts.
-        JobError: the sample could not be done.
+        JobError: the sample could not be annotated.
     """
     state = Workdir(job.output_dir / STATE, "dry run")
     work = Workdir(state.root / "dry_run", "dry run")
@@ -105,7 +105,7 @@ def dry_run(job: AnnotateJob, sample: int, gpu_hour_cost: float | None) -> dict[
         factory = SampledFactory(**vars(job.factory))
         run_job(work, config["rows"], factory, job.pool, annotation_line)
         rows = [(row[STATUS], json.loads(row[PAYLOAD])) for row in work.outcomes.rows([STATUS, PAYLOAD])]
-        paid = uses_gpu() or gpu_hour_cost is not None  # a cluster's head may be without a GPU
+        paid = uses_gpu() or gpu_hour_cost is not None  # the head of a cluster may have no GPU
         figures = estimate(rows, len(data), job.pool.gpus_per_engine if paid else 0, gpu_hour_cost)
         write_json(work.root / "estimate.json", figures)
         return figures
@@ -114,16 +114,16 @@ def dry_run(job: AnnotateJob, sample: int, gpu_hour_cost: float | None) -> dict[
 def estimate(
     rows: list[tuple[str, dict[str, Any]]], total: int, gpus_per_engine: int, gpu_hour_cost: float | None
 ) -> dict[str, Any]:
-    """The whole from a sample.
+    """Estimate the totals of the whole source from a sample.
 
     Args:
         rows: status and payload of each sampled row; at least one.
-        total: rows of the source.
-        gpus_per_engine: 0 on a machine without.
+        total: number of rows of the source.
+        gpus_per_engine: 0 on a machine without GPUs.
         gpu_hour_cost: see `dry_run`.
 
     Returns:
-        Amounts as (value, margin) by name, and what they are based on.
+        Amounts as (value, margin) by name, and the figures that they are based on.
 
     Raises:
         InputError: no row of the sample was finished.
@@ -135,7 +135,7 @@ def estimate(
     began, ended = (edge(payload[TIMING][i] for _, payload in rows) for i, edge in ((0, min), (1, max)))
     decoded = sum(payload[COUNTS]["decoded_tokens"] for _, payload in rows)
     per_second = decoded / (ended - began)
-    engines = len({payload[ENGINE] for _, payload in rows})  # a sample may be too small for all of them
+    engines = len({payload[ENGINE] for _, payload in rows})  # a small sample may not reach all engines
     if decoded:
         amounts["engine_hours"] = amounts["decoded_tokens"].times(engines / per_second / 3600)
         if gpus_per_engine:
@@ -152,7 +152,7 @@ def estimate(
 
 
 def _cost(status: str, payload: dict[str, Any]) -> dict[str, tuple[float, float]]:
-    """What one row would cost whole, and the variance of that: its response as it is, its positions scaled to all."""
+    """The cost of one full row and its variance. The response counts as it is; the sampled positions stand for all."""
     counts, length, positions = payload[COUNTS], len(payload[RESPONSE_IDS]), payload[ALTERNATIVES]
     tried = [[alternative for alternative in position if not alternative["skipped"]] for position in positions]
     rolled = [float(sum(alternative["rollout_length"] for alternative in position)) for position in tried]
@@ -167,7 +167,7 @@ def _cost(status: str, payload: dict[str, Any]) -> dict[str, tuple[float, float]
 
 
 def _sum_over(values: list[float], total: int) -> tuple[float, float]:
-    """The sum over `total` of something, and its variance, from a random sample without replacement."""
+    """The estimated sum over `total` items, and its variance, from a random sample without replacement."""
     if not values:
         return 0.0, 0.0
     count, mean = len(values), sum(values) / len(values)
@@ -176,14 +176,14 @@ def _sum_over(values: list[float], total: int) -> tuple[float, float]:
 
 
 def _amount(costs: list[tuple[float, float]], total: int) -> Amount:
-    """The sum over `total` rows, of which `costs` are a random sample: values, and their own variances."""
+    """The estimated sum over `total` rows. `costs` is a random sample of them: values, each with its own variance."""
     values, variances = zip(*costs, strict=True)
     value, between = _sum_over(list(values), total)
     return Amount(value, NORMAL_95 * (between + total / len(costs) * sum(variances)) ** 0.5)
 
 
 def estimate_text(estimate: dict[str, Any]) -> str:
-    """The estimate as the lines that end a dry run."""
+    """The lines that a dry run prints at its end."""
     lines = [f"estimate for {estimate['rows']} rows, from {estimate['sampled_rows']} of them (value ± margin, 95 %)"]
     for name in ("annotated", "positions", "rollouts", "decoded_tokens"):
         lines.append(f"{name.replace('_', ' '):<20}{Amount(*estimate[name])}")

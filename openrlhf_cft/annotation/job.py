@@ -1,7 +1,7 @@
 """The annotation job: the Ray pipeline over a work directory, the finished data set, the summary.
 
-An output directory holds the Parquet files of the annotated data set (`writer.py`), and in `.annotate/` the state of
-the job (`jobs.workdir`) with `summary.json`, written last: its presence means that every row is done.
+An output directory holds the Parquet files of the annotated data set (`writer.py`). Its `.annotate/` holds the state
+of the job (`jobs.workdir`), and `summary.json`. That file is written last: if it exists, every row is done.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ STATE = ".annotate"
 
 @dataclass(frozen=True)
 class AnnotateJob:
-    """Everything that the command line says."""
+    """All settings of the command line."""
 
     source: SourceSettings
     factory: AnnotateWorkerFactory
@@ -36,15 +36,15 @@ class AnnotateJob:
 
 
 def annotate(job: AnnotateJob) -> dict[str, Any]:
-    """Run or resume the job, then write the data set of the rows that are annotated.
+    """Run or resume the job, then write the annotated rows as a data set.
 
     Returns:
-        The summary, as in `summary.json`; `failed` counts the rows that this call could not finish, and the summary is
-        stored only when there are none.
+        The summary, as in `summary.json`. `failed` counts the rows that this call could not finish; only if there are
+        none, the summary is stored.
 
     Raises:
         InputError: bad input, before any engine starts; the message names the value.
-        JobError: the job cannot go on; what is finished stays.
+        JobError: the job cannot continue; finished rows are kept.
     """
     work = Workdir(job.output_dir / STATE, "annotate")
     with work.claimed():
@@ -58,7 +58,7 @@ def annotate(job: AnnotateJob) -> dict[str, Any]:
             about = work.first_prompt(job.factory.engine, job.factory.settings.stop)
             run_job(work, config["rows"], job.factory, job.pool, annotation_line, about)
         except JobError as error:
-            if error.failures:  # the rows that are left may be those that never will be done
+            if error.failures:  # the remaining rows may never succeed, so write the others now
                 write_dataset(job.output_dir, work, config)
             raise
         summary = annotation_summary(config, write_dataset(job.output_dir, work, config), work.seconds)

@@ -1,4 +1,4 @@
-"""What an annotating actor holds: one engine, the verifier's processes, and the annotator over both."""
+"""The worker in an annotating actor: one engine, the verifier's processes, and the annotator that uses both."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from openrlhf_cft.verify.settings import VerifierSettings
 
 @dataclass(frozen=True)
 class AnnotateWorkerFactory:
-    """Makes the worker inside the actor's process; travels there as plain settings."""
+    """Makes the worker inside the actor's process. The factory itself is sent there as plain settings."""
 
     engine: EngineSettings
     settings: AnnotateSettings
@@ -64,7 +64,7 @@ class AnnotateWorker(EngineWorker):
         return Finished(outcome.status.value, to_payload(outcome), counters(outcome))
 
     async def _annotate(self, row: dict[str, Any]) -> Outcome:
-        """The model's own response, or a given one."""
+        """Annotate the model's own response, or a given one."""
         given_ids = [int(i) for i in row[GIVEN_IDS]] if GIVEN_IDS in row else None
         question = Question([int(i) for i in row[PROMPT_IDS]], row[GOLD], row[PROMPT])
         return await self.annotator.annotate(question, given_ids)
@@ -84,7 +84,7 @@ def to_payload(outcome: Outcome) -> dict[str, Any]:
 
 
 def counters(outcome: Outcome) -> dict[str, float]:
-    """What one row adds to the totals; the names are those of the summary."""
+    """The counts that one row adds to the totals, which `annotation_summary` reads."""
     outcomes = Counter(f"rollouts_{a.verdict}" for position in outcome.alternatives for a in position if a.verdict)
     return {
         "rows": 1,

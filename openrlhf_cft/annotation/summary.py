@@ -1,4 +1,4 @@
-"""What a run has annotated, as figures and as the lines that end it, with a hint where something is probably wrong."""
+"""The summary of an annotation run: its figures, the lines that it prints at its end, and hints at likely problems."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def annotation_summary(config: dict[str, Any], totals: dict[str, float], seconds
 
 
 def annotation_text(summary: dict[str, Any]) -> str:
-    """The summary as the lines that end a run."""
+    """The lines that a run prints at its end."""
     lines = [
         f"rows read           {summary['rows_read']}",
         f"  wrong             {summary[Status.WRONG.value]}   (ended by itself, not the gold answer)",
@@ -88,7 +88,7 @@ def annotation_text(summary: dict[str, Any]) -> str:
 
 
 def hints(summary: dict[str, Any]) -> list[str]:
-    """What is probably wrong with a run, each with the way out; most runs have none."""
+    """Hints at likely problems of a run, each with a remedy. Most runs get no hint."""
     lines = []
     responses = sum(summary[status.value] for status in (Status.ANNOTATED, Status.WRONG, Status.CUT_OFF))
     if responses and summary[Status.CUT_OFF.value] >= MOST_CUT_OFF * responses:
@@ -103,7 +103,7 @@ def hints(summary: dict[str, Any]) -> list[str]:
 
 
 def _outcomes(summary: dict[str, Any]) -> str:
-    """The rollouts by what became of them; empty where an earlier version did not count them."""
+    """The number of rollouts by outcome, as text; empty if an earlier version did not count them."""
     counts = summary.get("rollouts_by_outcome", {})
     if sum(counts.values()) != summary["rollouts"] or not summary["rollouts"]:
         return ""

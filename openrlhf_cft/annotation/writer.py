@@ -1,4 +1,4 @@
-"""The annotated data set, put together from finished rows: in the source's order, each once, in bounded memory."""
+"""Write the annotated data set from finished rows: in the source's order, each row once, in bounded memory."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def write_dataset(output_dir: Location, work: Workdir, config: dict[str, Any]) -
     """Write the annotated rows beside the state directory. Files appear whole, and writing again changes nothing.
 
     Returns:
-        Totals of the counters of all finished rows, `rows` among them; where the source had masks of the same tokens,
-        `mask_bits_compared` of them and how many are others now, `mask_bits_changed`.
+        The totals of the counters of all finished rows, including `rows`. If the source had masks of the same tokens,
+        also `mask_bits_compared`, and `mask_bits_changed`: how many of these bits are different now.
     """
     totals: Counter[str] = Counter()
     schema = _schema(work, config)
@@ -48,7 +48,7 @@ def write_dataset(output_dir: Location, work: Workdir, config: dict[str, Any]) -
 
 
 def _delete_others(output_dir: Location, files: list[Location]) -> None:
-    """Delete the files of a run before, with more rows."""
+    """Delete the files of an earlier run that had more rows."""
     written = {file.name for file in files}
     for file in output_dir.files(".parquet"):
         if file.name.startswith("part-") and file.name not in written:
@@ -56,7 +56,7 @@ def _delete_others(output_dir: Location, files: list[Location]) -> None:
 
 
 def _table(batch: Batch, rows: list[int], payloads: dict[int, dict[str, Any]], schema: pa.Schema) -> pa.Table:
-    """Some rows of a batch: the source's own columns as they are, and what annotation found."""
+    """Some rows of a batch: the source's own columns unchanged, and the columns of the annotation."""
     import pyarrow as pa
 
     annotated = [payloads[index] for index in rows]
@@ -71,7 +71,7 @@ def _table(batch: Batch, rows: list[int], payloads: dict[int, dict[str, Any]], s
 
 
 def _compared(table: pa.Table) -> dict[str, int]:
-    """Where the source had masks of the same tokens: how many bits there were, and how many are others now."""
+    """Compare with the source's masks, for rows whose tokens are the same: how many bits, and how many changed."""
     names = [MASK, PROMPT_IDS, RESPONSE_IDS]
     if not all(f"source_{name}" in table.column_names for name in names):
         return {}

@@ -1,4 +1,4 @@
-"""An annotated data set as Arrow record batches: opened, checked, and written again with nothing lost.
+"""Open, check and rewrite an annotated data set as Arrow record batches, with nothing lost.
 
     data = open_data("annotated")
     schema = with_record(data.schema, "sampled", {"rows": 10})
@@ -6,9 +6,9 @@
 
 Invariants:
 
-- Columns that a verb does not touch keep their Arrow type and values, the schema its field and file metadata.
-- A data set appears whole or not at all: on a local filesystem its directory is renamed once it is complete; elsewhere
-  its files are renamed, from names that readers skip, once the last is complete.
+- Columns that a verb does not touch keep their Arrow type and values. The schema keeps its field and file metadata.
+- A data set appears whole or not at all. On a local filesystem its directory gets its final name when it is complete.
+  Elsewhere the files get their final names when the last one is complete; readers skip the names they have before.
 - One record batch is in memory at a time, whatever the size of the data set.
 """
 
@@ -37,14 +37,14 @@ Row = dict[str, Any]
 class AnnotatedData:
     """An annotated data set that can be read."""
 
-    name: str  # as it was given, without credentials
+    name: str  # as the user gave it, without credentials
     place: Location
     files: tuple[Location, ...]  # at least one
     schema: pa.Schema  # of each file, with the file metadata of the first
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """What the annotator recorded, and the verbs after it; empty where there is nothing."""
+        """The metadata that the annotator recorded, and the verbs after it; empty if there is none."""
         stored = (self.schema.metadata or {}).get(METADATA_KEY)
         return dict(json.loads(stored)) if stored else {}
 
@@ -52,7 +52,7 @@ class AnnotatedData:
         """Refuse a data set that lacks a column.
 
         Raises:
-            InputError: names the column, and those that there are.
+            InputError: a column is missing; names it and the columns that exist.
         """
         for name in columns:
             if name not in self.schema.names:
@@ -60,7 +60,7 @@ class AnnotatedData:
                 raise InputError(f"{self.name!r} has no column {name!r}; its columns are {there}")
 
     def require_weights(self, *columns: str) -> None:
-        """Refuse a data set whose columns are not there, or hold something else than a list of numbers a row.
+        """Refuse a data set that lacks a column, or whose column does not hold a list of numbers in each row.
 
         Raises:
             InputError: names the column.
@@ -89,7 +89,7 @@ class AnnotatedData:
 
 
 def holds_numbers(kind: pa.DataType) -> bool:
-    """Whether a column of this type has a list of numbers a row."""
+    """Whether a column of this type holds a list of numbers in each row."""
     import pyarrow as pa
 
     if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
@@ -99,11 +99,11 @@ def holds_numbers(kind: pa.DataType) -> bool:
 
 
 def open_data(path: str | Path) -> AnnotatedData:
-    """A data set, a Parquet file or a directory of them, on any filesystem.
+    """Open a data set: a Parquet file, or a directory of them, on any filesystem.
 
     Raises:
-        InputError: there is no Parquet file, a file is not whole, its columns differ from those of the others, or they
-            are not those of annotated rows.
+        InputError: there is no Parquet file, a file is not whole, the files have different columns, or a column of
+            annotated rows is missing.
     """
     target, name = location(path), without_credentials(str(path))
     parquet_files = target.files(".parquet") if target.is_dir() else [target] if target.exists() else []
@@ -121,10 +121,10 @@ def open_data(path: str | Path) -> AnnotatedData:
 
 
 def output(path: str | Path, inputs: Sequence[AnnotatedData]) -> Location:
-    """Where a new data set is to be written, a directory that is not there yet.
+    """The location for a new data set: a directory that does not exist yet, or is empty.
 
     Raises:
-        InputError: it is an input, or in one, or around one; there is something already; or it is named like a file.
+        InputError: the path overlaps an input, already holds something, or is named like a file.
     """
     try:
         out = location(path)
@@ -142,8 +142,8 @@ def output(path: str | Path, inputs: Sequence[AnnotatedData]) -> Location:
 
 
 def unfinished(out: Location) -> Location:
-    """Where a data set is written before it has its name: hidden, and called as nothing else is, since what is found
-    there is deleted. Where files are objects it is `out` itself, and the names of the files are hidden ones."""
+    """The location where a data set is written before it gets its final name. Its name is hidden and not used by
+    anything else, because its contents are deleted. On object stores it is `out` itself, with hidden file names."""
     if not out.is_local:
         return out
     parent, name = os.path.split(out.path.rstrip("/"))
@@ -151,10 +151,10 @@ def unfinished(out: Location) -> Location:
 
 
 def make_unfinished(out: Location) -> None:
-    """Make the directory `unfinished`.
+    """Create the directory that `unfinished` names.
 
     Raises:
-        InputError: it cannot be made.
+        InputError: it cannot be created.
     """
     try:
         unfinished(out).make_dir()
@@ -171,7 +171,7 @@ def _nested(left: str, right: str) -> bool:
 
 
 def _is_empty(directory: Location) -> bool:
-    """Whether it holds nothing but what an unfinished `write` left."""
+    """Whether the directory holds nothing but the leftovers of an interrupted `write`."""
     from pyarrow.fs import FileSelector
 
     return all(
@@ -181,7 +181,7 @@ def _is_empty(directory: Location) -> bool:
 
 
 def with_record(schema: pa.Schema, key: str, value: Any) -> pa.Schema:
-    """The schema with `value` under `key` in this project's file metadata, all other metadata kept."""
+    """The schema with `value` under `key` in this project's file metadata; all other metadata is kept."""
     metadata = dict(schema.metadata or {})
     recorded = json.loads(metadata.get(METADATA_KEY, b"{}"))
     metadata[METADATA_KEY] = json.dumps({**recorded, key: value}).encode()
@@ -189,18 +189,18 @@ def with_record(schema: pa.Schema, key: str, value: Any) -> pa.Schema:
 
 
 def write(out: Location, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> int:
-    """Write a data set of `ROWS_PER_FILE` rows a file, or one file without a row. Whatever fails leaves nothing.
+    """Write a data set with `ROWS_PER_FILE` rows per file, or one file without rows. A failure leaves nothing behind.
 
     Args:
-        out: of `output`.
-        schema: of each batch, with the file metadata to store.
+        out: the location that `output` returned.
+        schema: the schema of each batch, with the file metadata to store.
         batches: the rows.
 
     Returns:
         The number of rows.
 
     Raises:
-        InputError: nothing can be written there.
+        InputError: the location cannot be written to.
     """
     folder = unfinished(out)
     _discard(out, folder)
@@ -222,7 +222,7 @@ def write(out: Location, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -
 
 
 def _discard(out: Location, folder: Location) -> None:
-    """Remove what an unfinished `write` has left."""
+    """Remove the leftovers of an interrupted `write`."""
     if out.is_local:
         if folder.is_dir():
             folder.filesystem.delete_dir(folder.path)

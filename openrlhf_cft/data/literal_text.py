@@ -1,12 +1,12 @@
-"""Keep special tokens that a user wrote as text, so that a question cannot forge a turn.
+"""Read special tokens in a user's text as ordinary text, so that a question cannot forge a turn.
 
     text = LiteralText(tokenizer)
-    rendered = template(text.hide(question))    # each special token in it is a stand-in of one character
+    rendered = template(text.hide(question))    # a stand-in of one character replaces each special token
     ids = text.token_ids(rendered)              # the template's <|im_end|> is one token, the question's several
     text.show(rendered)                         # as a person reads it
 
-The stand-ins pass through templates, and the whole text is tokenized at once. Pieces of it would not do, since
-tokenizers treat the beginning of a text differently.
+The stand-ins pass through templates, so the whole text can be tokenized at once. Tokenizing it in pieces would be
+wrong, because tokenizers treat the beginning of a text differently.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 SPECIAL_TOKENS = ("auto", "text", "control")
-# Of Unicode's private use, which no text has to have: a special token that a user wrote, one that a template wrote,
-# and what comes before such a character of the text's own.
+# Characters of Unicode's private use, which no text needs. WRITTEN and TEMPLATES are the first stand-ins for special
+# tokens that a user or a template wrote. ESCAPE stands before such a character in the text itself.
 WRITTEN, TEMPLATES, ESCAPE = 0x100000, 0x108000, "\U0010fffd"
 PRIVATE = "[\U00100000-\U0010fffd]"
 
@@ -33,7 +33,7 @@ WAY_OUT = "--data.special_tokens control makes those that are written in a row c
 
 
 class NotText(InputError):
-    """A special token that was written cannot be read as text."""
+    """The tokenizer cannot read a special token in the text as text."""
 
 
 class LiteralText:
@@ -55,11 +55,11 @@ class LiteralText:
         self._hidden = re.compile(f"{self._special.pattern}|{PRIVATE}") if self._names else self._special
 
     def has_special(self, text: str) -> bool:
-        """Whether a special token is written in a text."""
+        """Whether a text contains a special token."""
         return bool(self._special.search(text))
 
     def hide(self, value: Any) -> Any:
-        """A text, or messages, with stand-ins for special tokens."""
+        """Replace the special tokens in a text, or in messages, with stand-ins."""
         if isinstance(value, str):
             return self._hidden.sub(self._stand_in, value)
         if isinstance(value, list):
@@ -67,7 +67,7 @@ class LiteralText:
         return {key: self.hide(part) for key, part in value.items()} if isinstance(value, dict) else value
 
     def show(self, text: str) -> str:
-        """The text that stand-ins were put into."""
+        """The original text, with special tokens in place of their stand-ins."""
         return re.sub(f"{ESCAPE}(.)|({PRIVATE})", self._original, text) if self._names else text
 
     def token_ids(self, text: str) -> list[int]:
@@ -99,7 +99,7 @@ class LiteralText:
 
     @cached_property
     def _twin(self) -> Any:
-        """The tokenizer with a character of its own in place of each special token's text, and all ids the same."""
+        """A copy of the tokenizer, in which one character replaces the text of each special token. All ids stay."""
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
         if backend is None:
             raise NotText(f"only a fast tokenizer can read a special token as text, and this one is slow; {WAY_OUT}")
@@ -122,9 +122,9 @@ class LiteralText:
 
 
 def _any_of(texts: Sequence[str]) -> str:
-    """A regular expression that matches the longest of some texts, as a tokenizer does.
+    """A regular expression that matches the longest of several texts, as a tokenizer does.
 
-    What texts begin with is tried once for all of them: Gemma has 6,249 special tokens.
+    It tries a common beginning once for all texts that share it: Gemma has 6,249 special tokens.
     """
     rest: dict[str, list[str]] = {}
     for text in texts:

@@ -25,7 +25,7 @@ BATCH_ROWS = 256
 
 @dataclass(frozen=True)
 class Location:
-    """A file or directory. Travels to other processes; credentials in its URI are never part of `str(location)`."""
+    """A file or directory. It can be sent to other processes. `str(location)` never shows the URI's credentials."""
 
     filesystem: FileSystem
     path: str
@@ -63,8 +63,8 @@ class Location:
         self.filesystem.create_dir(self.path, recursive=True)
 
     def make_dirs(self) -> list[Location]:
-        """As `make_dir`; those that were not there before, the outermost first. Of a filesystem without directories
-        it is this one alone."""
+        """As `make_dir`. Returns the directories that did not exist before, the outermost first; on a filesystem that
+        is not local, this one at most."""
         places = [self]
         while self.is_local and not places[0].exists():
             places.insert(0, Location(self.filesystem, os.path.dirname(places[0].path)))
@@ -80,7 +80,7 @@ class Location:
             self.filesystem.delete_dir(self.path)
 
     def files(self, ending: str) -> list[Location]:
-        """The files in this directory whose names end so, sorted; none where there is no such directory."""
+        """The files in this directory whose names end in `ending`, sorted; none if the directory does not exist."""
         from pyarrow.fs import FileSelector, FileType
 
         infos = self.filesystem.get_file_info(FileSelector(self.path, allow_not_found=True))
@@ -88,7 +88,7 @@ class Location:
         return [Location(self.filesystem, path) for path in sorted(paths)]
 
     def open_input(self) -> NativeFile:
-        """A file to read, which can seek."""
+        """Open this file for reading, with seek."""
         return self.filesystem.open_input_file(self.path)
 
     def read_text(self) -> str:
@@ -101,23 +101,24 @@ class Location:
         self.write_bytes(text.encode())
 
     def write_bytes(self, content: bytes) -> None:
-        """As `write_text`, of any file."""
+        """As `write_text`, for bytes."""
         partial = self.partial()
         with self.filesystem.open_output_stream(partial.path) as stream:
             stream.write(content)
         partial.move(self)
 
     def partial(self) -> Location:
-        """Where to write a file that is to be moved here once it is whole.
+        """The location to write a file to, before it is moved here complete.
 
-        Where files are objects it is here: one appears only when it is closed, and S3 moves none over 5 GB.
+        On object stores this is the final path: an object appears only when it is closed, and S3 cannot move objects
+        over 5 GB.
         """
         if not self.is_local:
             return self
         return Location(self.filesystem, f"{self.path}.partial")
 
     def move(self, target: Location) -> None:
-        """Move this file, replacing what is there; in one step on a local filesystem."""
+        """Move this file and replace the target; in one step on a local filesystem."""
         if self.path != target.path:
             self.filesystem.move(self.path, target.path)
 
@@ -126,7 +127,7 @@ class Location:
         self.filesystem.delete_file(self.path)
 
     def clear(self) -> None:
-        """Delete what is in this directory, where there is one."""
+        """Delete the contents of this directory, if it exists."""
         if self.is_dir():
             self.filesystem.delete_dir_contents(self.path)
 
@@ -134,7 +135,7 @@ class Location:
         """The columns of a Parquet file, and its metadata.
 
         Raises:
-            InputError: it is cut, or no Parquet file.
+            InputError: the file is cut off, or is not a Parquet file.
         """
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -146,10 +147,10 @@ class Location:
             raise InputError(f"{str(self)!r} is no whole Parquet file: {str(error).splitlines()[0]}") from None
 
     def batches(self, columns: Sequence[str] | None = None, rows: int = BATCH_ROWS) -> Iterator[RecordBatch]:
-        """The rows of a Parquet file in order, at most `rows` in memory; all columns, or the named ones.
+        """The rows of a Parquet file in order, at most `rows` in memory at a time; all columns, or the named ones.
 
         Raises:
-            InputError: as `schema`, or its rows cannot be read.
+            InputError: as `schema`, or the rows cannot be read.
         """
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -159,9 +160,9 @@ class Location:
         try:
             with pq.ParquetFile(self.path, filesystem=self.filesystem) as file:
                 yield from file.iter_batches(batch_size=rows, columns=kept)
-        except (pa.ArrowException, OSError) as error:  # pyarrow has several for bytes that were changed
+        except (pa.ArrowException, OSError) as error:  # pyarrow raises several types for changed bytes
             if isinstance(error, OSError) and error.errno is not None:
-                raise  # of the system: it cannot be reached
+                raise  # an error of the system: the file cannot be reached
             raise InputError(f"{str(self)!r} is damaged: {str(error).splitlines()[0]}") from error
 
     def rows(self, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
@@ -174,7 +175,7 @@ def location(value: str | Path) -> Location:
     """A local path or a URI.
 
     Raises:
-        InputError: a URI that pyarrow cannot read, or of a filesystem that it does not know.
+        InputError: pyarrow cannot read the URI, or does not know its filesystem.
     """
     from pyarrow.fs import FileSystem, LocalFileSystem
 
@@ -191,10 +192,10 @@ def location(value: str | Path) -> Location:
 
 
 def file_place(value: str, flag: str) -> Location:
-    """Where a file is to be written.
+    """The location of a file to write.
 
     Raises:
-        InputError: there is a directory, or none for it to be in; names the flag.
+        InputError: the path is a directory, or its parent directory does not exist; names the flag.
     """
     try:
         place = location(value)
@@ -214,16 +215,16 @@ def without_credentials(uri: str) -> str:
 
 
 def lock(directory: Location) -> TextIO | None:
-    """Keep others from working on a directory until the returned file is closed or this process ends, however it does.
+    """Lock a directory against other processes until the returned file is closed or this process ends in any way.
 
     Only local filesystems have locks; elsewhere nothing happens, and None is returned.
 
     Raises:
-        InputError: another process holds it; names that process.
+        InputError: another process holds the lock; names that process.
     """
     if not directory.is_local:
         return None
-    import fcntl  # where it is used: Windows has none
+    import fcntl  # only here: Windows does not have it
 
     file = open(os.path.join(directory.path, "lock"), "a+")
     try:

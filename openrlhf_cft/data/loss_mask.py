@@ -1,4 +1,4 @@
-"""Weights of response tokens as a mask over the whole sequence: the only place that shifts by one."""
+"""Turn weights of response tokens into a mask over the whole sequence. No other module shifts by one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from openrlhf_cft.errors import InputError
 
 
 def loss_mask(prompt_length: int, weights: Sequence[float], max_length: int) -> list[float]:
-    """Weights of response tokens to the loss mask over the whole sequence, shifted by one.
+    """Convert weights of response tokens to the loss mask over the whole sequence, shifted by one.
 
     Args:
         prompt_length: P, number of prompt tokens, at least 1.
@@ -20,7 +20,7 @@ def loss_mask(prompt_length: int, weights: Sequence[float], max_length: int) -> 
         logits there predict nothing).
 
     Raises:
-        InputError: the prompt is empty, so that nothing predicts the first response token.
+        InputError: the prompt is empty, so nothing predicts the first response token.
     """
     if prompt_length < 1:
         raise InputError("prompt_length is 0: without a prompt token nothing predicts the first response token")
@@ -34,10 +34,10 @@ def labels(
 ) -> tuple[list[int], list[int]]:
     """A row as `transformers` and TRL train it: `input_ids`, and `labels` that are -100 where nothing is trained.
 
-    Labels are not shifted, that is the model's loss to do, and hold no weights but 0 and 1.
+    Labels are not shifted: the model's loss does that. They can express only the weights 0 and 1.
 
     Returns:
-        Two lists of length P + T.
+        `input_ids` and `labels`, each of length P + T.
 
     Raises:
         InputError: a weight is neither 0 nor 1.

@@ -1,25 +1,25 @@
-"""What is probably wrong with masks that counterfactuals made, each with the way out; most masks have no hint."""
+"""Hints at likely problems of masks that counterfactuals made, each with a remedy. Most masks get no hint."""
 
 from __future__ import annotations
 
 from openrlhf_cft.data.records import MASK
 
 LOW_CRITICAL_SHARE = 0.05  # the paper's hint: under this the criterion is too strict for the model
-HIGH_CRITICAL_SHARE = 0.5  # over it the mask says little of a token
-MANY_CUT_OFF = 0.2  # of the rollouts
+HIGH_CRITICAL_SHARE = 0.5  # above this the mask says little about a token
+MANY_CUT_OFF = 0.2  # share of the rollouts
 
 
 def made_by_counterfactuals(column: str, criterion: object) -> bool:
-    """Whether a column of weights is an annotator's mask, of which the hints speak."""
+    """Whether the hints apply to a column of weights: it is the mask that the annotator made."""
     return column == MASK and str(criterion).startswith("strict-")
 
 
 def mask_hints(critical: int, tokens: int, cut_off: int, rollouts: int) -> list[str]:
-    """The hints.
+    """The hints for one mask.
 
     Args:
-        critical: tokens that are critical, of `tokens`.
-        cut_off: rollouts that ran out of their budget without the answer, of `rollouts`.
+        critical: number of critical tokens, out of `tokens`.
+        cut_off: number of rollouts that ran out of their budget without the answer, out of `rollouts`.
     """
     lines = []
     if cut_off > MANY_CUT_OFF * rollouts:

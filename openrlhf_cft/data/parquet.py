@@ -21,12 +21,12 @@ ROWS_PER_FILE = 50_000
 
 @contextmanager
 def whole_file(target: Location, schema: pa.Schema, partial: Location | None = None) -> Iterator[pq.ParquetWriter]:
-    """A writer of one file, which is there only when the block has ended well.
+    """A writer of one file. The file appears only if the block ends without an error.
 
     Args:
         target: the file.
         schema: of what is written, with the file metadata to store.
-        partial: where it is written first; by default beside the target. A filesystem of objects needs none.
+        partial: where the file is written first; by default beside the target. Object stores do not need it.
     """
     import pyarrow.parquet as pq
 
@@ -36,23 +36,23 @@ def whole_file(target: Location, schema: pa.Schema, partial: Location | None = N
             yield writer
     except BaseException:
         with suppress(OSError):
-            place.delete()  # it is closed, so where files are objects it would look whole
+            place.delete()  # it is closed, so on an object store it would look whole
         raise
     place.move(target)
 
 
 class PartFiles:
-    """A writer of files of `ROWS_PER_FILE` rows, or of one file without a row; each is whole or absent.
+    """A writer of files with `ROWS_PER_FILE` rows each, or of one file without rows. Each file is whole or absent.
 
     Args:
         schema: as in `whole_file`.
-        name: the number of a file to its place.
+        name: maps the number of a file to its location.
         partial: as in `whole_file`.
     """
 
     def __init__(self, schema: pa.Schema, name: Callable[[int], Location], partial: Location | None = None) -> None:
         self.schema = schema
-        self.files: list[Location] = []  # that are whole
+        self.files: list[Location] = []  # the complete ones
         self.rows = 0
         self._name, self._partial = name, partial
         self._block: Any = None  # of `whole_file`

@@ -1,6 +1,6 @@
-"""A value of a column as the text that a person would write for it: ids and gold answers of any column type.
+"""Column values as the text that a person would write for them: ids and gold answers of any column type.
 
-texts = plain_texts(column)     # of an Arrow column: float32 3.14 is "3.14", 18.0 is "18"
+plain_text(3.140000104904175, pyarrow.float32())     # "3.14"; 18.0 is "18"
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from openrlhf_cft.errors import InputError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-POSITIONAL = range(-7, 21)  # decimal exponents of numbers that are written without one
+POSITIONAL = range(-7, 21)  # numbers with these decimal exponents are written without an exponent
 
 
 def text_type(kind: pa.DataType) -> str | None:
-    """What keeps values of an Arrow type from having one text; None where they have it: text, numbers and bytes."""
+    """Why values of an Arrow type have no single text form; None if they have one: text, numbers and bytes."""
     from pyarrow import types
 
     texts = (types.is_string, types.is_large_string, types.is_string_view, types.is_binary, types.is_large_binary)
@@ -32,16 +32,16 @@ def text_type(kind: pa.DataType) -> str | None:
 
 
 def plain_text(value: Any, kind: pa.DataType | None = None) -> str | None:
-    """The text of one value; None where there is nothing: null, NaN, or only white space.
+    """The text of one value; None if there is nothing: null, NaN, or only white space.
 
     Numbers are written with the fewest digits that give the same number in the column's own precision.
 
     Args:
-        value: as Python has it.
-        kind: Arrow type of its column, one that `text_type` accepts; None for a value of Python's own.
+        value: a Python object.
+        kind: Arrow type of its column, one that `text_type` accepts; None if the value comes from no column.
 
     Raises:
-        InputError: bytes that are not UTF-8, an infinite number.
+        InputError: the value is bytes that are not UTF-8, or an infinite number.
     """
     if isinstance(value, bytes):
         try:
@@ -68,7 +68,7 @@ def _float_text(value: float, kind: pa.DataType | None) -> str | None:
 
 
 def _positional(number: decimal.Decimal) -> str:
-    """Without trailing zeros, and with an exponent only where there would be many others: 1e+30."""
+    """The number without trailing zeros, and with an exponent only if it would need many zeros: 1e+30."""
     if not number:
         return "0"
     number = number.normalize()

@@ -1,4 +1,4 @@
-"""Source rows to one Parquet file of rendered prompts, which the pipeline reads."""
+"""Render source rows into one Parquet file of prompts, which the pipeline reads."""
 
 from __future__ import annotations
 
@@ -37,21 +37,21 @@ GROUP_ROWS = 1_000  # rows that are rendered, and written, at a time
 
 @dataclass(frozen=True)
 class RowRenderer:
-    """What is added to each row of a source."""
+    """Computes the columns that are added to each row of a source."""
 
     text: LiteralText
     settings: SourceSettings
     stops: frozenset[int]
     label_type: pa.DataType  # of the column of gold answers
-    changed: list[str] = field(default_factory=list)  # by the chat template: what it lost of a given response, by row
+    changed: list[str] = field(default_factory=list)  # per row: what the chat template lost of its given response
 
     @property
     def columns(self) -> list[str]:
-        """Their names, without the row's id and number."""
+        """The names of the added columns, without the row's id and number."""
         return [GOLD, PROMPT, PROMPT_IDS, *([] if self.settings.output_key is None else [GIVEN_IDS])]
 
     def render(self, row_id: str, row: dict[str, Any]) -> dict[str, Any]:
-        """What is added to one row.
+        """The values that are added to one row.
 
         Raises:
             InputError: names the column and what is wrong with its value.
@@ -59,7 +59,7 @@ class RowRenderer:
         settings, text = self.settings, self.text
         question = row[settings.input_key]
         with _named(settings.input_key):
-            if is_token_ids(question):  # of rows that were annotated before
+            if is_token_ids(question):  # as in rows that were annotated before
                 check_ids(question, text.tokenizer)
                 prompt_ids, prompt = question, str(text.tokenizer.decode(question))
             else:
@@ -77,7 +77,7 @@ class RowRenderer:
                 given = row[settings.output_key]
                 try:
                     added[GIVEN_IDS] = response_ids(given, question, prompt, text, settings, self.stops)
-                except ResponseChanged as error:  # the other rows' may be whole
+                except ResponseChanged as error:  # other rows' responses may be unchanged
                     added[GIVEN_IDS] = None
                     self.changed.append(f"row {row_id!r}: column {settings.output_key!r}: {error}")
         return added
@@ -85,7 +85,7 @@ class RowRenderer:
 
 @contextmanager
 def _named(column: str) -> Iterator[None]:
-    """Put the column's name before what is wrong with its value."""
+    """Put the column's name before the message of an `InputError` about its value."""
     try:
         yield
     except InputError as error:
@@ -104,7 +104,7 @@ def _columns(data: Dataset, first: int, last: int, ids: list[str]) -> dict[str, 
     """The values of some rows.
 
     Raises:
-        InputError: a text that is not UTF-8, which Arrow reads as it is; names the row.
+        InputError: a text is not UTF-8, which Arrow does not check; names the row.
     """
     try:
         return dict(data[first:last])
@@ -120,12 +120,12 @@ def _columns(data: Dataset, first: int, last: int, ids: list[str]) -> dict[str, 
 def _rendered(
     data: Dataset, first: int, last: int, renderer: RowRenderer, ids: list[str], problems: list[str]
 ) -> dict[str, list[Any]]:
-    """The columns that are added to the rows from `first` to before `last`.
+    """The columns that are added to the rows from `first` up to, but without, `last`.
 
     Args:
         data, renderer, ids: all rows, how to render one, and the ids of all.
         first, last: which rows.
-        problems: what is known to be wrong with them.
+        problems: known problems of the ids.
 
     Raises:
         InputError: there are problems, or rows that cannot be rendered; names up to `ERRORS` of both together.
@@ -152,10 +152,10 @@ def _rendered(
 
 
 def _refuse_rendered(values: list[Any], text: LiteralText) -> None:
-    """Refuse to guess where most prompts, in no template, have special tokens: somebody rendered them before.
+    """Refuse to guess if most prompts have special tokens and no template is set: somebody may have rendered them.
 
     Raises:
-        InputError: shows one.
+        InputError: shows one of these prompts.
     """
     rendered = [value for value in values if isinstance(value, str) and text.has_special(value)]
     if len(rendered) > len(values) / 2:
@@ -166,7 +166,7 @@ def _refuse_rendered(values: list[Any], text: LiteralText) -> None:
 
 
 def _report_changed(renderer: RowRenderer, rows: int) -> None:
-    """Say how many given responses the chat template changes, and what it lost of the first one.
+    """Log how many given responses the chat template changes, and what it lost of the first one.
 
     Raises:
         InputError: it changes all of them, so nothing would be annotated.
@@ -185,24 +185,24 @@ def write_prompts(
     path: Location,
     stops: frozenset[int],
 ) -> str:
-    """Render all rows into one Parquet file: whole or absent, a row group of `GROUP_ROWS` rows in memory at a time.
+    """Render all rows into one Parquet file, which is whole or absent. `GROUP_ROWS` rows are in memory at a time.
 
-    The source's own columns come first, as they are; one whose name annotation needs becomes `source_NAME`.
+    The source's own columns come first, unchanged. A column whose name the annotation needs becomes `source_NAME`.
 
     Args:
-        data: the rows, as `load_source` has them.
+        data: the rows, as `load_source` returns them.
         tokenizer: of the model.
         settings: how to render.
         path: of the file.
         stops: the tokens that end a response, see `stop_token_ids`.
 
     Returns:
-        A fingerprint of ids, prompts and gold answers: equal for equal work.
+        A fingerprint of ids, prompts, gold answers and given responses: equal for equal work.
 
     Raises:
-        InputError: ids that do not tell the rows apart, or rows that cannot be rendered; names up to `ERRORS` of both
-            together. Or the chat template changes each given response; where it changes some, these have no token ids,
-            and a line says so.
+        InputError: ids are missing or not unique, or rows cannot be rendered; names up to `ERRORS` of both together.
+            Or the chat template changes every given response. If it changes only some, these rows get no response
+            token ids, and a warning says so.
     """
     import pyarrow as pa
 
@@ -211,7 +211,7 @@ def write_prompts(
     ids, problems = row_ids(data, settings)
     renderer = RowRenderer(text, settings, stops, data.features.arrow_schema.field(settings.label_key).type)
     own = data.remove_columns([ID]) if id_key(data, settings) == ID else data
-    # Of rows that were annotated twice before there is a source_NAME already, which gives way to the newer one.
+    # Rows that were annotated twice already have a source_NAME column. The newer one replaces it.
     own = own.remove_columns(
         [f"source_{n}" for n in own.column_names if n in TAKEN and f"source_{n}" in own.column_names]
     )

@@ -1,4 +1,4 @@
-"""With what a file was made: versions of packages; and JSON beside the data that says so."""
+"""The versions of packages that a file was made with, and the JSON beside the data that records them."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ Invariants of an annotated row:
 - `critical_mask[i]` is the weight (a number >= 0; 0 or 1 from the annotator) of `response_token_ids[i]`, EOS included.
 - The token at absolute index p of `prompt_token_ids + response_token_ids` is trained through `loss_mask[p - 1]`,
   because the logits at p - 1 predict it (`data.loss_mask` is the only place that shifts).
-- Token ids travel unchanged; `prompt` and `response` are their decoded text, to read and never to re-tokenize.
+- Token ids are never changed. `prompt` and `response` are their decoded text, for reading, not for re-tokenizing.
 
 Suffixes of ragged axes: _P prompt tokens, _T response tokens, _A alternatives of one token.
 """
@@ -39,7 +39,7 @@ ANNOTATION_COLUMNS = (ID, PROMPT, RESPONSE, PROMPT_IDS, RESPONSE_IDS, MASK, ALTE
 
 
 class Verdict(str, enum.Enum):
-    """What the verifier says of one response. All but `CORRECT` count as failing."""
+    """The verifier's verdict on one response. All but `CORRECT` count as failing."""
 
     CORRECT = "correct"
     WRONG = "wrong"
@@ -63,7 +63,7 @@ class Alternative:
     truncated: bool  # the rollout ran out of the budget that the response had at this point
     skipped: bool  # an earlier alternative succeeded, so this one could not change the mask
     score: float | None = None  # the verifier's, in [0, 1]; None where there was none
-    text: str | None = None  # what the rollout went on with; None unless `--annotate.keep_rollouts`
+    text: str | None = None  # the rollout's text; None unless `--annotate.keep_rollouts`
 
     @property
     def failed(self) -> bool:
@@ -92,12 +92,12 @@ def check_weights(row_id: object, weights: Sequence[float] | None, response_ids:
 
 
 def tokenizer_fingerprint(tokenizer: Any) -> str:
-    """A hash of what decides the meaning of token ids: the vocabulary and the special tokens (`transformers` API)."""
+    """A hash of the vocabulary and the special tokens, which decide what token ids mean (`transformers` API)."""
     return hashlib.sha256(json.dumps(fingerprint_state(tokenizer), ensure_ascii=True).encode()).hexdigest()[:16]
 
 
 def fingerprint_state(tokenizer: Any) -> dict[str, Any]:
-    """What a fingerprint is made of, as JSON."""
+    """The values that a fingerprint is a hash of, as JSON."""
     return {
         "vocab": sorted(tokenizer.get_vocab().items(), key=lambda item: (item[1], item[0])),
         "special": sorted(set(tokenizer.all_special_ids)),
@@ -152,13 +152,13 @@ def alternative_from_dict(value: Mapping[str, Any]) -> Alternative:
     """The inverse of `alternative_to_dict`.
 
     Raises:
-        InputError: the verdict is none that is known.
+        ValueError: the verdict is unknown.
     """
     return Alternative(**{**value, "verdict": Verdict(value["verdict"]) if value["verdict"] else None})
 
 
 def parquet_files(path: str | Path) -> list[Path]:
-    """The Parquet files of a data set, a file or a directory of files, sorted; hidden ones are left out."""
+    """The Parquet files of a data set (a file, or a directory of files), sorted, without hidden ones."""
     path = Path(path)
     if path.is_file():
         return [path]
@@ -166,7 +166,7 @@ def parquet_files(path: str | Path) -> list[Path]:
 
 
 def read_metadata(path: str | Path) -> dict[str, Any] | None:
-    """What the annotator recorded in the first Parquet file of `path`; None where there is none (not annotated)."""
+    """The annotator's metadata in the first Parquet file of `path`; None if there is none (not annotated)."""
     files = _files(path)
     if not files:
         return None

@@ -1,6 +1,6 @@
-"""A question, and a response that is given, as text and token ids: what the model reads.
+"""Render a question, and a given response, as the text and token ids that the model reads.
 
-Prompts are rendered as OpenRLHF's `PromptDataset` does, responses as its `SFTDataset`.
+Prompts are rendered as in OpenRLHF's `PromptDataset`, responses as in its `SFTDataset`.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ def check_template(template: str) -> None:
     """Refuse an `--data.input_template` that OpenRLHF's `template.format(question)` could not fill.
 
     Raises:
-        InputError: it has no place for the question, or braces that are another one.
+        InputError: the template does not have `{}` exactly once, or has other braces that are not doubled.
     """
     try:
         fields = [field for field in Formatter().parse(template) if field[1] is not None]
-    except ValueError:  # a brace alone
+    except ValueError:  # an unmatched brace
         fields = []
     places = [name for _, name, form, conversion in fields if name in ("", "0") and not form and not conversion]
     if len(fields) != 1 or len(places) != 1:
@@ -41,14 +41,14 @@ class TemplateRefused(InputError):
 
 
 class ResponseChanged(InputError):
-    """The chat template writes a given response otherwise, so a mask would be one of another text."""
+    """The chat template changes a given response, so a mask would belong to another text."""
 
 
 def render_prompt(value: Any, text: LiteralText, settings: SourceSettings) -> str:
-    """One source value to the prompt text, as OpenRLHF's `preprocess_data` (openrlhf/datasets/prompts_dataset.py).
+    """Render one source value as the prompt, like OpenRLHF's `preprocess_data` (openrlhf/datasets/prompts_dataset.py).
 
     Args:
-        value: a text, or with `--data.apply_chat_template` a list of messages, whose last one is to be answered.
+        value: a text; with `--data.apply_chat_template` also a list of messages, the last of them to be answered.
         text: of the tokenizer with the template.
         settings: how to render.
 
@@ -56,7 +56,7 @@ def render_prompt(value: Any, text: LiteralText, settings: SourceSettings) -> st
         The prompt, with stand-ins for special tokens in the value.
 
     Raises:
-        InputError: there is no question; messages that the settings or the template refuse.
+        InputError: there is no question, or the settings or the template refuse the messages.
     """
     if value is None or (isinstance(value, str) and not value.strip()):
         raise InputError("there is no question")
@@ -72,9 +72,9 @@ def render_prompt(value: Any, text: LiteralText, settings: SourceSettings) -> st
 
 
 def messages(value: Any, role: str) -> list[dict[str, Any]]:
-    """A text as one message of this role, or messages as JSON would have them.
+    """A text as one message with this role; a list of messages as JSON would have them.
 
-    Arrow gives every message all keys that one of a column has, null where it has none.
+    Arrow gives every message the keys of all messages in its column, and null where it lacks one. Nulls are removed.
 
     Raises:
         InputError: the value is neither.
@@ -91,34 +91,34 @@ def messages(value: Any, role: str) -> list[dict[str, Any]]:
 
 
 def _templated(turns: list[dict[str, Any]], text: LiteralText, **options: bool) -> str:
-    """The chat template's text, with stand-ins.
+    """The text that the chat template renders, with stand-ins.
 
     Raises:
         InputError: there is no template.
-        TemplateRefused: it refuses the turns; in its own words.
+        TemplateRefused: the template refuses the turns; the message quotes it.
     """
     if not text.tokenizer.chat_template:
         raise InputError("--data.apply_chat_template: the tokenizer has no chat template; use --data.input_template")
     try:
         return str(text.tokenizer.apply_chat_template(text.hide(turns), tokenize=False, **options))
-    except Exception as error:  # whatever a template raises: it is a program of its own
+    except Exception as error:  # a template is a program of its own and may raise anything
         raise TemplateRefused(f"the chat template refuses it: {first_line(error)}") from error
 
 
 def begins_with_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether the tokenizer puts BOS before a text by itself, as those of Llama and Gemma do."""
+    """Whether the tokenizer adds BOS before a text by itself, as those of Llama and Gemma do."""
     return tokenizer.bos_token_id is not None and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
 
 
 def prompt_token_ids(prompt: str, text: LiteralText, add_bos: str) -> list[int]:
-    """A prompt's tokens, behind BOS where the model was trained so; a template may have written it already.
+    """A prompt's token ids, after BOS if the model was trained with it. A template may have written BOS already.
 
-    OpenRLHF never adds it: its SFT and GRPO give a base model of such a family another prompt than this.
+    OpenRLHF never adds BOS, so its SFT and GRPO give a base model of such a family a different prompt.
 
     Args:
-        prompt: its text, of `render_prompt`.
+        prompt: its text, as `render_prompt` returns it.
         text: of the model's tokenizer.
-        add_bos: `auto`, as `tokenizer(prompt)` gives it but never twice, or `never`.
+        add_bos: `auto` adds BOS as `tokenizer(prompt)` does, but never twice; `never` does not add it.
     """
     ids, tokenizer = text.token_ids(prompt), text.tokenizer
     missing = ids and ids[0] != tokenizer.bos_token_id and add_bos == "auto" and begins_with_bos(tokenizer)
@@ -151,25 +151,25 @@ def response_ids(
     settings: SourceSettings,
     stops: frozenset[int],
 ) -> list[int]:
-    """A given response as token ids that end with a stop token, and have none before.
+    """A given response as token ids without a stop token before the last one; text also ends with a stop token.
 
-    Token ids are taken as they are. Text is rendered as OpenRLHF's SFT data set does (`preprocess_data` of
-    openrlhf/datasets/sft_dataset.py): by the chat template, up to the template's own end of the turn, or as it is,
-    with EOS behind it. The space that OpenRLHF puts before EOS is left out, since models do not write it. Prompt and
-    response are tokenized together, as there, unless that changes the prompt's own tokens: then apart.
+    Token ids are taken as they are. Text is rendered as in OpenRLHF's SFT data set (`preprocess_data` of
+    openrlhf/datasets/sft_dataset.py): with the chat template, up to its own end of the turn; or unchanged, followed by
+    EOS. The space that OpenRLHF puts before EOS is left out, because models do not write it. Prompt and response are
+    tokenized together, as in OpenRLHF. If that changes the prompt's own tokens, they are tokenized separately.
 
     Args:
         value: a text, messages or a list of ids.
         question: the value that the prompt was rendered from.
-        prompt: its text, of `render_prompt`.
+        prompt: its text, as `render_prompt` returns it.
         text: of the tokenizer with the template.
         settings: how to render.
         stops: see `stop_token_ids`.
 
     Raises:
-        InputError: the value is none of these, or empty; an id that the tokenizer does not have; something behind the
-            first stop token; a text to a prompt of token ids.
-        ResponseChanged: a text that the template changes.
+        InputError: the value is none of these, or empty; the tokenizer does not have an id; tokens follow the first
+            stop token; or the prompt is token ids and the response is not.
+        ResponseChanged: the template changes the text.
     """
     if is_token_ids(value):
         check_ids(value, text.tokenizer)
@@ -190,7 +190,7 @@ def response_ids(
 
 
 def _turn_ids(value: Any, question: Any, prompt: str, text: LiteralText, stops: frozenset[int]) -> list[int]:
-    """The assistant's turn as the template writes it, up to the first stop token behind what was given."""
+    """The assistant's turn as the template writes it, up to the first stop token after the given response."""
     turns = messages(value, "assistant")
     whole = _templated(messages(question, "user") + turns, text)
     if not whole.startswith(prompt):
@@ -212,14 +212,14 @@ def _turn_ids(value: Any, question: Any, prompt: str, text: LiteralText, stops: 
 
 
 def _text_ids(value: Any, prompt: str, text: LiteralText) -> list[int]:
-    """A text, and EOS behind it, which may be written there already."""
+    """The token ids of a text, followed by EOS. The text may already end with EOS."""
     if not isinstance(value, str) or not value.strip():
         raise InputError(f"{value!r:.80} is no response")
     return _ended(str(text.hide(value.rstrip("\n").removesuffix(str(text.tokenizer.eos_token)))), prompt, text)
 
 
 def _ended(response: str, prompt: str, text: LiteralText) -> list[int]:
-    """The token ids of a response, and EOS behind it."""
+    """The token ids of a response, followed by EOS."""
     if text.tokenizer.eos_token is None:
         raise InputError("the tokenizer has no EOS token, which ends a response: give token ids")
     ids = _ids_behind(prompt, response.rstrip("\n").removesuffix(str(text.tokenizer.eos_token)), text)
@@ -227,6 +227,6 @@ def _ended(response: str, prompt: str, text: LiteralText) -> list[int]:
 
 
 def _ids_behind(prompt: str, response: str, text: LiteralText) -> list[int]:
-    """The token ids of a text behind a prompt: those of both together, where the prompt's own stay the same."""
+    """The token ids of a text after a prompt, tokenized together unless that changes the prompt's own token ids."""
     alone, both = text.token_ids(prompt), text.token_ids(prompt + response)
     return both[len(alone) :] if both[: len(alone)] == alone else text.token_ids(response)

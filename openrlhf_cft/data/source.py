@@ -1,7 +1,7 @@
 """The rows to work on: any OpenRLHF-style data set, and the id of each of its rows.
 
-Data sets load as OpenRLHF's `blending_datasets` does (hub name, local directory, .json/.jsonl/.csv/.parquet), which is
-not imported: `openrlhf.datasets` imports DeepSpeed, and a process near vLLM must not.
+Data sets load as in OpenRLHF's `blending_datasets` (hub name, local directory, .json/.jsonl/.csv/.parquet). It is not
+imported, because `openrlhf.datasets` imports DeepSpeed, which must not happen in a process near vLLM.
 """
 
 from __future__ import annotations
@@ -31,40 +31,40 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 GOLD = "_gold"  # the gold answer as text
-NUMBER = "_number"  # of the row in the source, from 0
-GIVEN_IDS = "_given_token_ids"  # of a response that is given; the column is there only with `output_key`
+NUMBER = "_number"  # the row's number in the source, from 0
+GIVEN_IDS = "_given_token_ids"  # token ids of a given response; only with `output_key`
 TAKEN = (*ANNOTATION_COLUMNS, GOLD, NUMBER, GIVEN_IDS)
-MISSING = ["", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None", "<NA>", "#N/A"]  # in other columns of a CSV
+MISSING = ["", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None", "<NA>", "#N/A"]  # null in other CSV columns
 ADD_BOS = ("auto", "never")
-ERRORS = 10  # rows that are named together
+ERRORS = 10  # rows that one message names at most
 COMPRESSED = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 FILE_TYPES = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet", ".arrow": "arrow"}
 
 
 @dataclass(frozen=True)
 class SourceSettings:
-    """Where the rows are and how a prompt is made of one. Names as in OpenRLHF's `--data.*` flags."""
+    """Where the rows are, and how one becomes a prompt. The names are those of OpenRLHF's `--data.*` flags."""
 
     dataset: str  # one, or several separated by commas
     dataset_split: str = "train"
     input_key: str = "input"
     label_key: str = "label"
-    output_key: str | None = None  # of a given response to annotate; None: the model's own
+    output_key: str | None = None  # column of given responses to annotate; None: the model writes its own
     id_key: str | None = None  # None: the column `id` when there is one, else the row number
     apply_chat_template: bool = False
     input_template: str | None = None
     max_samples: int = 1_000_000
-    add_bos: str = "auto"  # before a prompt, where the tokenizer puts it before a text by itself; or never
-    special_tokens: str = "auto"  # that a question or response has written in it: text, or control tokens
+    add_bos: str = "auto"  # before a prompt, if the tokenizer adds it before a text by itself; or "never"
+    special_tokens: str = "auto"  # those written in a question or response: "text" or "control" tokens
 
     @property
     def literal(self) -> bool:
-        """Whether special tokens that a question or response has written in it stay text."""
+        """Whether special tokens that are written in a question or response stay text."""
         return self.special_tokens != "control"
 
     @property
     def rendered_before(self) -> bool:
-        """Whether the input is the prompt as it is, in no template."""
+        """Whether the input already is the prompt: no template is set."""
         return not self.apply_chat_template and self.input_template is None
 
     def __post_init__(self) -> None:
@@ -80,11 +80,11 @@ class SourceSettings:
 
 
 def load_source(settings: SourceSettings) -> Dataset:
-    """The source rows; those of several data sets, `a,b`, one after the other, a column that one lacks being null.
+    """Load the source rows. Several data sets, `a,b`, follow each other; a column that one lacks is null there.
 
     Raises:
-        InputError: nothing to load at `settings.dataset`, no row, a missing column, or data sets whose columns do not
-            fit together; the message names it.
+        InputError: there is nothing to load at `settings.dataset`, no row, or a missing column, or the columns of
+            several data sets do not fit together; the message names it.
     """
     import datasets
 
@@ -92,19 +92,19 @@ def load_source(settings: SourceSettings) -> Dataset:
     sources = [_load_one(name, settings) for name in names]
     try:
         data = sources[0] if len(sources) == 1 else datasets.concatenate_datasets(sources)
-    except Exception as error:  # a column has another type in each; datasets raises several types for it
+    except Exception as error:  # one column has several types; datasets raises several exceptions for it
         raise InputError(f"--data.dataset: {settings.dataset!r} cannot be read as one: {error}") from error
     return data.select(range(min(settings.max_samples, len(data))))
 
 
 def _load_one(dataset: str, settings: SourceSettings) -> Dataset:
-    """The rows of one data set, which has the columns that the settings name."""
+    """Load the rows of one data set, and check that it has the columns that the settings name."""
     import datasets
 
     cache = None
     if "://" in dataset:
         cache = tempfile.TemporaryDirectory(prefix="openrlhf_cft.")
-        atexit.register(cache.cleanup)  # the data set is mapped from there
+        atexit.register(cache.cleanup)  # the data set stays memory-mapped from there
         dataset = _fetch(dataset, cache.name)
     name, _, data_dir = dataset.partition("@")  # as in OpenRLHF: name@directory
     extension = _file_extension(name)
@@ -138,7 +138,7 @@ def _load_one(dataset: str, settings: SourceSettings) -> Dataset:
 
 
 def _column_problems(data: Dataset, settings: SourceSettings, name: str) -> Iterator[str]:
-    """What is wrong with the columns that the settings name, all of it: one run says what else has to change."""
+    """All problems of the columns that the settings name, so that one run reports everything that has to change."""
     columns = {flag: getattr(settings, flag) for flag in ("input_key", "label_key", "output_key")}
     for flag, column in {**columns, "id_key": id_key(data, settings)}.items():
         if column is not None and column not in data.column_names:
@@ -150,13 +150,13 @@ def _column_problems(data: Dataset, settings: SourceSettings, name: str) -> Iter
 
 
 def _file_extension(name: str) -> str:
-    """The extension that says what a file is, without that of its compression: `.jsonl` of `rows.jsonl.gz`."""
+    """The extension of a file's format, without that of its compression: `.jsonl` for `rows.jsonl.gz`."""
     base, extension = os.path.splitext(name.lower())
     return os.path.splitext(base)[-1] if extension in COMPRESSED else extension
 
 
 def _csv_options(name: str, settings: SourceSettings) -> dict[str, Any]:
-    """How pandas reads a CSV file: the columns that are used stay the text that is there, 007 or None or 1.50."""
+    """How pandas reads a CSV file: the columns that are used keep their text, such as 007, None or 1.50."""
     named = {settings.input_key, settings.label_key, settings.output_key, settings.id_key or ID} - {None}
     with _opener(name)(name, "rt", encoding="utf-8-sig", newline="") as file:
         header = next(csv.reader(file), [])
@@ -165,12 +165,12 @@ def _csv_options(name: str, settings: SourceSettings) -> dict[str, Any]:
 
 
 def _opener(name: str) -> Any:
-    """What opens a file that may be compressed."""
+    """The function that opens a file, compressed or not."""
     return COMPRESSED.get(os.path.splitext(name.lower())[1], open)
 
 
 def _json_problem(name: str) -> str | None:
-    """What is wrong with the first line of a JSON Lines file that is none, and which it is; None where all are."""
+    """The first invalid line of a JSON Lines file: its number and what is wrong with it. None if all are valid."""
     try:
         with _opener(name)(name, "rb") as file:
             for number, line in enumerate(file, 1):
@@ -190,14 +190,14 @@ def _json_problem(name: str) -> str | None:
 
 
 def _root_cause(error: BaseException) -> str:
-    """What the first of a chain of exceptions says: `datasets` wraps it in a sentence of its own."""
+    """The message of the first exception in a chain: `datasets` wraps it in a sentence of its own."""
     while error.__cause__ is not None:
         error = error.__cause__
     return first_line(error)
 
 
 def _fetch(uri: str, folder: str) -> str:
-    """Copy a file or directory from any filesystem that pyarrow knows into `folder`; the path of the copy."""
+    """Copy a file or directory from any filesystem that pyarrow knows into `folder`. Returns the path of the copy."""
     from pyarrow.fs import copy_files
 
     try:
@@ -211,19 +211,19 @@ def _fetch(uri: str, folder: str) -> str:
 
 
 def id_key(data: Dataset, settings: SourceSettings) -> str | None:
-    """The column of the ids, None where rows are numbered."""
+    """The column of the ids; None if rows are numbered."""
     return settings.id_key or (ID if ID in data.column_names else None)
 
 
 def row_ids(data: Dataset, settings: SourceSettings) -> tuple[list[str], list[str]]:
-    """One id a row, as text, and what is wrong with the ids.
+    """One id per row, as text, and the problems of the ids.
 
     Args:
-        data: rows as `load_source` has them.
+        data: rows as `load_source` returns them.
         settings: name the column of the ids.
 
     Returns:
-        The ids; and a sentence for each row that has none, or one that another row has, `ERRORS` of them at most.
+        The ids, and a sentence for each row that has no id or the id of another row; at most `ERRORS` sentences.
     """
     key = id_key(data, settings)
     if key is None:
@@ -237,7 +237,7 @@ def row_ids(data: Dataset, settings: SourceSettings) -> tuple[list[str], list[st
             ids.append(_row_id(value, kind, number, known))
             known.add(ids[-1])
         except InputError as error:
-            ids.append(str(number))  # for what else is wrong with the row
+            ids.append(str(number))  # to name the row in messages about other problems
             if len(problems) < ERRORS:
                 problems.append(f"column {key!r}: {error}")
     return ids, problems
@@ -247,7 +247,7 @@ def _row_id(value: Any, kind: pa.DataType, number: int, others: Container[str]) 
     """The id of one row as text.
 
     Raises:
-        InputError: there is none, another row has it, or it has no text.
+        InputError: the row has no id, another row has the same one, or the value has no text form.
     """
     try:
         row_id = plain_text(value, kind)

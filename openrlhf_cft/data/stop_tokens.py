@@ -2,8 +2,9 @@
 
     stops = stop_token_ids(tokenizer, "runs/model", engine_args={}, chat=True)
 
-vLLM (`ModelConfig.try_get_generation_config`) asks generation_config.json, without one config.json, and the tokenizer.
-A base model whose template ends a turn with another token, such as Qwen's, is ended there too.
+vLLM (`ModelConfig.try_get_generation_config`) reads generation_config.json, or config.json without one, and the
+tokenizer. The template of some base models, such as Qwen's, ends a turn with another token. That one ends a response
+too.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ def stop_token_ids(
     Args:
         tokenizer: of the model.
         model: a path or a hub name.
-        engine_args: of vLLM; `generation_config`, `override_generation_config` and `revision` count.
+        engine_args: of vLLM; only `generation_config`, `override_generation_config` and `revision` matter.
         chat: whether prompts are rendered by the chat template.
 
     Raises:
-        InputError: there is none, so that every response would run out of its budget.
+        InputError: there is no stop token, so every response would run out of its budget.
     """
     override = engine_args.get("override_generation_config") or {}
     ids = {*_ids(_configured(model, engine_args)), *_ids(override.get("eos_token_id")), *_ids(tokenizer.eos_token_id)}
@@ -47,7 +48,7 @@ def stop_token_ids(
 
 
 def turn_end(tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """The special token that the chat template writes behind a response; None where it writes another thing.
+    """The special token that the chat template writes directly after a response; None if it writes anything else.
 
     Source: the rendering of a turn; no attribute of a tokenizer names this token.
     """
@@ -56,7 +57,7 @@ def turn_end(tokenizer: PreTrainedTokenizerBase) -> int | None:
     turns = [{"role": "user", "content": MARK}, {"role": "assistant", "content": MARK}]
     try:
         text = str(tokenizer.apply_chat_template(turns, tokenize=False))
-    except Exception:  # it refuses a turn as plain as this; then nothing is known of its end
+    except Exception:  # the template refuses even this plain turn, so its end is not known
         return None
     behind = tokenizer(text[text.rindex(MARK) + len(MARK) :], add_special_tokens=False)["input_ids"]
     special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}

@@ -1,9 +1,9 @@
-"""In which tenth: a token of its response by position, and a response of all by its critical share."""
+"""Tenths: which one a token is in by its position in the response, and a response by its critical share."""
 
 from __future__ import annotations
 
 TENTHS = 10
-SHARES = TENTHS + 1  # none at all, up to 10 %, up to 20 % ...
+SHARES = TENTHS + 1  # exactly 0 %, up to 10 %, up to 20 % ...
 
 
 def of_position(index: int, length: int) -> int:
@@ -12,5 +12,5 @@ def of_position(index: int, length: int) -> int:
 
 
 def of_share(critical: int, length: int) -> int:
-    """0 for a response without a critical token, else the tenth, from 1, that its share is at most in."""
+    """0 for a response without a critical token, else the tenth of its share: 1 up to 10 %, 2 up to 20 % ..."""
     return -(-TENTHS * critical // length)

@@ -1,9 +1,9 @@
-"""Whether token ids of a data set mean the same to another tokenizer: the vocabulary, whatever roles its tokens have.
+"""Whether a data set's token ids mean the same to another tokenizer: same vocabulary, whatever roles its tokens have.
 
     differing_roles(metadata["tokenizer_fingerprint"], tokenizer)   # [] or ["EOS was <|im_end|> and is </s>"]
 
-A base model and its instruct model share a vocabulary and differ in EOS and pad. A fingerprint is a hash of both, so
-the roles with which this vocabulary has it are looked for: the few that a model family has.
+A base model and its instruct model share a vocabulary and differ in EOS and pad. A fingerprint is a hash of vocabulary
+and roles. So this module tries the few roles that a model family has, until this vocabulary gives the fingerprint.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ ROLES = ("eos_token_id", "pad_token_id", "bos_token_id", "unk_token_id")
 
 
 def differing_roles(fingerprint: str, tokenizer: Any) -> list[str] | None:
-    """What differs of special roles between the tokenizer of a fingerprint and this one, whose vocabulary is the same.
+    """How special roles differ between the tokenizer of a fingerprint and this one, if both have the same vocabulary.
 
     Args:
         fingerprint: see `records.tokenizer_fingerprint`.
         tokenizer: of the `transformers` API.
 
     Returns:
-        A sentence's part for each difference, empty where there is none; None where no roles give this fingerprint, so
-        that the vocabulary is another one, or the roles are further apart.
+        A phrase for each difference, empty if there is none. None if no roles give this fingerprint: the vocabulary is
+        a different one, or the roles are further apart.
     """
     if fingerprint == tokenizer_fingerprint(tokenizer):
         return []
@@ -44,7 +44,7 @@ def differing_roles(fingerprint: str, tokenizer: Any) -> list[str] | None:
 
 
 def _roles(tokenizer: Any) -> Iterator[tuple[set[int], int | None]]:
-    """Sets of special tokens with an EOS, those of two tokens' difference first."""
+    """Sets of special tokens with an EOS; those that drop the fewest of this tokenizer's own come first."""
     own = set(tokenizer.all_special_ids)
     mine = [token for token in (getattr(tokenizer, role) for role in ROLES) if token is not None]
     added = [token for token, entry in tokenizer.added_tokens_decoder.items() if entry.special]

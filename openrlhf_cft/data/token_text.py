@@ -1,10 +1,10 @@
-"""Response tokens as text: the characters that each stands for, and what kind of token it is.
+"""Response tokens as text: the characters that each token stands for, and its kind.
 
     for token in pieces(tokenizer, row["response_token_ids"]):
         print(token.kind, response[token.start : token.end])
 
-Offsets count the characters of `decode(token_ids)`, which is the `response` of an annotated row. They are exact: where
-a character is spread over several tokens, each of them spans it, and the last one completes it. Special tokens are no
+Offsets count the characters of `decode(token_ids)`, which is the `response` of an annotated row. They are exact. If a
+character is spread over several tokens, each of them spans it, and the last one completes it. Special tokens are not
 text and span nothing.
 """
 
@@ -18,14 +18,14 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-CONTEXT = 8  # complete tokens before those whose text is read: a decoder may treat the first of a text otherwise
-UNKNOWN = "\ufffd"  # a byte that is no character, as a decoder shows it
+CONTEXT = 8  # complete tokens decoded before those being read: a decoder may treat a text's first token differently
+UNKNOWN = "\ufffd"  # how a decoder shows a byte that is not a character
 BYTE = re.compile("<0x[0-9A-F]{2}>")  # the name of a token that is one byte
-OPERATORS = frozenset("*/-^%")  # beside Unicode's mathematical symbols; ASCII's hyphen is its minus
+OPERATORS = frozenset("*/-^%")  # besides Unicode's mathematical symbols; the hyphen is ASCII's minus
 
 
 class Kind(str, enum.Enum):
-    """What a token is, by the characters that it spans; the first that fits, in this order."""
+    """The kind of a token by the characters that it spans: the first kind that fits, in this order."""
 
     END = "end"  # a special token
     DIGITS = "digits"  # has a digit
@@ -42,12 +42,12 @@ class Kind(str, enum.Enum):
 class Piece:
     """One token of a text."""
 
-    text: str  # the characters that it completes; of a special token its name
-    start: int  # the first character of the text that it is, or is part of
-    end: int  # behind the last one; equal to `start` for a special token
+    text: str  # the characters that it completes; for a special token its name
+    start: int  # the first character of the text that it spans, even in part
+    end: int  # one after the last such character; equal to `start` for a special token
     kind: Kind
     special: bool
-    partial: bool  # its last character goes on in the next token
+    partial: bool  # its last character continues in the next token
 
 
 def pieces(tokenizer: Any, token_ids: Sequence[int]) -> list[Piece]:
@@ -58,7 +58,7 @@ def pieces(tokenizer: Any, token_ids: Sequence[int]) -> list[Piece]:
         token_ids: (T,) as they were generated.
 
     Returns:
-        (T,) pieces. The texts of those that are not special, joined, are `decode(token_ids)`.
+        (T,) pieces. The joined texts of those that are not special equal `decode(token_ids)`.
     """
     ids = [int(token) for token in token_ids]
     text = decode(tokenizer, ids)
@@ -77,21 +77,21 @@ def pieces(tokenizer: Any, token_ids: Sequence[int]) -> list[Piece]:
 
 
 def special_ids(tokenizer: Any) -> set[int]:
-    """Tokens that are no text: those that have a role, as EOS has, and all others that `decode` leaves out.
+    """Tokens that are not text: those that have a role, such as EOS, and all others that `decode` leaves out.
 
-    The latter, headers of Llama 3's chat template for one, are not among `tokenizer.all_special_ids`.
+    The latter, for example the headers of Llama 3's chat template, are not among `tokenizer.all_special_ids`.
     """
     others = (token for token, added in tokenizer.added_tokens_decoder.items() if added.special)
     return {*tokenizer.all_special_ids, *others}
 
 
 def decode(tokenizer: Any, token_ids: Sequence[int]) -> str:
-    """The text of token ids, special tokens left out: what the annotator verified."""
+    """The text of token ids without special tokens. This is the text that the annotator verified."""
     return str(tokenizer.decode(list(token_ids), skip_special_tokens=True))
 
 
 def kind_of(text: str) -> Kind:
-    """The kind of a token that spans these characters, at least one unless it is special."""
+    """The kind of a token, not a special one, that spans these characters (at least one)."""
     if any(character.isdigit() for character in text):
         return Kind.DIGITS
     if any(character.isalpha() for character in text):
@@ -102,13 +102,13 @@ def kind_of(text: str) -> Kind:
 
 
 def token_text(tokenizer: Any, before: Sequence[int], token_id: int, special: Collection[int] | None = None) -> str:
-    """What a token would add to a text, to show it: its name if it is special, U+FFFD for part of a character.
+    """The text that a token would add, for display: its name if it is special, U+FFFD for part of a character.
 
     Args:
         tokenizer: of the `transformers` API.
-        before: the tokens before it; the last few are looked at.
+        before: the tokens before it; only the last `CONTEXT` are used.
         token_id: the token.
-        special: of `special_ids`, which takes milliseconds with thousands of added tokens; None to find them here.
+        special: the result of `special_ids`; None calls it, which takes milliseconds with thousands of added tokens.
     """
     if token_id in (special_ids(tokenizer) if special is None else special):
         return str(tokenizer.convert_ids_to_tokens(token_id))
@@ -118,10 +118,10 @@ def token_text(tokenizer: Any, before: Sequence[int], token_id: int, special: Co
 
 
 def _spans(tokenizer: Any, ids: list[int], text: str) -> list[tuple[int, int, int]]:
-    """Per token: its first character, behind the last that it completes, behind the last that it is part of.
+    """Per token: its first character, one after the last that it completes, and one after the last that it spans.
 
-    Reads only a few tokens at a time. If that does not add up to `text`, because the decoder looks further than
-    `CONTEXT` tokens back, all tokens before each are decoded again.
+    Only a few tokens are decoded at a time. If the result does not add up to `text`, because the decoder looks back
+    further than `CONTEXT` tokens, each token is decoded again with all tokens before it.
     """
     return _windowed_spans(tokenizer, ids, text) or _prefix_spans(tokenizer, ids, text)
 
@@ -130,10 +130,10 @@ def _windowed_spans(tokenizer: Any, ids: list[int], text: str) -> list[tuple[int
     """See `_spans`; None where the windows do not add up."""
     spans: list[tuple[int, int, int]] = []
     window = 0  # first token of the window
-    known = 0  # characters of the text that the tokens before the first open one complete
-    shown = 0  # characters of the window that those of them in it complete
+    known = 0  # characters of the text that the tokens before `open_at` complete
+    shown = 0  # characters of the window that its tokens before `open_at` complete
     open_at = 0  # the first token whose text is not complete yet
-    whole = deque([0])  # tokens before which a character ends: a window that began within one would show it otherwise
+    whole = deque([0])  # tokens that begin with a new character: a window must not begin within a character
     broken = _broken_runs(tokenizer, ids)
     for index in range(len(ids)):
         if index in broken and open_at == index and text.startswith(UNKNOWN * broken[index], known):
@@ -163,10 +163,10 @@ def _windowed_spans(tokenizer: Any, ids: list[int], text: str) -> list[tuple[int
 
 
 def _broken_runs(tokenizer: Any, ids: list[int]) -> dict[int, int]:
-    """Where tokens that are one byte each, and are no UTF-8 together, begin, and how many they are.
+    """The runs of tokens that are one byte each and together are not UTF-8: the index of each run, and its length.
 
-    Decoders with a fallback to bytes show every byte of such a run as U+FFFD, up to the last: one that is cut within a
-    character is shown otherwise as soon as its last byte comes, or does not.
+    Decoders with a fallback to bytes show every byte of such a run as U+FFFD, up to the last. A run that is cut within
+    a character is shown differently, depending on whether its last byte comes.
     """
     runs: dict[int, int] = {}
     run = bytearray()
@@ -183,7 +183,7 @@ def _broken_runs(tokenizer: Any, ids: list[int]) -> dict[int, int]:
 
 
 def _prefix_spans(tokenizer: Any, ids: list[int], text: str) -> list[tuple[int, int, int]]:
-    """See `_spans`; quadratic, and right for every decoder that does not take back what it wrote."""
+    """See `_spans`. Quadratic, and right for every decoder that does not change text that it already wrote."""
     spans: list[tuple[int, int, int]] = []
     start = 0
     broken = _broken_runs(tokenizer, ids)

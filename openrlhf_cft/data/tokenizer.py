@@ -1,4 +1,4 @@
-"""The tokenizer that a data set's token ids are of, proven by its fingerprint."""
+"""Load the tokenizer that a data set's token ids belong to, and prove it by its fingerprint."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def load_tokenizer(model: str, flag: str = FLAG, named: bool = True) -> Any:
 
     Args:
         model: a path or a hub name.
-        flag: that names the model on the command line, for messages.
-        named: whether the user named it; code of a model that only a data file names is never run.
+        flag: the flag that names the model on the command line, for messages.
+        named: whether the user named the model. If only a data file names it, its own code is never run.
 
     Raises:
         InputError: names the flag and the model.
@@ -31,9 +31,9 @@ def load_tokenizer(model: str, flag: str = FLAG, named: bool = True) -> Any:
     require_model(model, flag)
     try:
         tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=TRUST_REMOTE_CODE and named)
-    except Exception as error:  # whatever a broken checkpoint, or its own code, raises: it is the user's to see
+    except Exception as error:  # a broken checkpoint, or its own code, may raise anything: the user sees it
         raise InputError(f"{flag}: cannot load the tokenizer of {model!r}: {first_line(error)}") from error
-    if tokenizer.get_vocab().keys() <= tokenizer.added_tokens_encoder.keys():  # of some architectures, without a file
+    if tokenizer.get_vocab().keys() <= tokenizer.added_tokens_encoder.keys():  # some architectures, without a file
         raise InputError(f"{flag}: cannot load the tokenizer of {model!r}: it has special tokens only")
     return tokenizer
 
@@ -42,7 +42,7 @@ def tokenizer_of(data: AnnotatedData, model: str | None = None) -> Any:
     """The tokenizer of a data set: of `model`, else of the model that its metadata names.
 
     Raises:
-        InputError: neither is there, it cannot be loaded, or it is another one than that of the data set.
+        InputError: no model is named, its tokenizer cannot be loaded, or it is not the tokenizer of the data set.
     """
     metadata = data.metadata
     name = model or metadata.get("model")
@@ -54,7 +54,7 @@ def tokenizer_of(data: AnnotatedData, model: str | None = None) -> Any:
 
 
 def require_same(data: AnnotatedData, tokenizer: Any, name: str, flag: str = FLAG) -> None:
-    """Refuse a tokenizer that gives the ids of a data set another meaning, where the data set says which it is of.
+    """Refuse a tokenizer that gives a data set's ids another meaning, if the data set says which tokenizer made them.
 
     Raises:
         InputError: names both.
@@ -68,14 +68,14 @@ def require_same(data: AnnotatedData, tokenizer: Any, name: str, flag: str = FLA
 
 
 def means_the_same(fingerprint: str | None, tokenizer: Any, name: str) -> bool:
-    """Whether the token ids of a data set mean the same to a tokenizer, as far as it says which tokenizer its is.
+    """Whether a data set's token ids mean the same to a tokenizer. True if the data set's own tokenizer is not known.
 
-    Special tokens may have other roles, as they have in a base model and its instruct model; that is said in a line.
+    Special tokens may have other roles, as in a base model and its instruct model. A warning reports them.
 
     Args:
         fingerprint: of the data set's tokenizer; None: not known.
         tokenizer: the other one.
-        name: of the data set, for the line.
+        name: of the data set, for the warning.
     """
     differences = [] if fingerprint is None else differing_roles(fingerprint, tokenizer)
     if differences:
@@ -84,10 +84,10 @@ def means_the_same(fingerprint: str | None, tokenizer: Any, name: str) -> bool:
 
 
 def require_one_tokenizer(inputs: Sequence[AnnotatedData]) -> None:
-    """Refuse data sets whose token ids have different meanings, as far as they say which tokenizer theirs is.
+    """Refuse data sets whose token ids have different meanings, as far as they name their tokenizers.
 
-    Where fingerprints differ, the tokenizer of one of their models says whether only special roles do, as between a
-    base model and its instruct model; without any of them here, they count as different.
+    If fingerprints differ, the tokenizer of one of their models shows whether only special roles differ, as between a
+    base model and its instruct model. If none of these models is here, the tokenizers count as different.
 
     Raises:
         InputError: names two of them.
@@ -106,7 +106,7 @@ def require_one_tokenizer(inputs: Sequence[AnnotatedData]) -> None:
 
 
 def _own_tokenizer(data: AnnotatedData) -> Any | None:
-    """The tokenizer of the model that a data set names, where it is here and is still that one."""
+    """The tokenizer of the model that a data set names; None if it is not here, or is no longer the same."""
     model = data.metadata.get("model")
     try:
         tokenizer = load_tokenizer(model, named=False) if model else None
@@ -116,15 +116,15 @@ def _own_tokenizer(data: AnnotatedData) -> Any | None:
 
 
 def fingerprint_of(data: AnnotatedData) -> str | None:
-    """That of the data set's tokenizer, where its metadata says so."""
+    """The fingerprint of the data set's tokenizer; None if its metadata has none."""
     return data.metadata.get("tokenizer_fingerprint")
 
 
 def tokenizer_if_any(data: AnnotatedData, model: str | None) -> tuple[Any | None, str]:
-    """`tokenizer_of`, for figures that can do without: None, and why, where the model of the metadata is not here.
+    """`tokenizer_of`, for figures that are optional: None and the reason, if the model of the metadata is not here.
 
     Raises:
-        InputError: `model` is given and does not load, or the tokenizer is another one.
+        InputError: `model` is given and does not load, or the tokenizer is not that of the data set.
     """
     name = model or data.metadata.get("model")
     if name is None:

@@ -1,43 +1,43 @@
-r"""Benchmarks by name: where each is, how a row becomes a question and a gold answer, and who verifies.
+r"""Benchmarks by name: where each one is, how a row becomes a question and a gold answer, and which verifier judges.
 
     load_benchmark("gsm8k", directory=None).rows          # columns id, question, answer
 
-Where the columns come from (looked up in November 2026; no hub could be reached to load the data sets themselves):
+Sources of the columns (looked up in November 2026; we could not reach a hub to load the data sets themselves):
 
-- Q: the evaluation of github.com/QwenLM/Qwen2.5-Math at a45202b, whose `evaluation/data/NAME/test.jsonl` holds each
-  mathematical benchmark of the paper but MATH-500, and whose `evaluation/parser.py` reads questions and answers. That
-  folder, and snapshots of the hub's repositories, can be given as `--eval.benchmark_dir`.
+- Q: the evaluation of github.com/QwenLM/Qwen2.5-Math at a45202b. Its `evaluation/data/NAME/test.jsonl` holds each
+  mathematical benchmark of the paper except MATH-500. Its `evaluation/parser.py` reads questions and answers.
+  `--eval.benchmark_dir` takes that data folder, or a folder with snapshots of the hub's repositories.
 - L: github.com/EleutherAI/lm-evaluation-harness, `lm_eval/tasks/{gsm8k,asdiv,minerva_math,medqa}`.
-- U: public code that loads the repository and reads these columns; no data set card was seen.
+- U: public code that loads the repository and reads these columns; we saw no data set card.
 
 | name | columns from | |
 |---|---|---|
 | gsm8k | Q, L | |
 | math500 | L | `minerva_math500.yaml`; its `answer` column: U |
-| svamp | Q | both splits, 1,000 questions, as `data_loader.py` there takes them |
-| asdiv | Q, L | answers of several parts are left out, as there; the hub's own conversion, its loader being a script |
-| mawps | Q | the 2,065 questions there; on the hub there are others of this name, so the file is taken from GitHub |
-| carp_en | Q | the file on GitHub: no repository on the hub was found |
-| tabmwp | Q, U | columns: Q; repository: U. That its one split, `train`, is the test set is told by its size |
+| svamp | Q | both splits, 1,000 questions, as Q's `data_loader.py` takes them |
+| asdiv | Q, L | answers of several parts are left out, as in Q; converted by the hub, because its loader is a script |
+| mawps | Q | Q's 2,065 questions; the hub has other data sets of this name, so the file is taken from GitHub |
+| carp_en | Q | the file on GitHub: we found no repository on the hub |
+| tabmwp | Q, U | columns: Q; repository: U. The size of its one split, `train`, shows that it is the test set |
 | minerva_math | U | four independent programs; Q has `problem` and `solution` instead |
 | gaokao2023en | Q, U | one split, `train` |
 | olympiadbench | Q, U | text only, English, competition; one split, `train` |
 | college_math | Q, U | |
 | medqa | L | four options |
 
-What Q's evaluator does otherwise:
+Differences from Q's evaluator:
 
-- all of its benchmarks: numbers within 0.01 % are equal there, and a percentage, its hundredth and hundredfold; here
-  numbers are equal exactly, unless it is said below. An option's letter is equal to its text where the gold answer
-  has both.
-- minerva_math: there numbers within 0.01 %; here within 1 %, as the benchmark's authors do (arXiv 2206.14858).
+- all of its benchmarks: in Q, numbers within 0.01 % are equal, and so are a percentage, its hundredth and its
+  hundredfold. Here numbers are equal exactly, unless a line below says otherwise. An option's letter is equal to its
+  text if the gold answer has both.
+- minerva_math: Q accepts numbers within 0.01 %; here within 1 %, as the benchmark's authors do (arXiv 2206.14858).
 - olympiadbench: here a number is right within the row's `error`, which Q does not read.
-- tabmwp: there fractions are made decimals; here 1/3 is not 0.33.
-- gaokao2023en: rows without an answer are counted and left out here; there they are wrong whatever the response says.
-- math500 and medqa are not there.
+- tabmwp: Q turns fractions into decimals; here 1/3 is not 0.33.
+- gaokao2023en: rows without an answer are counted and left out here; in Q every response to them is wrong.
+- Q has no math500 and no medqa.
 
-Prompts ask for a boxed answer after the question, in the user's turn, as prompt type `qwen-boxed` of Q. As there, a
-question whose answer is yes or no, true or false, says so at its end.
+Prompts ask for a boxed answer after the question, in the user's turn, like Q's prompt type `qwen-boxed`. As in Q, a
+question with the answer yes, no, true or false names the two choices at its end.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ QWEN_FILES = (
 
 Row = Mapping[str, Any]
 Problem = tuple[str, str]  # question and gold answer, see `verify.gold`
-# Behind the question, by the gold answer, as Q (`parse_question`).
+# Added at the end of a question, by its gold answer, as in Q (`parse_question`).
 SUFFIXES = {"yes": " (Yes or No)", "no": " (Yes or No)", "true": " (True or False)", "false": " (True or False)"}
 MINERVA_TOLERANCE = 0.01
 _DECIMAL = re.compile(r"\d+(?:\.\d+)?(?:[eE]-?\d{1,3})?|\.\d+")
@@ -77,7 +77,7 @@ class Benchmark:
 
     repository: str  # on the Hugging Face hub, or the address of a JSONL file
     split: str
-    problem: Callable[[Row], Problem | None]  # None: the row is no part of the benchmark
+    problem: Callable[[Row], Problem | None]  # None: the row is not part of the benchmark
     config: str | None = None
     revision: str | None = None
     verifier: str = "math"
@@ -85,12 +85,12 @@ class Benchmark:
 
     @property
     def is_file(self) -> bool:
-        """Whether it is a file on the web, and not a repository on the hub."""
+        """Whether the benchmark is a file on the web, not a repository on the hub."""
         return self.repository.startswith("https://")
 
 
 def _columns(question: str, answer: str, *others: tuple[str, str]) -> Callable[[Row], Problem]:
-    """The question and the answer stand in columns; in others, where these are missing."""
+    """Read the question and the answer from these columns, or else from the first pair of `others` that a row has."""
 
     def problem(row: Row) -> Problem:
         for q, a in ((question, answer), *others):
@@ -102,18 +102,18 @@ def _columns(question: str, answer: str, *others: tuple[str, str]) -> Callable[[
 
 
 def _without_dollars(row: Row) -> Problem:
-    """Answers are whole formulas: `$4\\sqrt{2}$` (Q, `parse_ground_truth`)."""
+    """Answers are whole formulas, `$4\\sqrt{2}$`; the dollar signs are removed (Q, `parse_ground_truth`)."""
     return str(row["question"]).strip(), str(row["answer"]).replace("$", "").strip()
 
 
 def _svamp(row: Row) -> Problem:
-    """The story and the question are apart; the story may lack its full stop."""
+    """The story and the question are in two columns; the story may lack its full stop."""
     body = row["Body"].strip()
     return f"{body if body.endswith('.') else body + '.'} {row['Question'].strip()}", _number(row["Answer"])
 
 
 def _asdiv(row: Row) -> Problem | None:
-    """The unit stands behind the number, `9 (apples)`; several answers are separated by semicolons."""
+    """The unit follows the number, `9 (apples)`. Semicolons separate several answers; such rows are left out."""
     if ";" in row["answer"]:
         return None
     return f"{row['body'].strip()} {row['question'].strip()}", re.sub(r"\(.*?\)", "", row["answer"]).strip()
@@ -124,13 +124,13 @@ def _mawps(row: Row) -> Problem:
 
 
 def _number(value: Any) -> str:
-    """145.0, as a number or as text, is 145."""
+    """A number as text: 145.0, given as a number or as text, becomes 145."""
     number = float(value)
     return str(int(number)) if number.is_integer() else str(number)
 
 
 def _tabmwp(row: Row) -> Problem:
-    """A table as text, a question, and options for some."""
+    """A table as text, a question, and in some rows options."""
     title = f'regarding "{row["table_title"]}" ' if row["table_title"] else ""
     options = f" Please select from the following options: {row['choices']}" if row["choices"] else ""
     return (
@@ -140,13 +140,13 @@ def _tabmwp(row: Row) -> Problem:
 
 
 def _minerva(row: Row) -> Problem:
-    """The answer, or in Q's copy the solution; numbers are measured ones."""
+    """The answer, or in Q's copy the solution. Numbers are measured values, so they get a tolerance."""
     question, answer = _columns("question", "answer", ("problem", "answer"), ("problem", "solution"))(row)
     return question, write_gold(answer, relative=MINERVA_TOLERANCE)
 
 
 def _olympiadbench(row: Row) -> Problem | None:
-    """The answer is a list of one formula, which may name several values, separated by commas; some have an error."""
+    """The answer is a list of one formula, which may hold several values, separated by commas. Some have an error."""
     if row.get("language", "English") != "English":
         return None  # a snapshot of the repository may have all its configurations in one
     error = str(row.get("error") or "").partition(",")[0]
@@ -185,15 +185,15 @@ class Problems:
 
 
 def load_benchmark(name: str, directory: str | None = None, max_samples: int | None = None) -> Problems:
-    """The questions of a benchmark, in its own order, with the instruction that goes with them.
+    """Load the questions of a benchmark, in its own order, each with the benchmark's instruction.
 
     Args:
         name: one of `BENCHMARKS`.
-        directory: of local copies, see `local_benchmarks`; None for the hub.
-        max_samples: only so many of the first.
+        directory: folder of local copies, see `local_benchmarks`; None for the hub.
+        max_samples: load at most this many questions, the first ones.
 
     Raises:
-        InputError: it cannot be loaded, or has other columns than expected; says what to do.
+        InputError: it cannot be loaded (the message says what to do), has unexpected columns, or has no rows.
     """
     import datasets
 
@@ -225,7 +225,7 @@ def load_benchmark(name: str, directory: str | None = None, max_samples: int | N
 
 
 def _rows(name: str, benchmark: Benchmark, directory: str | None) -> Dataset:
-    """The rows as they are, of a local copy or from the hub."""
+    """The unchanged rows, from a local copy or from the hub."""
     import datasets
 
     try:

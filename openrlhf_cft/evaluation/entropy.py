@@ -1,10 +1,10 @@
-"""Exact entropies: which responses are measured, and what the measured positions say. Pure.
+"""Exact entropies: which responses are measured, and the figures of the measured positions. Pure.
 
-- Of the samples, whole responses are measured, chosen by a seed, until they hold the wanted number of positions: first
-  one of each question, then a second one of each, so that as many questions as possible say something.
+- Whole samples are measured, in an order that a seed decides, until they hold the wanted number of positions. First
+  comes one sample of each question, then a second one of each, so that as many questions as possible are covered.
 - Entropy by position: bins whose width grows with the position, the same for all checkpoints and data sets.
-- Critical against other tokens: on the responses of an annotated data set, which the checkpoint is given, at the
-  tokens of weight above 0 and at those of weight 0.
+- Critical and other tokens: a checkpoint is given the responses of an annotated data set. It is measured at the tokens
+  of weight above 0, and at those of weight 0.
 """
 
 from __future__ import annotations
@@ -83,8 +83,8 @@ def by_kind(weights: Iterable[Sequence[float]], scored: Iterable[Scored]) -> dic
     """Entropy and nll at critical and at other tokens.
 
     Args:
-        weights: (R,) of (T,), the mask of each annotated response.
-        scored: (R,) what a checkpoint says of it.
+        weights: R masks of shape (T,), one for each annotated response.
+        scored: (R,) a checkpoint's scores of the same responses.
 
     Returns:
         `critical_entropy`, `other_entropy`, `critical_nll` and `other_nll`: (R, 2) sums and numbers of tokens.

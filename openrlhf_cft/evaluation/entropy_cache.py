@@ -1,7 +1,7 @@
-"""Entropies at the positions of given responses, kept in Parquet: measured once a checkpoint and set of responses.
+"""Entropies at the positions of given responses, kept in Parquet: measured once per checkpoint and set of responses.
 
-A file has a row a response, and says in its metadata which model and which tokens it is of: another choice of
-responses is measured anew, the same one is read.
+A file has one row per response. Its metadata identify the model and the tokens: the same choice of responses is read
+from the file, another one is measured again.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ METADATA_KEY = b"openrlhf_cft_entropy"
 
 @dataclass(frozen=True)
 class Unit:
-    """Responses that are measured together, and the file that keeps what was found."""
+    """Responses that are measured together, and the file that keeps their entropies."""
 
     file: Location
     keys: list[Key]
     sequences: list[PromptResponse]
 
     def fingerprint(self, model: str) -> bytes:
-        """What the file has to be of."""
+        """A hash of the model and the responses. A file with another hash is not valid for this unit."""
         digest = hashlib.sha256(f"{model} {weights_fingerprint(model)}".encode())
         for key, sequence in zip(self.keys, self.sequences, strict=True):
             digest.update(repr((key, sequence)).encode())
@@ -46,7 +46,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class AnnotatedResponses:
-    """Annotated responses, some of them, to ask checkpoints about."""
+    """Some responses of an annotated data set, which checkpoints score."""
 
     path: str
     fingerprint: str  # of the tokenizer
@@ -61,8 +61,8 @@ def sample_unit(samples: Location, prompts: Location, file: Location, positions:
     Args:
         samples: a samples file (`samples.py`).
         prompts: the rendered prompts of its questions.
-        file: for the entropies.
-        positions: how many are wanted.
+        file: the file that keeps the entropies.
+        positions: how many positions are wanted.
         seed: of the choice.
     """
     heads = [row for row in samples.rows([ID, "greedy", "number", "length"]) if not row["greedy"]]
@@ -80,10 +80,10 @@ def _is_chosen(row: dict[str, object], chosen: set[Key]) -> bool:
 
 
 def load_annotated(path: str, positions: int, seed: int) -> AnnotatedResponses:
-    """Responses of an annotated data set, whole ones, chosen by a seed until they hold `positions` tokens.
+    """Choose whole responses of an annotated data set by a seed, until they hold `positions` tokens.
 
     Raises:
-        InputError: it is no annotated data set, has no row with a mask, or a mask that does not fit its response.
+        InputError: it is not an annotated data set, no row has a mask, or a mask does not fit its response.
     """
     metadata = read_metadata(path)
     if metadata is None or "tokenizer_fingerprint" not in metadata:
@@ -109,7 +109,7 @@ def load_annotated(path: str, positions: int, seed: int) -> AnnotatedResponses:
 
 
 def measure_units(model: str, units: Sequence[Unit], name: str) -> list[dict[Key, Scored]]:
-    """The entropies of each unit, read where they are known; all others in one process that loads the model once.
+    """The entropies of each unit. Known ones are read; one process, which loads the model once, measures all others.
 
     Args:
         model: path or hub name of the checkpoint.
@@ -150,7 +150,7 @@ def _schema(unit: Unit, model: str) -> pa.Schema:
 
 
 def _write(unit: Unit, model: str, scored: list[Scored]) -> None:
-    """Whole or absent."""
+    """Write the file of a unit, whole or not at all."""
     import pyarrow as pa
 
     rows = [

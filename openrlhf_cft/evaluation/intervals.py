@@ -1,7 +1,7 @@
 """Intervals and paired tests by resampling questions. Pure; numpy only.
 
-A figure is a ratio of two sums over questions: correct answers by questions, entropies by tokens. What one question
-adds to both sums is kept, (Q, 2) a figure, so that resampling questions is a weight for each and one matrix product.
+A figure is a ratio of two sums over questions: correct answers / questions, entropies / tokens. For each figure we
+keep what every question adds to both sums, (Q, 2). Resampling is then one weight per question, and one matrix product.
 
     figures(ratios, seed)               # value and 95 % interval of each
     differences(first, second, seed)    # second - first, over the same resampled questions
@@ -28,7 +28,7 @@ class Figure:
     """An estimate with its interval."""
 
     value: float
-    low: float | None  # of the interval; None where fewer than two questions were measured, which have no spread
+    low: float | None  # of the interval; None if fewer than two questions were measured: they have no spread
     high: float | None
 
 
@@ -39,7 +39,7 @@ def figures(ratios: Ratios, seed: int, resamples: int = RESAMPLES) -> dict[str, 
         ratios: (Q, 2) each, float64, the same questions in the same order. A figure whose denominators are all 0 was
             not measured and is left out.
         seed: of the resampling.
-        resamples: how often.
+        resamples: how many times to resample.
     """
     measured = {name: array for name, array in ratios.items() if array[:, 1].any()}
     if not measured:
@@ -51,12 +51,12 @@ def figures(ratios: Ratios, seed: int, resamples: int = RESAMPLES) -> dict[str, 
 
 
 def differences(first: Ratios, second: Ratios, seed: int, resamples: int = RESAMPLES) -> dict[str, Figure]:
-    """Each figure of `second` less that of `first`, of those that both have; the resampled questions are the same.
+    """Each figure of `second` minus that of `first`, if both have it. Both use the same resampled questions.
 
     Args:
-        first, second: as in `figures`, row for row of the same questions.
+        first, second: as in `figures`, with the same questions row by row.
         seed: of the resampling.
-        resamples: how often.
+        resamples: how many times to resample.
     """
     names = [name for name in first if name in second and first[name][:, 1].any() and second[name][:, 1].any()]
     if not names:
@@ -72,8 +72,8 @@ def differences(first: Ratios, second: Ratios, seed: int, resamples: int = RESAM
 def mcnemar(first: Any, second: Any) -> float:
     """The exact two-sided p-value of McNemar's test: do two checkpoints answer the same questions equally well?
 
-    Only the questions that one of them answers and the other does not tell; under the null hypothesis each of those is
-    a coin toss (McNemar 1947, exact binomial form).
+    Only questions count that one of them answers correctly and the other does not. Under the null hypothesis each
+    of these is a coin toss (McNemar 1947, exact binomial form).
 
     Args:
         first, second: (Q,) whether each question is answered correctly.
@@ -109,7 +109,7 @@ def _means(weights: Any, stacked: Any) -> Any:
 
 
 def _ratio(sums: Any) -> Any:
-    """Numerator by denominator, NaN where the resample has none of the questions that were measured."""
+    """Numerator / denominator; NaN if the resample has none of the questions that were measured."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return sums[..., 0] / sums[..., 1]
 
@@ -120,7 +120,7 @@ def _counts(stacked: Any) -> Any:
 
 
 def _figures(values: Any, resampled: Any, counts: Any) -> list[Figure]:
-    """The figures; an interval for those that were measured on two questions or more."""
+    """The figures. Those that were measured on two questions or more get an interval."""
     low, high = np.nanpercentile(resampled, [50 * (1 - LEVEL), 50 * (1 + LEVEL)], axis=0)
     return [
         Figure(float(value), float(a), float(b)) if count > 1 else Figure(float(value), None, None)

@@ -1,9 +1,9 @@
 """The evaluation job: every checkpoint on every data set through the same Ray pipeline as annotation, then the report.
 
-An output directory holds `metrics.json` (`summary.py`), `report.html`, `plots/`, every response in `samples/`, every
-exact entropy in `entropy/` and `critical/`, and in `.evaluate/DATA SET/CHECKPOINT/` what is done of each
-(`jobs/workdir.py`); `joint_run.py` has the engines of a checkpoint start once. The same command goes on where it was
-stopped; another checkpoint or data set adds to what is there, and is evaluated alone.
+An output directory holds `metrics.json` (`summary.py`), `report.html`, `plots/`, every response in `samples/`, and
+every exact entropy in `entropy/` and `critical/`. `.evaluate/DATA SET/CHECKPOINT/` holds the state of each pair
+(`jobs/workdir.py`). `joint_run.py` lets the engines of a checkpoint start only once. The same command resumes where it
+stopped. Another checkpoint or data set is added to what is there, and only that one is evaluated.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ STATE = ".evaluate"
 
 @dataclass(frozen=True)
 class EvaluateJob:
-    """Everything that the command line says."""
+    """All settings of the command line."""
 
     engines: dict[str, EngineSettings]  # by the name that the tables give a checkpoint
     source: SourceSettings
@@ -50,26 +50,26 @@ class EvaluateJob:
     output_dir: Location
     own_verifier: bool = True  # whether a benchmark's own verifier takes the place of `verifier`
     benchmark_dir: str | None = None  # of local copies
-    entropy_positions: int = 0  # to measure, of each checkpoint on each data set and on the annotated responses
+    entropy_positions: int = 0  # how many to measure, of each checkpoint on each data set and on annotated responses
     annotated: str | None = None  # an annotated data set
 
 
 def evaluate(job: EvaluateJob) -> dict[str, Any]:
-    """Evaluate all checkpoints on all data sets; what is done is not done again.
+    """Evaluate all checkpoints on all data sets. Finished questions are not repeated.
 
     Returns:
         The content of `metrics.json`.
 
     Raises:
         InputError: bad input, before any engine starts.
-        JobError: the job cannot go on; what is finished stays.
+        JobError: the job cannot continue; finished rows are kept.
     """
     for engine in job.engines.values():
         load_config(engine.model, "--compare", engine.engine_args.get("revision"))
         load_tokenizer(engine.model, "--compare")
     sets = load_data_sets(job.source, job.verifier, job.own_verifier, job.benchmark_dir)
     annotated = _annotated(job)
-    with ExitStack() as claims:  # to the end: bad input of one leaves nothing of the others either
+    with ExitStack() as claims:  # held to the end: bad input of one pair leaves no state of the others either
         pairs = [_prepare(job, data, checkpoint, claims) for checkpoint in job.engines for data in sets]
         for verifier, pair in {pair.data.verifier: pair for pair in pairs}.items():
             pair.work.try_verifier(verifier)
@@ -110,7 +110,7 @@ def _evaluated(
 
 
 def _rename(output_dir: Location, data: DataSet) -> None:
-    """Give the files of a data set their names, which depend on what else is evaluated: `test`, later `a-test`."""
+    """Rename the files of a data set to its name, which depends on the other data sets: `test`, later `a-test`."""
     name_file = output_dir / STATE / data.key / "name"
     before = name_file.read_text() if name_file.exists() else data.name
     for folder in ("samples", "entropy") if before != data.name else ():
@@ -124,7 +124,7 @@ def _rename(output_dir: Location, data: DataSet) -> None:
 def _measure(
     job: EvaluateJob, pairs: list[Evaluation], counts: dict[str, dict[str, int]], annotated: AnnotatedResponses | None
 ) -> tuple[dict[str, dict[str, Result]], dict[str, list[Scored]]]:
-    """What each checkpoint did, by data set, and what it says of the annotated responses."""
+    """The results of each checkpoint by data set, and its scores of the annotated responses."""
     results: dict[str, dict[str, Result]] = {pair.data.name: {} for pair in pairs}
     critical: dict[str, list[Scored]] = {}
     for checkpoint in job.engines:
@@ -162,7 +162,7 @@ def _prepare(job: EvaluateJob, data: DataSet, checkpoint: str, claims: ExitStack
 
 
 def _annotated(job: EvaluateJob) -> AnnotatedResponses | None:
-    """The annotated responses to ask about, whose tokens have to be those of every checkpoint."""
+    """The annotated responses to score. Refuses them if their token ids mean something else to a checkpoint."""
     if job.annotated is None or not job.entropy_positions:
         return None
     annotated = load_annotated(job.annotated, job.entropy_positions, job.settings.seed)
@@ -176,7 +176,7 @@ def _annotated(job: EvaluateJob) -> AnnotatedResponses | None:
 
 
 def _sample(job: EvaluateJob, run: JointRun) -> None:
-    """Sample and verify what is left to do of one checkpoint."""
+    """Sample and verify the remaining questions of one checkpoint."""
     engine = job.engines[run.checkpoint]
     verifiers = {pair.data.key: pair.data.verifier for pair in run.evaluations}
     factory = EvaluateWorkerFactory(engine, job.settings, verifiers)
@@ -184,7 +184,7 @@ def _sample(job: EvaluateJob, run: JointRun) -> None:
 
 
 def _write(job: EvaluateJob, pair: Evaluation) -> dict[str, int]:
-    """The samples file; how many questions are evaluated, too long, and not finished."""
+    """Write the samples file; returns how many questions are evaluated, too long, and not finished."""
     counts = write_samples(pair.work, pair.data.name, pair.checkpoint, _samples_file(job, pair))
     return {**counts, "failed": pair.rows - counts[EVALUATED] - counts[TOO_LONG]}
 
@@ -206,7 +206,7 @@ def _progress(counts: dict[str, float], seconds: float, total: int) -> str:
 
 
 def _about(job: EvaluateJob, sets: list[DataSet]) -> dict[str, Any]:
-    """What the figures are of."""
+    """The settings, checkpoints, data sets and versions that the figures belong to."""
     return {
         "settings": {**job.settings.record(), "entropy_positions": job.entropy_positions, "resamples": RESAMPLES},
         "checkpoints": {name: engine.shown for name, engine in job.engines.items()},

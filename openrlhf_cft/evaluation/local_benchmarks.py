@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
 
 def load_local(name: str, benchmark: Benchmark, directory: str) -> Dataset:
-    """A copy: a file `NAME.jsonl` (or another type), a folder `NAME` or of the repository's name.
+    """Load a copy: a file `NAME.jsonl` (or another type), or a folder called `NAME` or like the repository.
 
-    The folder is one of Q's, with `test.jsonl`, or a snapshot of the hub's repository, also as the hub's cache has it.
+    The folder is one of Q's (see `benchmarks`), with `test.jsonl`, or a snapshot of the hub's repository, also in the
+    layout of the hub's cache.
     """
     import datasets
 
@@ -33,7 +34,7 @@ def load_local(name: str, benchmark: Benchmark, directory: str) -> Dataset:
 
 
 def _folders(name: str, benchmark: Benchmark, directory: str) -> Iterator[str]:
-    """Where a copy may be, the likeliest first."""
+    """The folders that may hold a copy, the likeliest first."""
     yield os.path.join(directory, name)
     if not benchmark.is_file:
         yield os.path.join(directory, benchmark.repository)
@@ -44,23 +45,23 @@ def _folders(name: str, benchmark: Benchmark, directory: str) -> Iterator[str]:
 
 
 def _configured(benchmark: Benchmark, folder: str) -> str:
-    """The folder of the benchmark's configuration in that of its repository; the folder itself where it has none."""
+    """The subfolder that holds the benchmark's configuration; the folder itself if there is none."""
     if benchmark.config is None:
         return folder
     paths = [path for path, _, files in os.walk(folder) if os.path.basename(path) == benchmark.config and files]
     paths += [
         path
-        for path, folders, _ in os.walk(folder)  # of the splits
+        for path, folders, _ in os.walk(folder)  # `folders` hold the splits
         if os.path.basename(path) == benchmark.config and folders and path not in paths
     ]
     return min(paths, key=len, default=folder)
 
 
 def _split(benchmark: Benchmark, splits: DatasetDict) -> Dataset:
-    """The benchmark's own split or splits; of a copy that names them otherwise `test`, or its only one.
+    """The benchmark's own split or splits. If the copy names them differently: `test`, or its only split.
 
     Raises:
-        InputError: it has several, and none of these.
+        InputError: it has several splits, and none of these.
     """
     import datasets
 

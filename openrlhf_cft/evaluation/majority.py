@@ -1,9 +1,9 @@
 r"""Majority vote over samples (self-consistency, Wang et al. 2022, arXiv 2203.11171), exactly. Pure.
 
 - Samples vote for the answer that the verifier found in them; one without an answer abstains.
-- Answers are one group where their normalised text is equal. The gold answer is not used: whoever votes has none.
-- A tie is broken by chance, each of the tied groups being as likely (which is what "the first of them" means for
-  samples in random order). If all abstain, the vote is wrong.
+- Answers form one group if their normalised text is equal. The gold answer is not used: voters do not know it.
+- A tie is broken by chance, and each tied group is equally likely. (If the samples are in random order, "the first of
+  them" means the same.) If all abstain, the vote is wrong.
 - `majority@k` is the expectation over all subsets of k of the n samples, not one draw.
 
     vote = votes(["12", "12.0", "7", None], [True, True, False, False])
@@ -24,9 +24,9 @@ import numpy as np
 from openrlhf_cft.verify.equality import MAX_CHARS, plain_number
 
 MAX_SAMPLES = 1_000  # binomials of more are beyond float64
-# What is written in several ways and means nothing: spaces, sizes of brackets and of fractions, dollar signs.
+# Notation that varies without a change of meaning: spaces, sizes of brackets and of fractions, dollar signs.
 _NOTHING = re.compile(r"\\(?:left|right|displaystyle|[,;:! ])|\\?\$|\s+|[.]$")
-# 12 hours vote for 12, and 12 million do not.
+# "12 hours" is a vote for 12, "12 million" is not.
 _COUNTED = re.compile(
     r"\A([-+\d.,]{1,100})\s{1,3}"
     r"(?!(?:hundred|thousand|million|billion|trillion|dozen|percent|or|and|to)\b)[A-Za-z ]{1,60}\Z"
@@ -45,8 +45,8 @@ class Votes:
 
 
 def normalised(answer: str) -> str:
-    """An answer as the votes compare it: plain numbers by value, all else as text without case and layout; what is
-    longer than any answer as it is."""
+    """An answer as the votes compare it: plain numbers by value, other text without case and layout. Text that is
+    longer than any answer (`MAX_CHARS`) stays unchanged."""
     if len(answer) > MAX_CHARS:
         return answer
     number = plain_number(_COUNTED.sub(r"\1", answer.strip().strip("$").replace("\\!", "")))
@@ -60,8 +60,8 @@ def votes(answers: Sequence[str | None], correct: Sequence[bool]) -> Votes:
     """Group the answers of one question.
 
     Args:
-        answers: (n,) what was found in each sample; None where nothing was.
-        correct: (n,) what the verifier said of each.
+        answers: (n,) the answer found in each sample; None if there is none.
+        correct: (n,) whether the verifier calls each sample correct.
     """
     groups: dict[str, list[bool]] = {}
     for answer, is_correct in zip(answers, correct, strict=True):
@@ -76,8 +76,8 @@ def votes(answers: Sequence[str | None], correct: Sequence[bool]) -> Votes:
 def majority_at(vote: Votes) -> tuple[float, ...]:
     """The probability that the vote of k samples is correct.
 
-    A group wins with j of its samples if no other has more; where t others have j too, it wins one time in t + 1. The
-    subsets in which that happens are counted by a product of polynomials, a factor for each other group.
+    A group wins with j of its samples if no other group has more. If t other groups have j too, it wins one time in
+    t + 1. A product of polynomials, with a factor for each other group, counts the subsets in which that happens.
 
     Returns:
         (n + 1,) by k; entry 0 is 0.
@@ -94,8 +94,8 @@ def majority_at(vote: Votes) -> tuple[float, ...]:
 
 
 def _rest(others: tuple[int, ...], abstaining: int, j: int, n: int) -> Any:
-    """(n + 1, ties + 1) in how many ways m samples outside a group can be drawn so that no other group has more than j
-    of them, and t have exactly j."""
+    """(n + 1, ties + 1): entry (m, t) is the number of ways to draw m samples outside a group so that no other group
+    has more than j of them, and t groups have exactly j."""
     counts = np.zeros((n + 1, sum(size >= j for size in others) + 1))
     counts[: abstaining + 1, 0] = [math.comb(abstaining, m) for m in range(abstaining + 1)]
     for size in others:

@@ -1,6 +1,6 @@
-"""How far two masks of the same tokens agree: counts of both, one and neither, and what follows from them. Pure.
+"""How far two masks of the same tokens agree: counts of both, one and neither, and figures made from them. Pure.
 
-A token counts as critical where its weight is above 0.
+A token counts as critical if its weight is above 0.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Agreement:
-    """Tokens by what two masks, A and B, say of them. What has no value is None: unmeasured is not zero."""
+    """Counts of tokens by what two masks, A and B, say of them. A figure without a value is None, not zero."""
 
     both: int = 0  # critical in A and in B
     only_a: int = 0
@@ -29,19 +29,19 @@ class Agreement:
 
     @property
     def tokens(self) -> int:
-        """All that were compared."""
+        """All tokens that were compared."""
         return self.both + self.only_a + self.only_b + self.neither
 
     @property
     def share(self) -> float | None:
-        """Tokens of which both masks say the same."""
+        """The share of tokens on which both masks agree."""
         return _ratio(self.both + self.neither, self.tokens)
 
     @property
     def kappa(self) -> float | None:
-        """Cohen's kappa, (p_o - p_e) / (1 - p_e): agreement beyond that of two masks of the same shares at random.
+        """Cohen's kappa, (p_o - p_e) / (1 - p_e): the agreement beyond that of random masks with the same shares.
 
-        None where chance alone makes them agree: there is no token, or both call all tokens critical, or none.
+        None if chance alone makes them agree: there is no token, or both call all tokens critical, or none.
 
         Source: Cohen, "A coefficient of agreement for nominal scales", 1960. In whole numbers until the division.
         """
@@ -51,16 +51,16 @@ class Agreement:
 
     @property
     def precision(self) -> float | None:
-        """Of the tokens that are critical in B, those that are in A."""
+        """The share of B's critical tokens that are critical in A."""
         return _ratio(self.both, self.both + self.only_b)
 
     @property
     def recall(self) -> float | None:
-        """Of the tokens that are critical in A, those that are in B."""
+        """The share of A's critical tokens that are critical in B."""
         return _ratio(self.both, self.both + self.only_a)
 
     def figures(self) -> dict[str, Any]:
-        """All of it, as JSON; what has no value is absent."""
+        """All counts and figures, as JSON; a figure without a value is absent."""
         names = ("tokens", "both", "only_a", "only_b", "neither", "share", "kappa", "precision", "recall")
         figures = {"agreement" if name == "share" else name: getattr(self, name) for name in names}
         return {name: value for name, value in figures.items() if value is not None}

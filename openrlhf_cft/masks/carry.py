@@ -1,13 +1,13 @@
-"""Weights of one tokenizer's tokens to another's, over the same text, by the characters that each token stands for.
+"""Carry weights from one tokenizer's tokens to another's over the same text, by the characters of each token.
 
     before = layout(source, source_ids, text)
     after = layout(target, target_ids, text)
     weights = carry(before, weights, after)
 
 Each target token takes the largest weight of the source tokens with which it shares a character. So 0 and 1 stay 0 and
-1, no critical character is lost, and where boundaries differ a mask grows, never shrinks. Carried on to a third
-tokenizing of the text, back to the first for one, it is as it was exactly where each target token overlaps source
-tokens of one weight only.
+1, and no critical character is lost. Where boundaries differ, a mask grows and never shrinks. When weights are carried
+on, for example back to the first tokenizer, they are the same as before exactly where each target token overlaps
+source tokens of only one weight.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ OTHER_TEXT = "the tokens do not spell the text"
 
 
 class NotCarried(ValueError):
-    """A row that cannot be carried; the text is the reason, the same for all such rows."""
+    """A row cannot be carried. The text is the reason, and is the same for all rows with this reason."""
 
 
 @dataclass(frozen=True)
@@ -33,25 +33,25 @@ class Layout:
     """Where the T tokens of a response lie in its text."""
 
     text: str
-    spans: list[tuple[int, int]]  # (T,) first character, and behind the last; the end's is one behind the text
+    spans: list[tuple[int, int]]  # (T,) first character, and one after the last; the end token's is after the text
 
     @property
     def ended(self) -> bool:
-        """Whether the last token is a special one, which ends the response."""
+        """Whether the last token is a special token, which ends the response."""
         return bool(self.spans) and self.spans[-1] == (len(self.text), len(self.text) + 1)
 
 
 def layout(tokenizer: Any, token_ids: Sequence[int], text: str) -> Layout:
-    """Where tokens lie in a text that they spell.
+    """Find where tokens lie in the text that they spell.
 
     Args:
         tokenizer: of the `transformers` API.
-        token_ids: (T,) a response, its end included where there is one.
-        text: what they decode to; or that with whitespace before it, which belongs to the first token: some decoders
-            leave out the space with which a text begins.
+        token_ids: (T,) a response, with its end token if there is one.
+        text: the decoded tokens, or the same with whitespace before it. That whitespace belongs to the first token:
+            some decoders leave out the space at the beginning of a text.
 
     Raises:
-        NotCarried: a special token is not the last one, or they spell something else.
+        NotCarried: a special token is not the last one, or the tokens spell another text.
     """
     pieces_T = pieces(tokenizer, token_ids)
     if any(piece.special for piece in pieces_T[:-1]):
@@ -69,15 +69,15 @@ def layout(tokenizer: Any, token_ids: Sequence[int], text: str) -> Layout:
 
 
 def per_token(data: AnnotatedData, columns: Sequence[str]) -> dict[str, bool]:
-    """Columns that hold a number for each response token, in every row that has a value there.
+    """The columns that hold a number for each response token, in every row that has a value there.
 
     Args:
-        data: is read once.
-        columns: to look at; those of token ids, and what holds no lists of numbers, are passed over.
+        data: the data set; it is read once.
+        columns: the columns to look at. Columns of token ids, and columns without lists of numbers, are skipped.
 
     Returns:
-        Each such column, and whether its numbers are weights (not integers, all >= 0): those can be carried to other
-        tokens, and the rest says nothing of them.
+        Each such column, and whether its numbers are weights (not integers, all >= 0). Weights can be carried to other
+        tokens; other numbers say nothing about other tokens.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -102,19 +102,19 @@ def per_token(data: AnnotatedData, columns: Sequence[str]) -> dict[str, bool]:
 
 
 def one_by_one(count: int) -> Layout:
-    """Tokens that are the same on both sides, each as if it were a character."""
+    """The layout of tokens that are the same on both sides: each token counts as one character."""
     return Layout(" " * count, [(index, index + 1) for index in range(count)])
 
 
 def spread(tokens: Layout, weights: Sequence[float]) -> list[float]:
-    """Weights of tokens to weights of characters: the largest of the tokens that a character belongs to.
+    """Convert weights of tokens to weights of characters: the largest of the tokens that a character belongs to.
 
     Args:
         tokens: T tokens.
-        weights: (T,) one a token.
+        weights: (T,) one per token.
 
     Returns:
-        (C + 1,) one a character, and one of the end, 0 where there is none.
+        (C + 1,) one per character, and one for the end token, 0 if there is none.
     """
     character_weights = [0.0] * (len(tokens.text) + 1)
     for (start, end), weight in zip(tokens.spans, weights, strict=True):
@@ -124,12 +124,12 @@ def spread(tokens: Layout, weights: Sequence[float]) -> list[float]:
 
 
 def gather(characters: Sequence[float], tokens: Layout) -> list[float]:
-    """Weights of characters, (C + 1,), to weights of tokens, (T,): the largest of each one's, 0 where it has none."""
+    """Convert weights of characters, (C + 1,), to weights of tokens, (T,): the largest in each token, 0 if empty."""
     return [max(characters[start:end], default=0.0) for start, end in tokens.spans]
 
 
 def carry(source: Layout, weights: Sequence[float], target: Layout) -> list[float]:
-    """(T,) weights of source tokens to those of the target's tokens of the same text.
+    """Convert (T,) weights of source tokens to weights of the target's tokens over the same text.
 
     Raises:
         ValueError: the texts differ.

@@ -1,7 +1,7 @@
-"""`masks compare`: two masks of the same responses, of two data sets or two columns of one.
+"""`masks compare`: two masks of the same responses, from two data sets or from two columns of one.
 
-Rows are matched by id and by their response tokens; what has no partner is counted, by reason. Of B one number of a
-few bytes a row and one byte a token are in memory.
+Rows are matched by id and by their response tokens. Rows without a partner are counted by reason. Of B, memory holds
+a digest of a few bytes per row and one byte per token.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ __all__ = ["Comparison", "cohen_kappa", "compare"]
 
 @dataclass(frozen=True)
 class Comparison:
-    """What was found. A pair of rows counts once."""
+    """The result of a comparison. A pair of rows counts once."""
 
     whole: Agreement
-    by_kind: dict[Kind, Agreement]  # empty where there was no tokenizer
+    by_kind: dict[Kind, Agreement]  # empty if there was no tokenizer
     rows: int  # compared
-    identical: int  # of these, the masks are equal in every token
-    unmatched: dict[str, int]  # rows by the reason why they were not compared
+    identical: int  # of these, rows whose masks are equal in every token
+    unmatched: dict[str, int]  # rows that were not compared, by reason
 
     def figures(self) -> dict[str, Any]:
         """As JSON."""
@@ -47,7 +47,7 @@ def compare(
     Args:
         left, right: the data sets.
         mask_a, mask_b: columns of weights.
-        tokenizer: of the response tokens, for the kinds of token; None: without them.
+        tokenizer: of the response tokens, to count by kind of token; None: no counts by kind.
 
     Raises:
         InputError: a column is missing, weights do not fit their tokens, or the two have different tokenizers.
@@ -74,7 +74,7 @@ def compare(
 
 
 def _partners(data: AnnotatedData, mask: str, unmatched: Counter[str]) -> dict[str, tuple[bytes, bytes | None]]:
-    """By id: a digest of the response tokens, and which are critical; None where the row has no weights."""
+    """By id: a digest of the response tokens, and which of them are critical (None if the row has no weights)."""
     partners: dict[str, tuple[bytes, bytes | None]] = {}
     for row in data.rows([ID, RESPONSE_IDS, mask]):
         if row[ID] in partners:
@@ -91,7 +91,7 @@ def _partners(data: AnnotatedData, mask: str, unmatched: Counter[str]) -> dict[s
 def _partner(
     row: Row, mask: str, partners: dict[str, tuple[bytes, bytes | None]], seen: set[str]
 ) -> tuple[str, bytes | None]:
-    """The other mask of a row's tokens; or why there is none. `seen` has the ids of A so far."""
+    """The other mask of a row's tokens, or the reason why there is none. `seen` holds the ids of A so far."""
     if row[ID] in seen:
         return "id occurs again in A", None
     seen.add(row[ID])
@@ -107,7 +107,7 @@ def _partner(
 
 
 def digest(token_ids: list[int]) -> bytes:
-    """(16,) bytes, equal for equal token ids."""
+    """A hash of 16 bytes, equal for equal token ids."""
     return hashlib.sha256(repr(token_ids).encode()).digest()[:16]
 
 

@@ -1,4 +1,4 @@
-"""An annotated row as a conversation, in ShareGPT's layout, with character spans in the place of token weights.
+"""An annotated row as a conversation in ShareGPT's layout, with character spans instead of token weights.
 
     turns(row, question_column(data))           # [{"from": "human", "value": "How many ..."}]
     spans(pieces(tokenizer, ids), weights_T)    # [Span(start=4, end=9, weight=1.0)]
@@ -8,7 +8,7 @@ Invariants:
 - Spans count the characters of the response. They are in order and do not overlap.
 - Consecutive tokens of equal weight are one span. A character that is spread over several tokens has the largest of
   their weights.
-- A token without text, such as the end of the turn, is a span of its own, whose start is its end.
+- A token without text, such as the end of the turn, is a span of its own. Its start equals its end.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ ROLES = {"system": "system", "user": "human", "assistant": "gpt", "tool": "obser
 
 @dataclass(frozen=True)
 class Span:
-    """Consecutive characters of one weight, above 0."""
+    """Consecutive characters with the same weight, which is above 0."""
 
     start: int  # the first one
-    end: int  # behind the last one
+    end: int  # one after the last one
     weight: float
 
 
 def spans(pieces_T: Sequence[Piece], weights_T: Sequence[float]) -> list[Span]:
-    """Weights of tokens to weights of characters.
+    """Convert weights of tokens to spans of characters.
 
     Args:
-        pieces_T: (T,) of `token_text.pieces`.
+        pieces_T: (T,) the pieces that `token_text.pieces` returned.
         weights_T: (T,) weights, at least 0.
     """
     heaviest: dict[tuple[int, int], float] = {}  # by place: a character, or a token without text before it
@@ -56,12 +56,12 @@ def spans(pieces_T: Sequence[Piece], weights_T: Sequence[float]) -> list[Span]:
 
 
 def question_column(data: AnnotatedData) -> str | None:
-    """The column of the question, or of its messages, that the chat template rendered; None where there is none."""
+    """The column of the question, or of its messages, that the chat template rendered; None if there is none."""
     source = _rendering(data.metadata)
     key = source.get("input_key")
     if not source.get("apply_chat_template") or key is None:
         return None
-    if f"source_{key}" in data.schema.names:  # how annotation keeps a column whose name it takes
+    if f"source_{key}" in data.schema.names:  # annotation renames a column whose name it needs
         return f"source_{key}"
     return key if key in data.schema.names and key not in ANNOTATION_COLUMNS else None
 
@@ -75,14 +75,14 @@ def _rendering(metadata: dict[str, Any]) -> dict[str, Any]:
 
 
 def turns(row: Row, column: str | None) -> list[dict[str, str]]:
-    """What comes before the response.
+    """The turns before the response.
 
     Args:
-        row: with the column.
-        column: a text, or a list of `role` and `content`; None: the prompt as it was rendered, as one turn.
+        row: a row that has the column.
+        column: a column of texts, or of lists of `role` and `content`; None: the rendered prompt as one turn.
 
     Raises:
-        InputError: names the row whose value is neither.
+        InputError: the value is neither; names the row.
     """
     value: Any = row[column or PROMPT]
     if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""What a transfer has carried: rows, critical tokens, and how far the masks of both sides agree."""
+"""Count what a transfer has carried: rows, critical tokens, and how far the masks of both sides agree."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ class Coverage:
     rows: int = 0
     dropped: Counter[str] = field(default_factory=Counter)  # rows, by reason
     critical: int = 0  # source tokens with a weight above 0, those of dropped rows included
-    carried: int = 0  # of these, the ones that share a character with such a token of the target
-    # Of the source mask, A, and the target's, B, the end as one more; with the same tokenizer each token is one.
+    carried: int = 0  # of these, the ones that share a character with a target token of a weight above 0
+    # The source mask is A, the target's is B. The end counts as one more character. With the same tokenizer each token
+    # counts as one character.
     characters: Agreement = field(default_factory=Agreement)
-    tokens: Agreement = field(default_factory=Agreement)  # of the target: by characters, A, and by score, B
+    tokens: Agreement = field(default_factory=Agreement)  # target tokens: the mask by characters is A, by score is B
 
     def add(self, source: Layout, before: Sequence[float], target: Layout, after: Sequence[float]) -> None:
         """Count one row's weights on both sides."""
@@ -34,7 +35,7 @@ class Coverage:
         self.characters += agreement(spread(source, before)[:ends], there[:ends])
 
     def figures(self) -> dict[str, Any]:
-        """All of it, as JSON."""
+        """All counts and figures, as JSON."""
         figures: dict[str, Any] = {"rows": self.rows, "rows_dropped": dict(self.dropped)}
         figures |= {"critical_tokens": self.critical, "critical_tokens_carried": self.carried}
         if self.critical:

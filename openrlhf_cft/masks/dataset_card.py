@@ -2,7 +2,7 @@
 
     text = card(open_data("annotated"), MASK, CardSettings(license="apache-2.0", language=("en",)))
 
-Paths of this machine are not part of it: of an absolute one the last name is left.
+It shows no paths of the machine that made it: only the last name of an absolute path is kept.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ HISTORY = ("transferred", "sampled")  # what verbs of `masks` record in the file
 
 @dataclass(frozen=True)
 class CardSettings:
-    """What only the one who publishes the data set knows."""
+    """Facts that only the publisher of the data set knows."""
 
     license: str = "unknown"  # as the hub names it, for example apache-2.0
     language: tuple[str, ...] = ()  # ISO 639 codes
 
 
 def card(data: AnnotatedData, mask: str, settings: CardSettings) -> str:
-    """The card of an annotated data set, to lie beside its Parquet files.
+    """The card of an annotated data set, to be stored beside its Parquet files.
 
     Raises:
         InputError: there is no such column, or weights do not fit their tokens.
@@ -57,9 +57,9 @@ def render(
         data: the annotated data set, whose metadata is shown.
         mask: the column of weights.
         figures: `Stats.figures` of the rows that the card is about.
-        settings: what the metadata cannot say.
+        settings: facts that the metadata does not hold.
         data_files: pattern of the files that `datasets.load_dataset` reads.
-        described: `format`, and what else the template says of it.
+        described: `format`, and the other values that the template shows for it.
     """
     from huggingface_hub import DatasetCard, DatasetCardData
 
@@ -83,7 +83,7 @@ def render(
 
 
 def _hints(metadata: dict[str, Any], mask: str, figures: dict[str, Any]) -> list[str]:
-    """What is probably wrong with the mask, see `data.mask_hints`."""
+    """Hints at likely problems of the mask, see `data.mask_hints`."""
     if not made_by_counterfactuals(mask, metadata.get("criterion")) or mask in metadata.get(DERIVED, {}):
         return []
     verdicts = figures.get("verdicts_of_alternatives", {})
@@ -104,7 +104,7 @@ def size_category(rows: int) -> str:
 
 
 def _made(metadata: dict[str, Any], mask: str) -> dict[str, str]:
-    """What the metadata says of how the masks were made, by name, to be shown."""
+    """How the masks were made, according to the metadata: names and values to show."""
     shown = {name: metadata[name] for name in SHOWN if metadata.get(name) is not None}
     decoding, source = metadata.get("decoding") or {}, metadata.get("source") or {}
     shown |= {f"decoding: {name}": value for name, value in decoding.items()}
@@ -119,7 +119,7 @@ def _made(metadata: dict[str, Any], mask: str) -> dict[str, str]:
 
 
 def _public(value: Any) -> Any:
-    """A value without the folders of this machine."""
+    """A value without folders: only the last name of an absolute path."""
     if isinstance(value, str) and os.path.isabs(value):
         return os.path.basename(value.rstrip("/"))
     return value

@@ -1,10 +1,10 @@
-"""`masks derive`: new columns of weights, from what is stored.
+"""`masks derive`: compute new columns of weights from a stored data set.
 
     derive(data, [Wish("strict2", "strict-2"), Wish("chance", "random")], DeriveSettings(), out)
 
-A selection is a name in `SELECTIONS`, and behind it a function that prepares it: it checks the data set and the
-settings, loads what it needs, and returns a `Selection`, which turns rows into weights. One that needs a model gets
-whole batches of rows, of `BATCH_ROWS`, to sort into batches of its own.
+`SELECTIONS` maps the name of each selection to a function that prepares it. That function checks the data set and the
+settings, loads what it needs, and returns a `Selection`, which turns rows into weights. A selection that needs a model
+gets `BATCH_ROWS` rows at a time, and sorts them into batches of its own.
 """
 
 from __future__ import annotations
@@ -39,43 +39,43 @@ class Wish:
     """A column to make."""
 
     column: str
-    how: str  # a name of `SELECTIONS`; of Strict-k with its k, as in strict-2
+    how: str  # a name of `SELECTIONS`; for Strict-k with its k, as in strict-2
 
 
 @dataclass(frozen=True)
 class DeriveSettings:
-    """What the command line says beside the columns."""
+    """The settings of the command line, apart from the columns."""
 
-    budget: Budget = field(default_factory=Budget)  # of selections that take so many tokens of a row
-    threshold: float | None = None  # of `threshold`
-    seed: int = 42  # of `random`
+    budget: Budget = field(default_factory=Budget)  # of selections that take a number of tokens from each row
+    threshold: float | None = None  # for the selection `threshold`
+    seed: int = 42  # for the selection `random`
     model: str | None = None  # whose tokenizer or probabilities are used; None: the one in the file metadata
-    reference_model: str | None = None  # of `excess_loss`, beside the one whose loss exceeds it
+    reference_model: str | None = None  # for `excess_loss`: its loss is subtracted from that of `model`
     dtype: str = "auto"  # of models that score
     batch_tokens: int = token_scores.BATCH_TOKENS
 
 
 @dataclass(frozen=True)
 class Selection:
-    """How weights come from rows."""
+    """How to compute weights from rows."""
 
-    columns: tuple[str, ...]  # that are read, beside `id` and `response_token_ids`
+    columns: tuple[str, ...]  # columns to read, besides `id` and `response_token_ids`
     weigh: Callable[[Sequence[Row]], list[list[float]]]  # (T,) weights of each row
-    record: dict[str, Any]  # what decided them, for the file metadata
+    record: dict[str, Any]  # what decided the weights, for the file metadata
 
 
 Prepare = Callable[[AnnotatedData, str, DeriveSettings], Selection]
 
 
 def derive(data: AnnotatedData, wishes: Sequence[Wish], settings: DeriveSettings, out: Location) -> dict[str, float]:
-    """Write the data set to `out` with a new column for each wish, behind the others.
+    """Write the data set to `out` with a new column for each wish, after the others.
 
     Returns:
-        By column, the share of response tokens whose weight is above 0; of those that have a token.
+        By column, the share of response tokens whose weight is above 0. A column without a token is left out.
 
     Raises:
-        InputError: a column is there already or twice, a name is no selection, what it needs is not stored, or a
-            setting is given that none of them has a use for.
+        InputError: a column exists already or is asked for twice, a selection is unknown, a selection needs data that
+            are not stored, or no selection uses a setting that is given.
     """
     taken = set(data.schema.names)
     for wish in wishes:
@@ -148,7 +148,7 @@ def by_row(columns: tuple[str, ...], weigh: Callable[[Row], list[float]], record
 
 
 def _stored_k(data: AnnotatedData) -> int | None:
-    """k of the stored annotation, where the metadata says so; the rows themselves are checked in any case."""
+    """k of the stored annotation; None if the metadata does not say. The rows themselves are checked in any case."""
     name, _, k = str(data.metadata.get("criterion", "")).partition("-")
     return int(k) if name == "strict" and k.isdigit() else None
 
@@ -195,7 +195,7 @@ def _random(data: AnnotatedData, how: str, settings: DeriveSettings) -> Selectio
     budget, seed = settings.budget, settings.seed
 
     def weigh(row: Row) -> list[float]:
-        # Of the row's own id, so that neither the order of the rows nor their number matters.
+        # Seeded by the row's own id, so that neither the order of the rows nor their number matters.
         chance = random.Random(f"{seed}\0{row[ID]}")
         return highest([chance.random() for _ in row[RESPONSE_IDS]], budget.count(row))
 
@@ -218,7 +218,7 @@ def _scored(data: AnnotatedData, how: str, settings: DeriveSettings) -> Selectio
 def _excess_loss(data: AnnotatedData, how: str, settings: DeriveSettings) -> Selection:
     """The tokens whose nll under the model exceeds that under the reference model most.
 
-    Source: the excess loss of Rho-1, arXiv 2404.07965, whose reference model was trained on data of high quality.
+    Source: the excess loss of Rho-1, arXiv 2404.07965. Its reference model was trained on data of high quality.
     """
     if settings.reference_model is None:
         raise InputError("--how excess_loss needs --reference.model_name_or_path")
@@ -239,7 +239,7 @@ def _excess_loss(data: AnnotatedData, how: str, settings: DeriveSettings) -> Sel
 
 
 def _checked_model(data: AnnotatedData, settings: DeriveSettings) -> str:
-    """The model that scores, whose tokenizer is that of the data set; its weights are not loaded yet."""
+    """The name of the model that scores. Checks its tokenizer against the data set; does not load its weights."""
     data.require(PROMPT_IDS, *settings.budget.columns)
     tokenizer_of(data, settings.model)
     return str(settings.model or data.metadata["model"])

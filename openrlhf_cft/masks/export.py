@@ -10,7 +10,7 @@
 | sharegpt | `train.json` | spans of characters, with weights |
 | jsonl | `train.jsonl`, all columns | as it is |
 
-The folder appears whole or not at all, with a data-set card that says how to load it. What is left out is counted.
+The folder appears whole or not at all, with a data-set card that says how to load it. Skipped rows are counted.
 """
 
 from __future__ import annotations
@@ -39,21 +39,21 @@ NO_CRITICAL, NO_WEIGHTS = "without a critical token", "without weights"
 
 @dataclass(frozen=True)
 class ExportSettings:
-    """What the command line says."""
+    """The settings of the command line."""
 
     format: str  # of `FORMATS`
     mask: str = MASK  # column of the weights
-    threshold: float | None = None  # weights of at least this are 1 and the others 0; None: as they are
+    threshold: float | None = None  # weights of at least this become 1, the others 0; None: weights stay as they are
     keep_empty: bool = False  # rows without a critical token are exported too
-    model: str | None = None  # whose tokenizer it is; None: the model that the file metadata names
+    model: str | None = None  # the model whose tokenizer to use; None: the one that the file metadata names
     input_key: str | None = None  # column of the question or its messages; None: the annotated one
 
 
 def export(data: AnnotatedData, settings: ExportSettings, card: CardSettings, out: Location) -> dict[str, Any]:
-    """Write the data set to the folder `out`, of `local_output`, in another format.
+    """Write the data set in another format to the folder `out`, which `local_output` returned.
 
     Returns:
-        `Stats.figures` of the exported rows, `longest_sequence` in tokens, and `skipped`: rows by the reason.
+        `Stats.figures` of the exported rows, `longest_sequence` in tokens, and `skipped`: rows by reason.
 
     Raises:
         InputError: a column or a tokenizer is missing, weights do not fit their tokens or the format, no row is left.
@@ -72,10 +72,10 @@ def export(data: AnnotatedData, settings: ExportSettings, card: CardSettings, ou
 
 
 def local_output(path: str | Path, data: AnnotatedData) -> Location:
-    """`data.annotated.output` for an export, which is written to a local folder.
+    """`data.annotated.output` for an export, which is always written to a local folder.
 
     Raises:
-        InputError: as there, or the path is a URI of another filesystem.
+        InputError: as in that function, or the path is a URI of another filesystem.
     """
     if "://" in str(path) and not location(path).is_local:
         raise InputError(f"--out: {without_credentials(str(path))!r} is no local folder, which exports are written to")
@@ -83,7 +83,7 @@ def local_output(path: str | Path, data: AnnotatedData) -> Location:
 
 
 def _check(data: AnnotatedData, settings: ExportSettings) -> None:
-    """Refuse what could only fail later."""
+    """Refuse at once settings that would only fail later."""
     if settings.format not in FORMATS:
         raise InputError(f"--format: {settings.format!r} is none of {', '.join(FORMATS)}")
     if settings.threshold is not None:
@@ -99,7 +99,7 @@ def _check(data: AnnotatedData, settings: ExportSettings) -> None:
 
 
 class _Rows:
-    """The rows to export, with the weights to export; counts those of its last pass."""
+    """The rows to export, with their weights. Counts the rows of the last pass."""
 
     def __init__(self, data: AnnotatedData, settings: ExportSettings) -> None:
         self._data, self._settings = data, settings
@@ -109,7 +109,7 @@ class _Rows:
         self._stats, self._skipped, self._longest = Stats(self._settings.mask), Counter[str](), 0
 
     def __call__(self, columns: Sequence[str] | None) -> Iterator[Row]:
-        """Some columns of the rows, or all."""
+        """The rows with some columns, or with all."""
         self._begin()
         mask, wanted = self._settings.mask, set(columns or self._data.schema.names)
         read = wanted | {ID, PROMPT_IDS, RESPONSE_IDS, mask}
@@ -126,7 +126,7 @@ class _Rows:
             raise InputError(f"no row of {self._data.name!r} has a critical token in column {mask!r}")
 
     def _weights(self, row: Row) -> list[float] | None:
-        """The row's weights; None where it is left out, which is counted."""
+        """The row's weights; None if the row is skipped, which is counted."""
         mask, threshold = self._settings.mask, self._settings.threshold
         if row[mask] is None:
             self._skipped[NO_WEIGHTS] += 1
@@ -141,15 +141,15 @@ class _Rows:
         return weights
 
     def figures(self) -> dict[str, Any]:
-        """What the last pass was of."""
+        """The figures of the last pass."""
         return {**self._stats.figures(), "longest_sequence": self._longest, "skipped": dict(self._skipped)}
 
 
 @contextmanager
 def _whole(out: Location) -> Iterator[Path]:
-    """A folder to write into that gets its name when all went well, and is gone otherwise."""
+    """A folder to write into. It gets its final name if all goes well, and is deleted otherwise."""
     target, partial = Path(out.path), Path(unfinished(out).path)
-    shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
+    shutil.rmtree(partial, ignore_errors=True)  # left by a process that was killed
     make_unfinished(out)
     try:
         yield partial
@@ -160,7 +160,7 @@ def _whole(out: Location) -> Iterator[Path]:
 
 
 def export_text(figures: dict[str, Any], settings: ExportSettings, out: Location) -> str:
-    """What was done, in a line or two."""
+    """The result of an export, in a line or two."""
     counts = f"{figures['rows']} rows, {figures['critical_tokens']} critical of {figures['tokens']} response tokens"
     lines = [f"masks export: {counts}, {settings.format}, in {out}; its README.md says how to load it"]
     lines += [f"masks export: {count} rows {reason} are left out" for reason, count in figures["skipped"].items()]

@@ -1,7 +1,7 @@
-"""The files of each export format: a function of a folder and the rows, by name in `FORMATS`.
+"""Write the files of each export format. `FORMATS` maps a name to a function of a folder and the rows.
 
-`labels` are -100 where the weight is 0 and the token elsewhere, not shifted: the model's loss does that. They hold no
-weights but 0 and 1. Spans (`conversation`) hold any.
+`labels` are -100 where the weight is 0, and the token id elsewhere. They are not shifted: the model's loss does that.
+They can express only the weights 0 and 1. Spans (`conversation`) can express any weight.
 
 Sources of the formats: TRL 1.16 `SFTTrainer._prepare_dataset`, which leaves `input_ids` and `labels` as they are;
 axolotl `docs/dataset-formats/tokenized.qmd`; LLaMA-Factory `data/README.md`, and `tokenized_path` in its
@@ -32,17 +32,17 @@ from openrlhf_cft.masks.conversation import spans, turns
 if TYPE_CHECKING:
     import pyarrow as pa
 
-NAME = "critical_tokens"  # of the data set in LLaMA-Factory
+NAME = "critical_tokens"  # name of the data set in LLaMA-Factory
 
 
 @dataclass(frozen=True)
 class Source:
-    """What is exported."""
+    """The data that are exported."""
 
     data: AnnotatedData
-    rows: Callable[[Sequence[str] | None], Iterator[Row]]  # at least one; some columns or all; asked for again: anew
+    rows: Callable[[Sequence[str] | None], Iterator[Row]]  # at least one; some columns or all; a new pass per call
     mask: str  # column of the weights in these rows
-    model: str | None  # whose tokenizer it is; None: the model that the file metadata names
+    model: str | None  # the model whose tokenizer to use; None: the one that the file metadata names
     question: str | None  # column of the question or messages; None: the prompt as it was rendered
 
 
@@ -51,7 +51,7 @@ class Format:
     """One export format."""
 
     write: Callable[[Path, Source], None]  # into an empty folder
-    data_files: str  # what `datasets.load_dataset` reads, a pattern
+    data_files: str  # pattern of the files that `datasets.load_dataset` reads
 
 
 def _trl(folder: Path, source: Source) -> None:
@@ -64,7 +64,7 @@ def _axolotl(folder: Path, source: Source) -> None:
 
 
 def _sharegpt(folder: Path, source: Source) -> None:
-    """A JSON array, an element a line."""
+    """A JSON array with one element per line."""
     with open(folder / "train.json", "w") as file:
         for number, row in enumerate(_conversations(source)):
             file.write(("[\n" if number == 0 else ",\n") + _line(row).rstrip("\n"))
@@ -77,7 +77,7 @@ def _llamafactory(folder: Path, source: Source) -> None:
     (folder / "dataset_info.json").write_text(json.dumps({NAME: description}, indent=2) + "\n")
     import datasets
 
-    # LLaMA-Factory knows no spans: what trains the mask is a data set that is tokenized already.
+    # LLaMA-Factory does not know spans. To train with the mask it needs a data set that is tokenized already.
     with TemporaryDirectory(dir=folder) as scratch:
         _write_labels(Path(scratch) / "data", source, ("input_ids", "attention_mask", "labels"))
         files = [str(file) for file in sorted(Path(scratch, "data").glob("*.parquet"))]
@@ -90,7 +90,7 @@ def _jsonl(folder: Path, source: Source) -> None:
         file.writelines(_line(row) for row in source.rows(None))
 
 
-SPOKEN = ("llamafactory", "sharegpt")  # of `FORMATS`, those that are conversations
+SPOKEN = ("llamafactory", "sharegpt")  # the `FORMATS` that are conversations
 FORMATS = {
     "trl": Format(_trl, "data/*.parquet"),
     "axolotl": Format(_axolotl, "train.jsonl"),
@@ -141,7 +141,7 @@ def _line(row: Row) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A float that is no number is null, as JSON has no other word for it."""
+    """Replace NaN and infinite floats with null, because JSON cannot express them."""
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -150,7 +150,7 @@ def _plain(value: Any) -> Any:
 
 
 def _as_json(value: Any) -> Any:
-    """What JSON does not know: a NumPy number as a number, bytes in base 64, the rest (dates, decimals) as text."""
+    """Convert types that JSON lacks: NumPy numbers to numbers, bytes to base 64, others (dates, decimals) to text."""
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     return value.item() if hasattr(value, "item") else str(value)

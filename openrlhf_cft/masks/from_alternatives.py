@@ -1,9 +1,9 @@
-"""Weights that follow from a row's stored alternatives, without any rollout. Pure functions of one row.
+"""Compute weights from a row's stored alternatives, without any rollout. Pure functions of one row.
 
-Alternatives are stored in the order in which they were tried; one is skipped only where an earlier one has succeeded
-(`annotation/criterion.py`). So Strict-j follows exactly from Strict-k for j <= k: of the first j - 1 either one has
-succeeded, and those behind it do not matter, or all were tried. The share of failing ones does not: what was skipped
-was not measured, and is refused, never guessed.
+Alternatives are stored in the order in which they were tried. One is skipped only if an earlier one has succeeded
+(`annotation/criterion.py`). So Strict-j follows exactly from Strict-k for j <= k: either one of the first j - 1 has
+succeeded, and the later ones do not matter, or all of them were tried. The share of failing alternatives does not
+follow: a skipped one was not measured, so the row is refused, never guessed.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ def strict(row: Row, k: int) -> list[float]:
         (T,) weights.
 
     Raises:
-        InputError: fewer alternatives are stored, or one that decides was not tried.
+        InputError: fewer alternatives are stored, or one that would decide was not tried.
     """
     return [float(critical) for critical in _each(row, k - 1, _fails)]
 
 
 def rescored(row: Row, k: int, threshold: float) -> list[float]:
-    """Strict-k with another threshold of the verifier's score: 1 where each alternative's is below it.
+    """Strict-k with another threshold of the verifier's score: 1 where the score of each alternative is below it.
 
-    An alternative whose verifier met its limit has no score, and fails.
+    An alternative whose verifier exceeded its limit has no score, and fails.
 
     Returns:
         (T,) weights.
@@ -51,7 +51,7 @@ def rescored(row: Row, k: int, threshold: float) -> list[float]:
 
 
 def failing_share(row: Row) -> list[float]:
-    """The share of a token's alternatives that fail, 0 to 1; all of them have to have been tried.
+    """The share of a token's alternatives that fail, 0 to 1. Every alternative must have been tried.
 
     Returns:
         (T,) weights.

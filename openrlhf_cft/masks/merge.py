@@ -1,7 +1,7 @@
-"""`masks merge`: several annotated data sets as one, one behind the other, each id once.
+"""`masks merge`: join several annotated data sets, one after the other, with each id once.
 
-The columns are those of all; a row has null where its own data set lacks one. Of each row a digest is in memory, no
-more than that.
+The result has the columns of all; a row has null where its own data set lacks a column. Memory holds a digest of each
+row, and no more than that.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ def merge(inputs: Sequence[AnnotatedData], on_duplicate: str, out: Location) -> 
     Args:
         inputs: at least one.
         on_duplicate: a name in `ON_DUPLICATE`.
-        out: of `data.annotated.output`.
+        out: the location that `data.annotated.output` returned.
 
     Returns:
         Counts of rows: `rows` written, `dropped`, `renamed`.
 
     Raises:
-        InputError: tokenizers differ, a column has another type in each, or an id occurs again and may not.
+        InputError: tokenizers differ, the types of a column do not fit together, or an id occurs again and may not.
     """
     require_one_tokenizer(inputs)
     columns = _union(inputs)
@@ -62,7 +62,7 @@ def _union(inputs: Sequence[AnnotatedData]) -> pa.Schema:
 
     try:
         plain = [data.schema.remove_metadata() for data in inputs]
-        schema = pa.unify_schemas(plain, promote_options="permissive")  # as int32 and int64, or a field more
+        schema = pa.unify_schemas(plain, promote_options="permissive")  # such as int32 and int64, or one more field
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise InputError(f"a column has types that do not fit together: {str(error).splitlines()[0]}") from None
     metadata = dict(inputs[0].schema.metadata or {})
@@ -74,10 +74,10 @@ def _union(inputs: Sequence[AnnotatedData]) -> pa.Schema:
     for data in inputs[1:]:
         common = {key: value for key, value in common.items() if data.metadata.get(key) == value}
     fingerprints = [found for found in map(fingerprint_of, inputs) if found]
-    if fingerprints:  # they mean the same, and training asks for one
+    if fingerprints:  # they mean the same, and training requires one
         common["tokenizer_fingerprint"] = fingerprints[0]
     derived: dict[str, Any] = {}
-    for data in reversed(inputs):  # columns that only some have, too; `merged` says where one was made otherwise
+    for data in reversed(inputs):  # also columns that only some have; `merged` shows where one was made differently
         derived |= data.metadata.get(DERIVED, {})
     if derived:
         common[DERIVED] = derived
@@ -106,14 +106,14 @@ def _rows(
 
 
 class _Names:
-    """The ids that rows get, each once."""
+    """Gives ids to rows, each id once."""
 
     def __init__(self, on_duplicate: str, counts: Counter[str]) -> None:
         self._on_duplicate, self._counts = on_duplicate, counts
         self._seen: dict[Any, set[bytes]] = {}  # digests of the tokens of each id
 
     def of(self, row: Row, source: str) -> Any | None:
-        """The id that a row is written with; None where it is left out."""
+        """The id that a row is written with; None if the row is left out."""
         row_id = row[ID]
         if row_id not in self._seen:
             self._seen[row_id] = {_tokens(row)}
@@ -137,7 +137,7 @@ def _tokens(row: Row) -> bytes:
 
 
 def _as(batch: pa.RecordBatch, ids: pa.Array, schema: pa.Schema) -> pa.RecordBatch:
-    """A batch with all columns of `schema`, null where it has none."""
+    """A batch with all columns of `schema`; a column that it lacks is null."""
     import pyarrow as pa
 
     columns = []

@@ -1,9 +1,9 @@
 """A row's prompt and response in the tokens of another tokenizer.
 
-The prompt is rendered anew where its question is named (`--data.input_key`, `--data.apply_chat_template`), as the
-annotator does; otherwise its stored text is tokenized as it is. The response is its text, with the target's own end
-where it had one: that of its chat template where the prompt is rendered by it, else EOS. Both are tokenized together,
-unless that changes the prompt's tokens: then apart.
+If the question is named (`--data.input_key`, `--data.apply_chat_template`), the prompt is rendered again, as the
+annotator does. Otherwise its stored text is tokenized as it is. The response keeps its text. If it had an end token,
+it gets the target's own: that of the chat template if this renders the prompt, else EOS. Both are tokenized together.
+If that changes the prompt's tokens, they are tokenized separately.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ class Carried:
 
 
 class Retokenizer:
-    """From one tokenizer's rows to another's.
+    """Converts rows of one tokenizer to rows of another.
 
     Args:
         source: the tokenizer of the rows.
         target: the other one; it has an EOS.
-        rendering: how a prompt is made of a row's question; None: the stored text as it is.
-        same: the two are one tokenizer, so the response's ids stay what they are.
-        add_bos: see `SourceSettings`; of the target.
+        rendering: how a prompt is made from a row's question; None: the stored text is used as it is.
+        same: whether both are the same tokenizer; then the response's ids do not change.
+        add_bos: see `SourceSettings`; for the target.
         literal: whether special tokens that are text in the source's rows, or in a question, stay text.
     """
 
@@ -77,11 +77,11 @@ class Retokenizer:
             )
 
     def __call__(self, row: Row) -> Carried:
-        """One row.
+        """Convert one row.
 
         Raises:
-            NotCarried: this row cannot be carried, for a reason that others may share.
-            InputError: no row can: the prompt holds special tokens that the target does not know.
+            NotCarried: this row cannot be carried, for a reason that other rows may share.
+            InputError: no row can be carried: the prompt holds special tokens that the target does not know.
         """
         try:
             return self._carried(row)
@@ -115,7 +115,7 @@ class Retokenizer:
         return Carried(shown, prompt_ids, decode(self._target, ids), ids, before, after)
 
     def _prompt(self, row: Row) -> str:
-        """The text of the prompt, as the target gets it, with stand-ins for special tokens that are text."""
+        """The prompt's text that the target gets, with stand-ins for special tokens that are text."""
         if self._rendering is not None:
             value = row[self._rendering.input_key]
             if not value:
@@ -139,20 +139,20 @@ class Retokenizer:
         return self._stored_prompt(row)
 
     def _stored_prompt(self, row: Row) -> str:
-        """The prompt's text, whose special tokens are those of its token ids; all others in it are text."""
+        """The prompt's text. Special tokens among its token ids stay special tokens; all others in it are text."""
         text = str(row[PROMPT])
         if not self._text.has_special(text):
             return str(self._text.hide(text))
         runs = [(special, list(run)) for special, run in groupby(pieces(self._source, row[PROMPT_IDS]), _is_special)]
         parts = [("".join(piece.text for piece in run), special) for special, run in runs]
-        if parts and parts[0][1] and not text.startswith(parts[0][0]):  # BOS, which is no part of the text
+        if parts and parts[0][1] and not text.startswith(parts[0][0]):  # BOS, which is not part of the text
             del parts[0]
-        if "".join(part for part, _ in parts) != text:  # a decoder wrote it otherwise: then nothing is known of it
+        if "".join(part for part, _ in parts) != text:  # a decoder wrote it differently, so nothing is known
             return text
         return "".join(part if special else self._text.hide(part) for part, special in parts)
 
     def _response(self, prompt: str, text: str, ended: bool) -> tuple[list[int], Layout]:
-        """The response's tokens and where they lie; those that spell the text when read behind the prompt, if any."""
+        """The response's tokens and where they lie; if possible, tokens that spell the text after the prompt."""
         target, end, hidden = self._target, [self._end] if ended else [], self._text.hide(text)
         prompt_ids = self._text.token_ids(prompt)
         together, apart = self._text.token_ids(prompt + hidden), self._text.token_ids(hidden)
@@ -166,9 +166,9 @@ class Retokenizer:
 
 
 def added_text(tokenizer: Any, prompt_ids: Sequence[int], response_ids: Sequence[int]) -> str:
-    """What a response adds to the text of its prompt: its own text, and a space before it that a decoder leaves out.
+    """The text that a response adds to its prompt: its own text, with a space before it that a decoder leaves out.
 
-    Special tokens are no text.
+    Special tokens are not text.
     """
     before, whole = decode(tokenizer, prompt_ids), decode(tokenizer, [*prompt_ids, *response_ids])
     alone = decode(tokenizer, response_ids)
@@ -177,7 +177,7 @@ def added_text(tokenizer: Any, prompt_ids: Sequence[int], response_ids: Sequence
 
 
 def _without_bos(tokenizer: Any, row: Row) -> list[int]:
-    """A prompt's token ids but a BOS that is no part of its text; in its place comes the target's own, if any."""
+    """A prompt's token ids without a BOS that is not part of its text. The target adds its own BOS, if any."""
     ids = list(row[PROMPT_IDS])
     added = ids[:1] == [tokenizer.bos_token_id] and not str(row[PROMPT]).startswith(str(tokenizer.bos_token))
     return ids[1:] if added else ids

@@ -1,7 +1,7 @@
-"""`masks sample`: some rows of an annotated data set, at random, all columns as they are, in the data set's order.
+"""`masks sample`: take random rows of an annotated data set, with all columns unchanged, in the data set's order.
 
-A row is taken by a hash of its id and the seed. So the choice does not depend on the order of the rows or on how they
-are spread over files, and a larger sample holds the smaller one.
+A hash of a row's id and the seed decides whether the row is taken. So the choice does not depend on the order of the
+rows or on how they are spread over files, and a larger sample contains the smaller one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class SampleSettings:
 
     rows: int
     seed: int = 42
-    min_share: float = 0.0  # critical tokens (weight > 0) of the row's response tokens, both ends included
+    min_share: float = 0.0  # share of critical tokens (weight > 0) in the response; both limits are included
     max_share: float = 1.0
     column: str = MASK
 
@@ -38,7 +38,7 @@ def sample(data: AnnotatedData, settings: SampleSettings, out: Location) -> int:
     """Write the sample to `out`.
 
     Returns:
-        How many rows it was chosen from.
+        The number of rows that the sample was chosen from.
 
     Raises:
         InputError: fewer rows qualify than are asked for, or a row's weights do not fit its tokens.
@@ -57,7 +57,7 @@ def critical_share(row: Row, column: str) -> float:
 
 
 def _choose(data: AnnotatedData, settings: SampleSettings) -> tuple[set[int], int]:
-    """The numbers of the rows to take, and how many there were to choose from. Only the former are in memory."""
+    """The numbers of the rows to take, and how many rows qualified. Only the numbers to take are in memory."""
     qualified = 0
 
     def ranked() -> Iterator[tuple[bytes, int]]:

@@ -1,4 +1,4 @@
-"""How many tokens of a row to select, and which: the highest scores, for every selection that is not Strict-k's own.
+"""How many tokens of a row to select, and which: those with the highest scores. Strict-k does not use this.
 
 count = Budget(reference="critical_mask").count(row)     # as many as are critical
 weights = highest(scores_T, count)
@@ -19,7 +19,7 @@ class Budget:
     """How many tokens of each row are selected: as many as another mask has, or a share of them."""
 
     reference: str | None = MASK  # column of the mask whose count of weights above 0 is taken
-    share: float | None = None  # of the row's response tokens, rounded to the nearest number; comes first
+    share: float | None = None  # of the row's response tokens, rounded to the nearest number; used before `reference`
 
     def __post_init__(self) -> None:
         if self.share is not None and not 0 <= self.share <= 1:
@@ -27,14 +27,14 @@ class Budget:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """What `count` reads of a row."""
+        """The columns that `count` reads."""
         return (self.reference,) if self.share is None and self.reference else ()
 
     def count(self, row: Row) -> int:
         """The number of tokens to select.
 
         Raises:
-            InputError: the row has no weights in the reference column, or they do not fit.
+            InputError: the row has no weights in the reference column, or they do not fit its tokens.
         """
         if self.share is not None:
             return int(self.share * len(row[RESPONSE_IDS]) + 0.5)
@@ -44,11 +44,11 @@ class Budget:
 
 
 def highest(scores: Sequence[float], count: int) -> list[float]:
-    """The mask of the tokens with the highest scores, ties broken by the earlier one.
+    """The mask of the tokens with the highest scores. Of equal scores the earlier token comes first.
 
     Args:
         scores: (T,) of any scale.
-        count: how many, at most T.
+        count: how many tokens, at most T.
 
     Returns:
         (T,) weights, 1 for `count` of them.

@@ -1,6 +1,6 @@
 """`masks stats`: which tokens are critical, by their kind, their place and their row, and how alternatives ended.
 
-A token counts as critical where its weight is above 0. What was not measured is absent.
+A token counts as critical if its weight is above 0. Figures that were not measured are absent.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ BAR = 30  # columns of a full bar
 
 
 class Stats:
-    """Counts over rows; of each row one number stays in memory.
+    """Counts over rows. Only one number per row stays in memory.
 
     Args:
         mask: the column of weights.
-        tokenizer: of the response tokens, for their kinds; None: without them.
+        tokenizer: of the response tokens, to count by kind; None: no counts by kind.
     """
 
     def __init__(self, mask: str, tokenizer: Any | None = None) -> None:
@@ -72,7 +72,7 @@ class Stats:
             self._critical.update(keys)
 
     def figures(self) -> dict[str, Any]:
-        """All of it, as JSON."""
+        """All counts, as JSON."""
         figures: dict[str, Any] = {
             "column": self._mask,
             "rows": self._rows["rows"],
@@ -113,7 +113,7 @@ def stats(data: AnnotatedData, mask: str, tokenizer: Any | None = None) -> dict[
 
 
 def _distribution(shares: Sequence[float]) -> dict[str, Any]:
-    """The mean and quantiles, those between two rows interpolated."""
+    """The mean and quantiles. A quantile between two rows is interpolated."""
     ordered = sorted(shares)
     if not ordered:
         return {}

@@ -1,12 +1,12 @@
-"""`masks transfer`: annotated rows of one model as rows of another, in its tokens.
+"""`masks transfer`: turn annotated rows of one model into rows of another, in its tokens.
 
-- With the same tokenizer the rows are what they were.
+- With the same tokenizer the rows do not change.
 - `characters`: every column of weights is carried by the characters of its tokens (`carry`).
-- `score`: `critical_mask` is what the target model itself finds least probable, as in the paper (arXiv 2510.10974):
-  with another tokenizer annotations cannot be reused, and tokens are picked by a probability score instead.
+- `score`: `critical_mask` marks the tokens that the target model itself finds least probable, as in the paper (arXiv
+  2510.10974): with another tokenizer annotations cannot be reused, so a probability score picks the tokens instead.
 
-Alternatives are tokens of the other model and stay behind, as other numbers do that a column has for each token: null,
-unless the tokenizer is the same. Rows that cannot be carried are left out and counted by reason.
+Alternatives are tokens of the other model. They become null unless the tokenizer is the same, and so do other columns
+with a number for each token. Rows that cannot be carried are left out and counted by reason.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ TOO_LONG = "the row is longer than the model takes"
 class Picking:
     """Which tokens `score` picks: those of the lowest probability."""
 
-    threshold: float | None = None  # all whose probability is below it; comes first
-    count: int | None = None  # so many of each row, or all that there are
-    budget: Budget = field(default_factory=Budget)  # else as many as by characters, or a share
+    threshold: float | None = None  # all tokens whose probability is below it; used first
+    count: int | None = None  # used next: this many tokens of each row, or all if there are fewer
+    budget: Budget = field(default_factory=Budget)  # used last: as many tokens as by characters, or a share
 
     def weights(self, logprobs_T: Sequence[float], row: Row) -> list[float]:
         """(T,) weights, 0 or 1, of natural log-probabilities; `row` has the mask by characters."""
@@ -70,11 +70,11 @@ class Picking:
 
 @dataclass(frozen=True)
 class TransferSettings:
-    """What the command line says."""
+    """The settings of the command line."""
 
     to: str  # the target model, or a directory with its tokenizer where nothing is scored
     method: str = "characters"
-    model: str | None = None  # of the data set; None: the one that its metadata names
+    model: str | None = None  # the data set's model; None: the one that its metadata names
     rendering: SourceSettings | None = None  # None: prompts stay as they are
     picking: Picking = field(default_factory=Picking)
     dtype: str = "auto"
@@ -90,8 +90,8 @@ def transfer(data: AnnotatedData, settings: TransferSettings, out: Location) -> 
         `same_tokenizer`, and `Coverage.figures`.
 
     Raises:
-        InputError: a column or a model is missing, a prompt holds special tokens that the target does not know, or
-            none of the rows can be carried.
+        InputError: a column or a model is missing, a prompt holds special tokens that the target does not know, or no
+            row can be carried.
     """
     job = _Transfer(data, settings)
     write(out, job.schema, job.batches())
@@ -99,7 +99,7 @@ def transfer(data: AnnotatedData, settings: TransferSettings, out: Location) -> 
 
 
 class _Transfer:
-    """One run: what is loaded, and what is counted."""
+    """One run: the loaded models and tokenizers, and the counts."""
 
     def __init__(self, data: AnnotatedData, settings: TransferSettings) -> None:
         rendering = settings.rendering
@@ -125,7 +125,7 @@ class _Transfer:
         self.schema = self._schema(fingerprint)
 
     def _schema(self, fingerprint: str) -> pa.Schema:
-        """The columns as they are; the file metadata names the target, and keeps the source's in `transferred`."""
+        """The columns as they are. The file metadata names the target, and keeps the source's under `transferred`."""
         before, settings = self._data.metadata, self._settings
         how: dict[str, Any] = {"method": settings.method, "from": self._data.name, "versions": versions()}
         if self._model is not None:
@@ -139,7 +139,7 @@ class _Transfer:
             recorded["criterion"] = "score"
         metadata = {key: value for key, value in (self._data.schema.metadata or {}).items() if key != METADATA_KEY}
         schema = self._data.schema.with_metadata(metadata)
-        for name in self._weights:  # carried and picked ones are floats, whatever they were
+        for name in self._weights:  # carried and picked weights are floats, whatever they were
             index = schema.get_field_index(name)
             schema = schema.set(index, schema.field(index).with_type(annotation_fields()[MASK]))
         for key, value in {**recorded, "transferred": {**how, "metadata": before}}.items():
@@ -179,7 +179,7 @@ class _Transfer:
             raise InputError(f"no row of {self._data.name!r} can be carried to {self._settings.to!r}: {reasons}")
 
     def _carried(self, row: Row) -> Carried | None:
-        """The row in the target's tokens; None, counted, where it cannot be carried."""
+        """The row in the target's tokens; None if it cannot be carried, which is counted."""
         try:
             if row[MASK] is None:
                 raise NotCarried(NO_WEIGHTS)
@@ -210,7 +210,7 @@ class _Transfer:
         return new
 
     def _score(self, rows: list[Row], progress: Progress) -> None:
-        """Put the picked tokens in place of the mask by characters."""
+        """Replace the mask by characters with the mask of the picked tokens."""
         if self._model is None:
             progress.add(len(rows))
             return

@@ -1,9 +1,9 @@
-"""Text and gold answer to a `Verdict`: verifiers by name, and the sandbox that runs them.
+"""Turn a text and a gold answer into a `Verdict`: verifiers by name, and the sandbox that runs them.
 
     with VerifierPool("math") as pool:                        # from openrlhf_cft.verify.sandbox
         judgement = await pool.judge(response, gold_answer)
 
-Importing this package is light: what a verifier needs (mpmath) is imported by the workers, at its first use.
+Importing this package is light: the workers import what a verifier needs (mpmath) at its first use.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["VERIFIERS", "Judgement", "Verifier", "check_verifier", "is_reward_fi
 
 
 def is_reward_file(name: str) -> bool:
-    """Whether this names a user's Python file, as OpenRLHF tells it too."""
+    """Whether this names a user's Python file. OpenRLHF uses the same test."""
     return name.endswith(".py")
 
 
@@ -36,7 +36,7 @@ def check_verifier(name: str) -> None:
     """Refuse a verifier that does not exist, without running a user's file.
 
     Raises:
-        InputError: names it; the message lists those that there are.
+        InputError: names the verifier; the message lists the known ones.
     """
     if is_reward_file(name):
         if not os.path.isfile(name):
@@ -47,15 +47,15 @@ def check_verifier(name: str) -> None:
 
 
 def load_verifier(name: str, threshold: float = 0.5) -> Verifier:
-    """The verifier of this name, or of this file, which is run.
+    """Load the verifier of this name; a user's file is run.
 
     Args:
         name: one of `VERIFIERS`, or the path of a Python file with OpenRLHF's `reward_func`.
-        threshold: the smallest score of such a file that counts as correct; the others score 0 or 1.
+        threshold: the smallest score of such a file that counts as correct; the named verifiers score 0 or 1.
 
     Raises:
-        InputError: there is none.
-        Exception: whatever the file raises.
+        InputError: there is no such verifier.
+        Exception: any error that the file raises.
     """
     check_verifier(name)
     return load_reward_file(name, threshold) if is_reward_file(name) else VERIFIERS[name]

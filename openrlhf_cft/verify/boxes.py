@@ -1,4 +1,4 @@
-r"""The boxes in a response, `\boxed{}` and its like: the last one, those joined to it, and what changes its meaning.
+r"""The boxes in a response, `\boxed{}` and similar: the last one, those joined to it, and what changes its meaning.
 
 Takes linear time.
 """
@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-MAX_BOXES = 50  # that are read as one answer
-MAX_JOINT_CHARS = 60  # between two of them
+MAX_BOXES = 50  # boxes that are read as one answer
+MAX_JOINT_CHARS = 60  # characters between two joined boxes
 
 # A brace escaped by a backslash is text, so backslash pairs are consumed together.
 _BRACE = re.compile(r"\\(?:boxed|fbox|framebox)\s{0,3}\{|\\.|[{}]", re.DOTALL)
@@ -18,7 +18,7 @@ _JOINT = re.compile(
     r"(?:[\s$,;&]|\b(?:and|or)\b|\b[A-Za-z](?:_\{?\w\}?)?\s?=|"
     r"\\(?:quad|qquad|[,;:! ()\[\]\\]|text(?:bf|rm)?\s?\{\s{0,3}(?:and|or)\s{0,3}\}))*"
 )
-# What stands at a box and belongs to it: a factor, a power, a relation; "not" before it, "is wrong" behind it.
+# Text beside a box that belongs to it: a factor, a power, a relation; "not" before it, "is wrong" after it.
 _BEFORE_BOX = re.compile(
     r"(?:(?P<name>(?:\\?[A-Za-z]{1,20}|\d{1,20})?\s{0,2})"
     r"(?P<relation><|>|\\(?:n?eq?|[lg]eq?|not\s?=|not\s?\\in|notin)\b|[≠≤≥])\s{0,3}"
@@ -38,21 +38,21 @@ _DENIED = re.compile(
 
 @dataclass(frozen=True)
 class _Box:
-    """Places of a closed `\\boxed{…}` in a text."""
+    """Offsets of a closed `\\boxed{…}` in a text."""
 
     start: int
     content: int
-    end: int  # of the content; the brace stands there
+    end: int  # of the content; the closing brace is there
 
 
 def _boxes(text: str) -> list[_Box]:
-    """The boxes that are closed and not empty (`{}` is a quoted instruction), in the order in which they close."""
+    """The closed boxes in the order in which they close, without empty ones (`{}` is a quoted instruction)."""
     first = _BOX.search(text)
     if first is None:
         return []
     start = first.start()
     boxes = []
-    opened: list[tuple[int, int]] = []  # start of each open brace and of its content; start -1 where it is no box
+    opened: list[tuple[int, int]] = []  # start of each open brace and of its content; start -1: not a box
     for match in _BRACE.finditer(text, start):
         token = match.group()
         if len(token) > 2:
@@ -74,7 +74,7 @@ def last_boxed(text: str) -> str | None:
 
 def last_boxes(text: str) -> str | None:
     r"""The content of the `\boxed{}` that opens last, and of those joined to it, as a list: `\boxed{1} and \boxed{2}`
-    is `1, 2`. What changes its meaning is kept: `-\boxed{5}`, `x > \boxed{5}`, `\boxed{5} million`, "not \boxed{5}".
+    is `1, 2`. Text that changes a box is kept: `-\boxed{5}`, `x > \boxed{5}`, `\boxed{5} million`, "not \boxed{5}".
     """
     boxes = sorted(_boxes(text), key=lambda box: box.content)
     if not boxes:
@@ -95,7 +95,7 @@ def last_boxes(text: str) -> str | None:
 
 
 def _in_context(text: str, box: _Box) -> str:
-    """The content of a box with what belongs to it."""
+    """The content of a box, with the text beside it that belongs to it."""
     content = text[box.content : box.end].strip()
     before, behind = text[max(0, box.start - 80) : box.start], text[box.end + 1 : box.end + 81]
     line = before.rpartition("\n")[2]
@@ -115,8 +115,8 @@ def _in_context(text: str, box: _Box) -> str:
 
 
 def _joined(text: str, first: _Box, second: _Box) -> bool:
-    """Whether two boxes are one answer. On lines of their own they need a word or comma: the second may correct the
-    first."""
+    """Whether two boxes are one answer. On separate lines they need a word or comma in between, because the second
+    may correct the first."""
     if not 0 <= second.start - first.end - 1 <= MAX_JOINT_CHARS:
         return False
     between = text[first.end + 1 : second.start]

@@ -1,4 +1,4 @@
-"""Brackets in tokens: which belong together, and what stands outside of them."""
+"""Brackets in tokens: which ones belong together, and which tokens are outside of them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def balanced(of: Sequence[Token]) -> bool:
 
 
 def matching(of: Sequence[Token], start: int) -> int:
-    """The place of the bracket that closes the one at `start`; an interval may close with another kind. -1: none."""
+    """The index of the bracket that closes the one at `start`; -1: none. An interval may close with another kind."""
     depth = 0
     for place in range(start, len(of)):
         token = of[place]
@@ -44,7 +44,7 @@ def _closes(token: Token) -> bool:
 
 
 def outside_of(of: Sequence[Token]) -> Iterator[tuple[int, Token]]:
-    """The tokens that stand in no bracket."""
+    """The tokens outside of all brackets, with their indices."""
     depth = 0
     for place, token in enumerate(of):
         depth -= _closes(token)
@@ -54,13 +54,13 @@ def outside_of(of: Sequence[Token]) -> Iterator[tuple[int, Token]]:
 
 
 def split_at(of: Sequence[Token], places: Sequence[int]) -> list[Sequence[Token]]:
-    """What stands between these places."""
+    """The tokens between these indices."""
     edges = [-1, *places, len(of)]
     return [of[start + 1 : end] for start, end in itertools.pairwise(edges)]
 
 
 def matching_environment(texts: Sequence[str]) -> int:
-    r"""The place of the `\end` of the `\begin` that comes first; -1 where there is none."""
+    r"""The index of the `\end` that belongs to the first `\begin`; -1 if there is none."""
     depth = 0
     for place, text in enumerate(texts):
         depth += (text == "begin") - (text == "end")

@@ -17,9 +17,9 @@ from openrlhf_cft.verify.judgement import Judgement
 from openrlhf_cft.verify.next_question import before_next_question
 from openrlhf_cft.verify.reasoning import behind_reasoning
 
-# What stands around a letter without a meaning: emphasis, quotes, LaTeX's text commands and mathematics signs.
+# Marks around a letter that have no meaning: emphasis, quotes, LaTeX's text commands and mathematics signs.
 _MARKS = re.compile(r"\\(?:textbf|text|mathrm|mathbf|rm|bf)\b\s?|\\[()\[\]]|[*_`$\"“”{}]|<[^<>\n]{0,20}>")
-# An option as it is named: (B), [b], option B, a bare capital, or a bare small letter where an answer ends with it.
+# The name of an option: (B), [b], option B, a bare capital, or a bare small letter at the end of an answer.
 _QUOTED = re.compile(r"['‘’]([A-Ja-j])['‘’]")
 _OPTION = re.compile(
     r"(?:(?i:option|choice|answer|letter)\s{0,2}:?\s{0,2})?"
@@ -45,7 +45,7 @@ _CORRECT = re.compile(
     r"(?:the\s{1,3})?(?:(?:most|best|only|single)\s{1,3})?(?:correct|right|answer|best|appropriate|likely)\b"
 )
 # A bare letter before a word is part of a name ("B cells", "D dimer"), or the article or the pronoun, unless the
-# sentence goes on with one of these.
+# sentence continues with one of these words.
 _WORD = re.compile(
     r"[^\S\n]{1,9}(?!(?:because|since|as|for|which|is|due|given|from|with|and|or|but|that|based|according|here|not|while|"
     r"although|though|instead|rather|over|in|to|of|at|by|on|if|when|it|this|these|they|so|therefore)\b)[A-Za-z0-9]"
@@ -85,7 +85,7 @@ def judge_choice(response: str, answer: str, prompt: str = "") -> Judgement:
 
 
 def gold_letter(answer: str) -> str | None:
-    """The letter of a gold answer; None where it is none."""
+    """The letter of a gold answer; None if it is not a letter."""
     boxed = last_boxed(answer)
     return _whole(answer if boxed is None else boxed)
 
@@ -102,12 +102,12 @@ def extract_choice(text: str) -> tuple[str, str] | None:
         text: a response; only its last `MAX_CHARS` characters are read.
 
     Returns:
-        A letter from A to J, and one of "boxed", "hashes", "phrase", "line", "option"; None where there is none.
+        A letter from A to J, and one of "boxed", "hashes", "phrase", "line", "option"; None if there is no letter.
     """
     text = before_next_question(behind_reasoning(text[-MAX_CHARS:]), last_boxes, last_hashes, _phrase)
     for found_by, mark in (("boxed", last_boxes), ("hashes", last_hashes)):
         marked = mark(text)
-        if marked:  # it did settle; on no letter, perhaps
+        if marked:  # the response did settle, but maybe not on a letter
             letter = _whole(marked)
             return (letter, found_by) if letter else None
     text = _QUOTED.sub(r"\1", _MARKS.sub("", text))
@@ -119,7 +119,7 @@ def extract_choice(text: str) -> tuple[str, str] | None:
 
 
 def _whole(text: str) -> str | None:
-    """The letter of a text that is nothing but an answer: `B`, `(b)`, `B. glucose`, `option B`."""
+    """The letter of a text that is only an answer: `B`, `(b)`, `B. glucose`, `option B`."""
     text = _MARKS.sub("", text).strip()
     match = _OPTION.match(text)
     if not match or _ANOTHER.match(text, match.end()):
@@ -134,7 +134,7 @@ def _letter(match: re.Match[str]) -> str:
 
 
 def _phrase(text: str) -> str | None:
-    """The letter behind the last "the answer is" or "I choose", or before the last "is correct"."""
+    """The letter after the last "the answer is" or "I choose", or before the last "is correct"."""
     end, letter = -1, None
     for phrase in _PHRASE.finditer(text):
         match = _OPTION.match(text, phrase.end())
@@ -149,7 +149,7 @@ def _phrase(text: str) -> str | None:
 
 
 def _settles(text: str, phrase: re.Match[str], option: re.Match[str]) -> bool:
-    """Whether a phrase and the option behind it are neither denied, nor asked, nor one of several."""
+    """Whether a phrase and the option after it are not denied, not a question, and not one of several options."""
     end = option.end()
     if text[end : end + 1] == "?" or _WRONG.match(text, end):
         return False
@@ -157,7 +157,7 @@ def _settles(text: str, phrase: re.Match[str], option: re.Match[str]) -> bool:
 
 
 def _is_word(match: re.Match[str], text: str) -> bool:
-    """Whether a bare letter is part of what follows it."""
+    """Whether a bare letter is part of the name that follows it."""
     return bool(match["capital"] and _WORD.match(text, match.end()))
 
 
@@ -173,7 +173,7 @@ def _denied(text: str, match: re.Match[str]) -> bool:
 
 
 def _line(text: str) -> str | None:
-    """The letter of a last line that is an answer, such as `B` or `B. glucose`; else of such a first line."""
+    """The letter of the last line, if that is an answer such as `B` or `B. glucose`; else of such a first line."""
     lines = [line for line in text.splitlines() if line.strip()]
     if len(lines) == 1 and (letter := _whole(text)):
         return letter
@@ -196,7 +196,7 @@ def _another_option(line: str, match: re.Match[str]) -> bool:
 
 
 def _only_option(text: str) -> str | None:
-    """The one option that the text names, as `option B` or `(B)`; None where it names several, or denies it."""
+    """The one option that the text names, as `option B` or `(B)`; None if it names several, or denies the one."""
     mentions = list(_NAMED.finditer(text))
     named = {match["letter"] or match["bracketed"] for match in mentions}
     if len(named) != 1 or any(_denied(text, match) or _WRONG.match(text, match.end()) for match in mentions):

@@ -1,6 +1,6 @@
-"""Whether two forms are the same answer: that of the gold answer says which others are equal to it.
+"""Whether two forms are the same answer. The form of the gold answer decides which other forms can equal it.
 
-An answer of a form that the gold answer's does not know is wrong, unless both are the same notation.
+An answer of any other form is wrong, unless both have the same notation.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from openrlhf_cft.verify.value import EXACT, Tolerance
 
 
 def same_form(gold: Form, answer: Form, tolerance: Tolerance = EXACT) -> bool:
-    """Whether two forms are equal, that of the gold answer deciding what may stand for it."""
+    """Whether two forms are equal. The form of the gold answer decides which other forms may stand for it."""
     if gold == answer:
         return not isinstance(gold, Raw) or bool(gold.key)
     region = as_region(gold)
@@ -54,9 +54,6 @@ def same_form(gold: Form, answer: Form, tolerance: Tolerance = EXACT) -> bool:
         if isinstance(gold, kind):
             return compare(gold, answer, tolerance)
     return False
-
-
-# --- values ----------------------------------------------------------------------------------------------------------
 
 
 # --- several values --------------------------------------------------------------------------------------------------
@@ -71,7 +68,7 @@ def _in_order(gold: Sequence[Form], answer: Sequence[Form], tolerance: Tolerance
 def _in_any_order(
     gold: Sequence[Any], answer: Sequence[Any], tolerance: Tolerance, same_item: Callable[..., bool] = same_form
 ) -> bool:
-    """Whether each gold item has an answer of its own. Greedy is enough: being equal is transitive, but for units."""
+    """Whether each gold item has an answer of its own. Greedy is enough: equality is transitive, except for units."""
     if len(gold) != len(answer):
         return False
     left = list(answer)
@@ -157,7 +154,7 @@ def _same_union(gold: Union, answer: Form, tolerance: Tolerance) -> bool:
 def concludes(answer: Relation, gold: Form, tolerance: Tolerance) -> bool:
     r"""Whether a chain of equations ends in the gold answer: `x = 5`, `5 = x`, `3 + 7 = 10`, `A = \pi r^2 = 25\pi`.
 
-    The first side may be a name; of the others, those without letters and the last one have to be the gold answer.
+    The first side may be a name. The last side, and the other sides without letters, must equal the gold answer.
     """
     if any(sign not in ("=", "approx", "in") for sign in answer.signs) or "in" in answer.signs[1:]:
         return False
@@ -174,7 +171,7 @@ def concludes(answer: Relation, gold: Form, tolerance: Tolerance) -> bool:
 
 
 def _same_relation(gold: Relation, answer: Form, tolerance: Tolerance) -> bool:
-    """An equation or inequality: the same one, up to a constant factor; of one that names a value, the value too."""
+    """The same equation or inequality, up to a constant factor. If the gold answer names a value, that value too."""
     if gold.signs == ("equiv",):
         return _same_congruence(gold, answer, tolerance)
     if not isinstance(answer, Relation):

@@ -19,10 +19,10 @@ MAX_PARTS = 4  # days, hours, minutes, seconds
 
 
 def read_compound(of: Sequence[Token]) -> Quantity | None:
-    """The value in its largest unit. Each part is less than one of the unit before: 5 hours 90 minutes are none.
+    """The value in its largest unit. Each part must be less than one unit of the part before: not 5 hours 90 minutes.
 
     Returns:
-        None where the tokens are anything else.
+        None if the tokens are anything else.
     """
     if not 4 <= len(of) <= 4 * MAX_PARTS + 1 or of[0].kind not in ("number", "mark"):
         return None
@@ -40,7 +40,7 @@ def read_compound(of: Sequence[Token]) -> Quantity | None:
 
 
 def _parts(of: Sequence[Token]) -> Iterator[tuple[Fraction, Unit] | None]:
-    """The numbers with their units; None where something else stands between them."""
+    """The numbers with their units; None where anything else is between them."""
     start = 0
     while start < len(of):
         for word in (",", "and") if start else ():

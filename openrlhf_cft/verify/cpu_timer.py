@@ -1,9 +1,10 @@
-"""A limit of CPU time that the kernel keeps to a few milliseconds, and that kills the process whatever it does.
+"""A CPU time limit, exact to a few milliseconds. The kernel enforces it and kills the process, whatever that does.
 
     cpu_timer(os.getpid()).set(5.0)     # SIGPROF after 5 s of CPU time; 0 takes it back
 
 `signal.setitimer(ITIMER_PROF)` counts whole ticks. On a busy machine it charges a process more than it ran, and once
-ended a limit of 3 s after 2.5 s. A POSIX timer counts what ran. macOS has none, so there the former is used.
+ended a limit of 3 s after 2.5 s. A POSIX timer counts the time that ran. macOS does not have it, so `setitimer` is
+used there.
 """
 
 from __future__ import annotations

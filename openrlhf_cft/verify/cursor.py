@@ -9,7 +9,7 @@ from openrlhf_cft.verify.notation import FUNCTIONS, MAX_PRODUCT, Token
 
 
 class Cursor:
-    """Where the reading of an expression has come to."""
+    """The position up to which an expression has been read."""
 
     def __init__(self, of: Sequence[Token]) -> None:
         self._tokens = [letter for token in of for letter in _letters(token)]
@@ -19,7 +19,7 @@ class Cursor:
 
     @property
     def next(self) -> Token | None:
-        """The token that comes; None at the end."""
+        """The next token; None at the end."""
         return self._tokens[self._at] if self._at < len(self._tokens) else None
 
     def _take(self) -> Token:
@@ -46,7 +46,7 @@ class Cursor:
 
 
 def _letters(token: Token) -> list[Token]:
-    """A word as the letters that are multiplied, where it is short and no function's name."""
+    """A word as a product of its letters, if it is short and not the name of a function; else as it is."""
     if token.kind != "word" or token.prose or token.text in FUNCTIONS or len(token.text) > MAX_PRODUCT:
         return [token]
     return [Token("letter", letter, token.gap and not place) for place, letter in enumerate(token.text)]

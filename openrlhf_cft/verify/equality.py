@@ -1,4 +1,4 @@
-r"""Whether an answer is the gold answer: plain numbers at once, all else by the form that the gold answer has.
+r"""Whether an answer is the gold answer. Plain numbers are compared directly, all else by the gold answer's form.
 
 equal("x = 0.5", r"\frac12")      # True: a name may stand before a value
 equal("50", r"\frac12")           # False
@@ -28,9 +28,9 @@ def equal(answer: str, gold: str, tolerance: Tolerance = EXACT) -> bool:
     Args:
         answer: of any content.
         gold: LaTeX, plain text or Unicode.
-        tolerance: the difference of numbers that is still equal.
+        tolerance: the difference up to which numbers count as equal.
     """
-    if len(gold) > MAX_CHARS or len(answer) > MAX_CHARS:  # nor is it kept
+    if len(gold) > MAX_CHARS or len(answer) > MAX_CHARS:  # not cached either
         return bool(gold.strip()) and answer.split() == gold.split()
     return _equal(answer, gold, tolerance)
 
@@ -69,7 +69,7 @@ def _same(gold: Sequence[Token], answer: Sequence[Token], tolerance: Tolerance) 
 
 
 def _meaningful(of: list[Token]) -> list[Token]:
-    """Without the sentence's dot; nothing where there are only marks without a meaning."""
+    """The tokens without the dot that ends a sentence; empty if there are only marks without a meaning."""
     if all(token.kind == "mark" and token.text in "$.,;:{}" for token in of):
         return []
     while of and of[-1].kind == "mark" and of[-1].text == "." and not (len(of) > 2 and of[-3].text == "."):
@@ -78,7 +78,7 @@ def _meaningful(of: list[Token]) -> list[Token]:
 
 
 def _same_word(gold: Sequence[Token], answer: Sequence[Token]) -> bool:
-    """Whether both are one word, with or without a capital: Tom and tom, but not GM and Gm."""
+    """Whether both are the same single word, with or without a capital: Tom and tom, but not GM and Gm."""
     if len(gold) != 1 or len(answer) != 1 or gold[0].kind != "word" or answer[0].kind != "word":
         return False
     return gold[0].text.lower() == answer[0].text.lower() and gold[0].text[1:] == answer[0].text[1:]

@@ -1,4 +1,4 @@
-r"""Exact text: the marked answer of a response, or all of it, equals the gold answer, white space around it aside.
+r"""Exact text: the marked answer of a response, or all of it, must equal the gold answer except for outer white space.
 
 judge_exact(r"\boxed{Paris}", "Paris")      # Judgement(CORRECT, "Paris", "boxed", 1.0)
 judge_exact("Paris", "paris").verdict       # WRONG
@@ -21,7 +21,7 @@ def judge_exact(response: str, answer: str, prompt: str = "") -> Judgement:
         prompt: not used.
 
     Returns:
-        `CORRECT` or `WRONG`, or `UNPARSABLE` where the response is blank; the score is 1 or 0.
+        `CORRECT` or `WRONG`, or `UNPARSABLE` if the response is blank; the score is 1 or 0.
     """
     text = response[-MAX_CHARS:]
     for found_by, find in (("boxed", last_boxed), ("hashes", last_hashes), ("response", str.strip)):

@@ -1,4 +1,4 @@
-"""Values that are rational, exactly."""
+"""Exact values of expressions of rational numbers."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ MAX_BITS = 40_000  # of an exact numerator or denominator: 3^{2021} is an answer
 
 
 class Undefined(ArithmeticError):
-    """The expression has no value there, or none that can be computed in reasonable time."""
+    """The expression has no value at this point, or none that can be computed in reasonable time."""
 
 
 def exact(node: Node) -> Fraction | None:
-    """The value of an expression of rational numbers; None where it has another one, or too large a one."""
+    """The value of an expression of rational numbers; None if it has no rational value, or a too large one."""
     try:
         return _exact(node)
     except (Undefined, ZeroDivisionError, OverflowError, RecursionError):

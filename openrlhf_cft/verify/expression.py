@@ -2,7 +2,7 @@ r"""Mathematical expressions, read from tokens.
 
     parse(tokens(r"\frac{1}{\sqrt{2}}"))       # Node("/", (1, Node("root", (2, 2))))
 
-What is not known here makes an expression unreadable; `verify.value` compares those that were read.
+An unknown symbol makes an expression unreadable. `verify.value` compares the expressions that were read.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from openrlhf_cft.verify.function_names import CONSTANTS, MAX_DEPTH, NameReader
 from openrlhf_cft.verify.nodes import Node, Unreadable, decimal, number
 from openrlhf_cft.verify.notation import FUNCTIONS, Token
 
-MAX_DIGITS = 1_000  # of a number
+MAX_DIGITS = 1_000  # digits of one number
 _GREEK = frozenset(
     "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon phi chi psi omega "
     "Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega hbar ell nabla partial".split()
@@ -27,10 +27,10 @@ _FENCES = {"lfloor": ("rfloor", "floor"), "lceil": ("rceil", "ceil")}
 
 
 def parse(of: Sequence[Token]) -> Node:
-    """The expression that these tokens are.
+    """Read tokens as an expression.
 
     Raises:
-        Unreadable: they are none, or hold what is not known here.
+        Unreadable: they are not an expression, or hold an unknown symbol.
     """
     reader = _Reader(of)
     node = reader.sum()
@@ -59,8 +59,8 @@ class _Reader(NameReader):
         return node
 
     def _term(self) -> Node:
-        """Factors with *, / or nothing between them. A letter below a slash takes what is written beside it along:
-        `a/bc` is a/(bc), but `1/2x` is x/2."""
+        """Factors with *, / or nothing between them. After a slash, a letter includes the factors written directly
+        after it: `a/bc` is a/(bc), but `1/2x` is x/2."""
         if self._is("-", "+"):
             negative = self._take().text == "-"
             node = self._term()
@@ -96,7 +96,7 @@ class _Reader(NameReader):
         return Node("-", (node,)) if negative else node
 
     def _begins_factor(self) -> bool:
-        """Whether the next token can be multiplied without a sign. Two numbers side by side are no product."""
+        """Whether the next token can be a factor without a sign before it. Two adjacent numbers are not a product."""
         token = self.next
         if token is None:
             return False
@@ -109,7 +109,7 @@ class _Reader(NameReader):
         return token.text in ("(", "[", "{") or (token.text == "|" and not self._bars)
 
     def _factor(self, first: bool = False) -> Node:
-        """A power, with what stands behind it."""
+        """A power, with the signs after it: `!`, `%`, `^`."""
         start = self._at
         node = self._atom()
         if first and node.op == "number":
@@ -147,7 +147,7 @@ class _Reader(NameReader):
         return node
 
     def _mixed(self, whole: Node, start: int) -> Node:
-        """`1 1/2` and `1\\frac{1}{2}`, which are sums; anything else as it is."""
+        """`1 1/2` and `1\\frac{1}{2}` as sums; anything else as it is."""
         value = whole.args[0]
         if value.denominator != 1 or self._at != start + 1:
             return whole
@@ -176,7 +176,7 @@ class _Reader(NameReader):
         if token.kind == "letter":
             if token.text in "fgh" and self._is("(") and self._is(*"fgh", ahead=1) and self._is("(", ahead=2):
                 self._take()
-                return Node("of", (token.text, self._group(")")))  # f(g(x)) is no product
+                return Node("of", (token.text, self._group(")")))  # f(g(x)) is not a product
             return self._named(token.text)
         if token.kind == "word":
             if token.text not in FUNCTIONS:
@@ -224,7 +224,7 @@ class _Reader(NameReader):
         return node
 
     def _argument(self, whole: bool = True) -> Node:
-        """What a macro takes: braces, or one token, of a number one digit unless `whole`."""
+        """The argument of a macro: braces, or one token. Unless `whole`, only the first digit of a number is taken."""
         if self._is("{"):
             return self._braces()
         token = self.next

@@ -1,7 +1,7 @@
 r"""The answer in a response: the last `\boxed{}`, else `#### x`, else "the answer is x", else the last number.
 
-Every step takes time linear in the text, whatever the text: a response is a model's output and may be adversarial.
-The regular expressions have no nested unbounded repetition, and of a very long text only the end is read.
+Every step takes time linear in the text, for any text: a response is a model's output and may be adversarial.
+The regular expressions have no nested unbounded repetition, and only the end of a very long text is read.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from openrlhf_cft.verify.number_words import NUMBER_WORDS, number_in_words
 from openrlhf_cft.verify.reasoning import behind_reasoning
 from openrlhf_cft.verify.units import MULTIPLES, OPERATIONS, is_measure, read_unit
 
-MAX_CHARS = 4_000_000  # of a response, from its end; more than the longest contexts of today's models hold
-MAX_SENTENCE_CHARS = 1_000  # of the sentence with the last number, and of what follows "the answer is"
+MAX_CHARS = 4_000_000  # characters read from the end of a response; more than the longest contexts of today hold
+MAX_SENTENCE_CHARS = 1_000  # of the sentence with the last number, and of the text after "the answer is"
 NEAR = 6  # words before the last number that may deny it
-MAX_PHRASES = 20  # that are looked at, from the last one, where the last ones are denied
+MAX_PHRASES = 20  # phrases to look at, from the last one backwards, while they are denied
 
 _PHRASE = re.compile(
     r"\banswers?(?:\s{1,3}(?:is|are)\b|\s{0,3}\*{0,2}[:=])(?:\s{1,3}(?:then|thus|therefore))?[\s:*]{0,8}",
@@ -32,7 +32,7 @@ _NO_END = re.compile(
     r"jan|feb|mar|apr|aug|sept?|oct|nov|dec)$",
     re.IGNORECASE,
 )
-_HALF_DAY = re.compile(r"\b[ap]\.m$", re.IGNORECASE)  # ends a sentence where a capital follows
+_HALF_DAY = re.compile(r"\b[ap]\.m$", re.IGNORECASE)  # ends a sentence if a capital follows
 _TAG = re.compile(r"</?[A-Za-z][^<>\n]{0,40}>|<<[^<>\n]{0,200}>>")  # also GSM8K's <<48/2=24>>
 _HEDGE = re.compile(r"(?:(?:about|around|approximately|approx\.?|roughly|exactly|only|just|simply)\s{1,3})+", re.I)
 _NEGATION = re.compile(r"\b(?:not|never|cannot|neither|no)\b|n['’]t\b", re.IGNORECASE)
@@ -40,14 +40,14 @@ _CLAUSE = re.compile(r"[,;:]\s|\b(?:so|but|and|thus|therefore|hence|then)\b", re
 _IS = re.compile(r"\b(?:is|are|was|were|equals)\b", re.IGNORECASE)
 _COPULA = re.compile(r"\b(?:is|are|was|were|equals|be)\s", re.IGNORECASE)
 _WORD = re.compile(r"[(\"“']?[A-Za-z][A-Za-z'’./-]{0,60}[)\"”'!?.,;:]{0,3}")
-# What follows is about the answer, and no part of it.
+# Text after one of these words is about the answer, and not part of it.
 _ASIDE = frozenset(
     "because since as so which who that after before by due from for given with on at of in per each every assuming "
     "thanks based sharp exactly total altogether".split()
 )
 _REASONS = frozenset("because since as so which who that given assuming".split())
 _COMPARED = frozenset("more fewer less greater".split())  # 7 more marbles than Jerry
-# Directly before a number, these make another one of it, or none.
+# Directly before a number, these words change its value, or make it no answer.
 _CHANGED = re.compile(
     r"\b(?:(?:more|less|fewer|greater|higher|lower|larger|smaller|other|rather)\s{1,3}than|at\s{1,3}(?:least|most)"
     r"|(?:half|third|quarter|square|cube|root|reciprocal|log|logarithm|multiple|factor|divisor|power|negative)\s{1,3}of"
@@ -89,7 +89,7 @@ def extract_answer(text: str) -> tuple[str, str] | None:
         text: a response; only its last `MAX_CHARS` characters are read.
 
     Returns:
-        The answer, never empty, and one of "boxed", "hashes", "phrase", "last_number"; None where there is no answer.
+        The answer, never empty, and one of "boxed", "hashes", "phrase", "last_number"; None if there is no answer.
     """
     text = before_next_question(behind_reasoning(text[-MAX_CHARS:]), last_boxes, last_hashes, _phrase)
     for found_by, find in _FINDERS:
@@ -100,13 +100,13 @@ def extract_answer(text: str) -> tuple[str, str] | None:
 
 
 def last_hashes(text: str) -> str | None:
-    """What follows the last `####` on its line, the form of GSM8K's solutions."""
+    """The text after the last `####` on its line, as in GSM8K's solutions."""
     start = text.rfind("####")
     return tidy(text[start + 4 :].partition("\n")[0]) if start >= 0 else None
 
 
 def _phrase(text: str) -> str | None:
-    """What follows the last "the answer is" or "answer:" that is not denied, up to the end of the sentence."""
+    """The text after the last "the answer is" or "answer:" that is not denied, up to the end of the sentence."""
     for match in reversed(deque(_PHRASE.finditer(text), maxlen=MAX_PHRASES)):
         before = text[max(0, match.start() - 60) : match.start()]
         if not _DOUBT.search(_CLAUSE_END.split(before)[-1]):
@@ -115,7 +115,7 @@ def _phrase(text: str) -> str | None:
 
 
 def _sentence(text: str, start: int) -> str:
-    """From `start` to the end of the sentence or line. A formula may be on lines of its own."""
+    """The text from `start` to the end of the sentence or line. A formula may be on lines of its own."""
     formula = _FORMULA_THERE.match(text, start)
     for match in _SENTENCE_END.finditer(text, formula.end() if formula else start):
         before = text[max(start, match.start() - 8) : match.start()]
@@ -132,9 +132,9 @@ def _sentence(text: str, start: int) -> str:
 
 
 def _core(text: str) -> str:
-    """The answer in a sentence: its only number or expression with what is counted, or all of it.
+    """The answer in a sentence: its only number or expression, with its unit if that matters; else the whole sentence.
 
-    `5 apples, out of 7` is 5, `She makes $18 every day` 18; but `5 or 7`, `12 less than 20` and `Mr. Boone` stay.
+    `5 apples, out of 7` is 5, `She makes $18 every day` is 18. `5 or 7`, `12 less than 20` and `Mr. Boone` stay.
     """
     if len(text) > MAX_SENTENCE_CHARS:
         return text
@@ -158,7 +158,7 @@ def _core(text: str) -> str:
 
 
 def _number_words(text: str) -> str:
-    """The number in words that a sentence has, in digits; the sentence where it has none, or several."""
+    """The number that a sentence has in words, in digits; the sentence itself if it has none, or several."""
     matches = list(re.finditer(r"[A-Za-z]+", text))
     words = [match.group().lower() for match in matches]
     places = [place for place, word in enumerate(words) if word in NUMBER_WORDS]
@@ -175,7 +175,7 @@ def _number_words(text: str) -> str:
 
 
 def _plain_tail(text: str) -> str | None:
-    """The unit in what follows a number, as far as it matters; None where a number of things is not all that is meant:
+    """The unit in the text after a number, as far as it matters. None if the text means more than a number of things:
     `5 times 3`, `12 or more`, `15 dollars and 50 cents`."""
     words: list[str] = []
     chunks = text.split()
@@ -216,12 +216,12 @@ def _plain_tail(text: str) -> str | None:
 
 
 def _continues(chunk: str) -> bool:
-    """Whether a list goes on with this."""
+    """Whether a list continues with this chunk."""
     return chunk.lower() in ("or", "and") or chunk[:1].isdigit() or chunk[:1] in "$\\-"
 
 
 def _unit(words: list[str]) -> str | None:
-    """These words behind a number: units of measurement and million are kept, things that are counted are not."""
+    """The words to keep after a number: units of measurement and `million`, but no counted things. None: no unit."""
     unit = read_unit([token for token in tokens(" ".join(words)) if token.text.lower() not in MULTIPLES])
     if unit is None:
         return None
@@ -230,7 +230,7 @@ def _unit(words: list[str]) -> str | None:
 
 
 def _last_number(text: str) -> str | None:
-    """The last number or expression with one: signed, with thousands separators, decimals, a fraction, a root."""
+    """The last number, or expression with one: signed, with thousands separators, decimals, a fraction, a root."""
     end = max(text.rfind(digit) for digit in "0123456789")
     if end < 0:
         dollars = re.findall(r"\$([^$\n]{3,200})\$", text[-MAX_SENTENCE_CHARS:])
@@ -262,19 +262,19 @@ def _last_number(text: str) -> str | None:
     with_unit = _WITH_UNIT.fullmatch(answer)
     if with_unit and (with_unit["unit"] is None or is_measure(Token("word", with_unit["unit"]))):
         return with_unit[1]
-    # 24/12 = 2 dozen counts dozens, 2 dozen is 24.
+    # `24/12 = 2 dozen` counts dozens, but `2 dozen` is 24.
     return answer + (f" {word}" if word in _MATHEMATICAL or (word == "dozen" and "=" not in run.text) else "")
 
 
 def _denied(before: str) -> bool:
-    """Whether what stands before a number denies it: `it is not`, `I doubt that it is`, `between 3 and`."""
+    """Whether the text before a number denies it: `it is not`, `I doubt that it is`, `between 3 and`."""
     nearest = " ".join(_CLAUSE.split(before)[-1].split()[-NEAR:])
     predicate = _IS.split(nearest)[-1]
     return bool(_UNBELIEVED.search(nearest) or _DOUBT.search(predicate) or _BETWEEN.search(before))
 
 
 def _listed(line: str, runs: list[Formula]) -> str | None:
-    """`the roots are 2 and 3`: a list behind a verb, to the end of the sentence."""
+    """The list after a verb, up to the end of the sentence: `the roots are 2 and 3`."""
     if len(runs) < 2 or line[runs[-1].end :].strip(" .$*"):
         return None
     first = len(runs) - 1
@@ -289,7 +289,7 @@ def _listed(line: str, runs: list[Formula]) -> str | None:
 
 
 def _conclusion(run: str) -> str:
-    """What a computation comes to: what stands behind its last `=`, unless it is no equation."""
+    """The result of a computation: the text after its last `=`. All of it if it is not an equation."""
     if re.search(r"[<>≠≤≥]|\\(?:n?[lg]e|n?eq|leq|geq|neq|in|to)\b|!=", run):
         return run
     sides = [side.strip() for side in re.split(r"=|≈|\\approx", run)]

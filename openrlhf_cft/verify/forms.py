@@ -1,6 +1,6 @@
 """What an answer can be: a value with its unit, a time, several values, an interval, an equation, a matrix, words ...
 
-All are compared by `verify.comparison` and made by `verify.reading`.
+`verify.reading` makes these forms, and `verify.comparison` compares them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}  # relation signs read fr
 
 @dataclass(frozen=True)
 class Raw:
-    """A notation that is read no further."""
+    """A notation that is not read any further."""
 
     key: tuple[str, ...]
 
@@ -30,7 +30,7 @@ class Words:
 
 @dataclass(frozen=True)
 class Quantity:
-    """A value, and the unit that stands beside it."""
+    """A value, and the unit beside it."""
 
     value: Node
     unit: Unit = NONE
@@ -50,7 +50,7 @@ class Clock:
 
     hour: int
     minute: int
-    half: str  # "a", "p", or "" where it is not said
+    half: str  # "a" (a.m.), "p" (p.m.), or "" if not given
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Relation:
 
 @dataclass(frozen=True)
 class Matrix:
-    """Rows of equal length, and what stands around them: brackets of any kind, or bars."""
+    """Rows of equal length, and the marks around them: brackets of any kind, or bars."""
 
     rows: tuple[tuple[Form, ...], ...]
     bars: bool

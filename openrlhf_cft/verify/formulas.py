@@ -1,4 +1,4 @@
-r"""The formulas in a sentence: `so it is 3.0 x 10^8 m` has one, and prose around it.
+r"""The formulas in a sentence: `so it is 3.0 x 10^8 m` has one, with prose around it.
 
     [formula.text for formula in formulas("She has 3 apples and $\frac12$ pear")]       # ["3", "$\frac12$"]
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Formula:
-    """Mathematics without prose in between, and where it stands."""
+    """Mathematics without prose in between, and its position."""
 
     text: str
     start: int
@@ -25,7 +25,7 @@ class Formula:
 
     @property
     def has_value(self) -> bool:
-        """Whether there is a number in it, or more than a letter."""
+        """Whether it has a number, or is more than a letter."""
         return any(c.isdigit() for c in self.text) or "\\" in self.text or len(self.text.strip("$")) > 3
 
 
@@ -40,7 +40,7 @@ _FORMULA = frozenset("sqrt pi sin cos tan log ln exp infinity".split())
 
 
 def formulas(text: str) -> Iterator[Formula]:
-    """The mathematics in a sentence, in its order. What stands in braces or between dollar signs is one of it."""
+    """The formulas in a sentence, in order. Text in braces or between dollar signs always belongs to one formula."""
     begin = end = -1
     depth, brackets, dollars = 0, 0, False
     paired = len(re.findall(r"(?<!\\)\$", text)) % 2 == 0
@@ -68,7 +68,7 @@ def formulas(text: str) -> Iterator[Formula]:
 
 
 def _trim(text: str, begin: int, end: int) -> Formula:
-    """Without the punctuation around it."""
+    """The formula without the punctuation around it."""
     run = text[begin:end]
     stripped = run.rstrip('.,;:!?*_`"”')
     lead = len(stripped) - len(stripped.lstrip('*_`"“,;'))
@@ -76,7 +76,7 @@ def _trim(text: str, begin: int, end: int) -> Formula:
 
 
 def tidy_formula(run: str) -> str:
-    """A formula as an answer: without dollar signs, and the brackets around a number that explains a word."""
+    """A formula as an answer: without dollar signs, and without brackets around a number that explains a word."""
     run = tidy(run).replace("−", "-").replace("\\%", "%")
     run = re.sub(r"(?<!\\)\$", "", run) if run.count("$") else run
     run = run.removeprefix("\\$").strip()
@@ -85,7 +85,7 @@ def tidy_formula(run: str) -> str:
 
 
 def tidy(answer: str) -> str:
-    r"""Without the marks around an answer: Markdown emphasis, `$…$`, `\(…\)` and the dot that ends the sentence."""
+    r"""Remove the marks around an answer: Markdown emphasis, `$…$`, `\(…\)` and the dot that ends the sentence."""
     answer = _ORNAMENT.sub("", answer).strip().strip("*`_").strip().removesuffix(".").strip("*`_ ")
     if len(answer) > 2 and answer[0] in "'‘\"“" and answer[-1] in "'’\"”":
         answer = answer[1:-1].strip()

@@ -1,4 +1,4 @@
-"""What has a name in an expression: variables with their indices, functions, fractions, roots."""
+"""Read the named parts of an expression: variables with their indices, functions, fractions, roots."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _TWO = {"min", "max", "gcd", "lcm"}
 
 
 class NameReader(Cursor):
-    """Reads names; the base of the reader of expressions."""
+    """Reads names; the base class of the reader of expressions."""
 
-    # The rest of an expression, which `expression` reads.
+    # The rest of an expression; `expression` implements these.
     def sum(self) -> Node:
         raise NotImplementedError
 
@@ -45,7 +45,7 @@ class NameReader(Cursor):
         power: Node | None = None
         if self._is("^") and self._index_behind_power():
             self._take()
-            power = self._braces() if self._is("{") else type(self)([self._take()]).sum()  # of that token alone
+            power = self._braces() if self._is("{") else type(self)([self._take()]).sum()  # that token alone
         if self._is("_"):
             self._take()
             indexed += "_" + self._index()
@@ -56,7 +56,7 @@ class NameReader(Cursor):
         return node if power is None else Node("^", (node, power))
 
     def _index_behind_power(self) -> bool:
-        """Whether `^` and one token, or braces, are followed by an index."""
+        """Whether an index follows `^` and its one token or braces."""
         place, depth = self._at + 1, 0
         while place < len(self._tokens):
             depth += {"{": 1, "}": -1}.get(self._tokens[place].text, 0)
@@ -83,7 +83,7 @@ class NameReader(Cursor):
         above, below = self._argument(whole=False), self._argument()
         names = [token.text for token in self._tokens[start : self._at] if token.text not in "{}"]
         first = [node for node in (self._head(above), self._head(below)) if node in ("d", "\\partial")]
-        if len(first) == 2 and len(names) <= 10:  # a derivative is no quotient
+        if len(first) == 2 and len(names) <= 10:  # a derivative is not a quotient
             return Node("letter", ("\\frac " + " ".join(names),))
         return Node("/", (above, below))
 

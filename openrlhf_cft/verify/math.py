@@ -1,9 +1,9 @@
-r"""Mathematical answers: equal where they are the same number, expression, list, interval, equation, matrix or words.
+r"""Mathematical answers: equal if they are the same number, expression, list, interval, equation, matrix or words.
 
     judge_math(r"so it is \boxed{\frac{1}{2}}", "1/2")   # Judgement(CORRECT, "\frac{1}{2}", "boxed", 1.0)
 
-`extract` finds the answer, `notation` makes tokens of it, `reading` says what it is, and `comparison` whether it is
-the gold answer. Nothing that a model wrote is evaluated as code.
+`extract` finds the answer, `notation` turns it into tokens, `reading` finds its form, and `comparison` decides whether
+it is the gold answer. Nothing that a model wrote is evaluated as code.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ def judge_math(response: str, answer: str, prompt: str = "") -> Judgement:
 
     Args:
         response: text of a model, of any length and content.
-        answer: the gold answer, LaTeX or plain; of a whole solution (GSM8K's `#### x`, or boxed) what it marks. As
-            JSON, `{"answer": "9.81", "relative": 0.01}`, with the tolerance that it has, see `verify.gold`.
+        answer: the gold answer, LaTeX or plain. Of a whole solution only the marked part counts (GSM8K's `#### x`, or
+            boxed). JSON adds a tolerance, `{"answer": "9.81", "relative": 0.01}`; see `verify.gold`.
         prompt: not used.
 
     Returns:

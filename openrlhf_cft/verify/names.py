@@ -1,4 +1,4 @@
-"""Which expressions only name what is asked for: the x of `x = 5`, the `area` of `area = 12`."""
+"""Which expressions only name the quantity that is asked for: the x of `x = 5`, the `area` of `area = 12`."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ _LETTERS = ("letter", "i", "e")
 
 
 def names_a_quantity(side: Form, notation: Sequence[str]) -> bool:
-    """Whether a side may be what was asked for: a name, or an expression of several letters such as `a + b`. One of
-    one letter, such as `2x` or `x^2`, is part of an equation that is still to be solved."""
+    """Whether a side may name what was asked for: a name, or an expression of several letters such as `a + b`. An
+    expression of one letter, such as `2x` or `x^2`, is part of an equation that is not solved yet."""
     if is_name(side, notation):
         return True
     return (

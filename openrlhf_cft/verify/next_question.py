@@ -1,4 +1,4 @@
-r"""Where a response ends and another question begins: a base model that is not stopped goes on with one of its own.
+r"""Cut a response before another question: a base model that is not stopped continues with a question of its own.
 
 before_next_question("#### 5\n\nQuestion: What is 3+4?\n#### 7", last_hashes)      # "#### 5"
 """
@@ -9,8 +9,8 @@ import itertools
 import re
 from collections.abc import Callable
 
-MAX_WORDS = 3  # of an answer that ends a response; "the answer is not at all obvious" does not
-MAX_QUESTIONS = 5  # that are looked at, from the first one
+MAX_WORDS = 3  # words of an answer that ends a response; "the answer is not at all obvious" does not end one
+MAX_QUESTIONS = 5  # questions to look at, from the first one
 
 # At the beginning of a line: `Question:`, `### Problem 3:`, `Q: `, `**Exercise 2.**`, `Human: `.
 _NEXT = re.compile(
@@ -21,9 +21,9 @@ _NEXT = re.compile(
 
 
 def before_next_question(text: str, *finders: Callable[[str], str | None]) -> str:
-    """The text up to the first line that asks something else, if an answer is given before it; else all of it.
+    """The text before the first line that asks another question, if an answer precedes that line; else all of it.
 
-    A question that is said again before it is answered, or "Problem 1:" above the solution, ends nothing.
+    A question that is repeated before it is answered, or "Problem 1:" above the solution, does not end a response.
 
     Args:
         text: a response; the time is linear in its length.

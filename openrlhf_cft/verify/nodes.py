@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-MAX_EXPONENT = 10_000  # of a number's decimal exponent
+MAX_EXPONENT = 10_000  # limit of a number's decimal exponent
 
 
 class Unreadable(ValueError):
-    """The tokens are no expression."""
+    """The tokens are not an expression."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Node:
 
     @property
     def nodes(self) -> Iterator[Node]:
-        """This one and all below it."""
+        """This node and all nodes below it."""
         stack = [self]
         while stack:
             node = stack.pop()

@@ -1,10 +1,10 @@
 r"""Answers as tokens: LaTeX, plain text and Unicode of the same meaning become the same tokens.
 
-    tokens(r"\dfrac12\,\text{cm}")      # \frac 1 2 cm, as Token objects
+    tokens(r"\dfrac12\,\text{cm}")      # \frac 12 cm, as Token objects
     key(tokens("½ cm")) == key(tokens(r"\frac{1}{2}\text{ cm}"))        # False: braces stay; see `verify.expression`
 
-Only what never carries a meaning is dropped: white space, sizes of brackets and fractions, dollar signs, emphasis.
-A macro that is not known stays and makes the answer one that only its own notation equals. Takes linear time.
+Only marks that never have a meaning are dropped: white space, sizes of brackets and fractions, dollar signs, emphasis.
+An unknown macro stays. An answer with such a macro equals only its own notation. Takes linear time.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-MAX_PRODUCT = 3  # letters without a space between them that are a product, unless they are a word
+MAX_PRODUCT = 3  # up to this many letters without a space in between are a product, unless they are a word
 SHORT_WORDS = frozenset(
     "yes no odd even all any one two six ten sin cos tan cot sec csc log ln lg gcd lcm min max mon tue wed thu fri "
     "sat sun jan feb mar apr may jun jul aug sep oct nov dec and or not the dne none cm mm km kg mg ft in lb oz hr am "
@@ -29,13 +29,13 @@ Kind = Literal["number", "letter", "word", "macro", "mark"]
 class Token:
     """A number, letter, word, LaTeX macro (without its backslash) or any other character.
 
-    `parts` are the groups of a number with thousands separators that are commas: `1,234` may be 1234 or two numbers.
+    `parts` are the groups of a number with commas as thousands separators: `1,234` may be 1234 or two numbers.
     """
 
     kind: Kind
     text: str
-    gap: bool = False  # white space stands before it
-    prose: bool = False  # inside of \text{} and its like
+    gap: bool = False  # white space comes before it
+    prose: bool = False  # inside of \text{} and similar
     parts: tuple[str, ...] = ()
 
 
@@ -99,7 +99,7 @@ _SAME_MACRO = {
     **dict.fromkeys(("ge", "geq", "geqslant", "geqq"), ">="),
     **dict.fromkeys(("ne", "neq"), "!="),
     **dict.fromkeys(("cdot", "ast"), "*"),
-    "times": "×",  # a product of numbers, and no product of vectors that commutes
+    "times": "×",  # a product of numbers, or of vectors, which does not commute
     **{"langle": "(", "rangle": ")", "bmod": "mod"},
     **dict.fromkeys(("varnothing", "empty"), "emptyset"),
     **dict.fromkeys(("mid", "vert", "lvert", "rvert"), "|"),
@@ -122,7 +122,7 @@ _SAME_MACRO = {
     },
 }
 _NEGATED = {"=": "!=", "in": "notin", "approx": "napprox", "equiv": "nequiv"}
-# Layout alone.
+# Macros for layout only.
 _NOTHING = frozenset(
     "left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr middle displaystyle textstyle "
     "scriptstyle "
@@ -158,12 +158,12 @@ _TOKEN = re.compile(
 )
 _LONE = re.compile(r"\{([:=<>])\}")  # braces that keep TeX from putting space around a sign
 _PRIME = re.compile(r"\^\s{0,3}(?:\{\s{0,3}(?:\\prime\s{0,3}){1,3}\}|\\prime\b)")
-_POWER = re.compile(r"(?<=[\w)\]}])\*\*(?=[\w({\\-])")  # as Python writes it; else it is Markdown's
+_POWER = re.compile(r"(?<=[\w)\]}])\*\*(?=[\w({\\-])")  # Python's power; elsewhere ** is Markdown's
 _LOOSE = re.compile(rf"{_COMMA}|{_SPACE}")
 
 
 def plain(text: str) -> str:
-    """The text in ASCII as far as mathematics goes: signs become LaTeX, digits ASCII, the invisible vanishes."""
+    """The text with its mathematics in ASCII: signs become LaTeX, digits ASCII; invisible characters are removed."""
     if text.isascii():
         return text
     text = _RAISED.sub(lambda run: "^{" + "".join(_SUPERSCRIPTS[c] for c in run.group()) + "}", text)
@@ -176,22 +176,22 @@ def plain(text: str) -> str:
 
 
 def tokens(text: str) -> list[Token]:
-    """The tokens of an answer, without what has no meaning.
+    """The tokens of an answer, without marks that have no meaning.
 
     Args:
         text: of any content; the time is linear in its length.
     """
     read: list[Token] = []
-    braces: list[bool] = []  # for each open brace, whether it is that of \text{} or its like
+    braces: list[bool] = []  # for each open brace, whether it belongs to \text{} or similar
     prose = gap = False
-    opens_prose = False  # the last token was \text or its like
+    opens_prose = False  # the last token was \text or similar
     text = _without_delimiters(plain(text))
     for match in _TOKEN.finditer(text):
         kind, value = match.lastgroup or "mark", match[match.lastgroup or 0]
         if kind == "space":
             gap = True
             continue
-        if opens_prose and value != "{":  # \rm and its like, or \text without braces
+        if opens_prose and value != "{":  # \rm and similar, or \text without braces
             opens_prose = False
         if kind == "mark" and value == "{":
             braces.append(opens_prose)
@@ -218,7 +218,7 @@ def tokens(text: str) -> list[Token]:
 
 
 def _joined(of: list[Token]) -> list[Token]:
-    r"""With `3 x 10^8` as a product, and `\not=` and `\not\in` as one sign."""
+    r"""The tokens with `3 x 10^8` as a product, and with `\not=` and `\not\in` as one sign."""
     joined: list[Token] = []
     for place, token in enumerate(of):
         before = joined[-1] if joined else None
@@ -233,7 +233,7 @@ def _joined(of: list[Token]) -> list[Token]:
 
 
 def key(of: Iterable[Token]) -> tuple[str, ...]:
-    """What two answers have in common that are written alike: words without case, all else as it is."""
+    """A key that is equal for answers with the same notation: words without case, all else as it is."""
     return tuple(_key(token) for token in of)
 
 
@@ -273,7 +273,7 @@ def _token(kind: str, value: str, gap: bool, prose: bool) -> Token:
 
 
 def _without_delimiters(text: str) -> str:
-    r"""Without the dollar signs around mathematics and Markdown's emphasis; a single `$` is a currency."""
+    r"""The text without the dollar signs around mathematics and without Markdown's emphasis; a single `$` is money."""
     text = _POWER.sub("^", text).replace("**", " ").replace("__", " ")
     text = _LONE.sub(r"\1", text.replace("...", "\\ldots "))
     text = _PRIME.sub(lambda match: "'" * match.group().count("prime"), text)

@@ -25,7 +25,7 @@ NUMBER_WORDS = frozenset({*_ONES, *_TENS, *_LARGE, *_PARTS, "hundred"})
 
 
 def number_in_words(words: Sequence[str]) -> Fraction | None:
-    """The value of lower-case words; None where they are no number."""
+    """The value of lower-case words; None if they are not a number."""
     if not words or not any(word in NUMBER_WORDS for word in words):
         return None
     if words[-1] in _PARTS:

@@ -1,4 +1,4 @@
-r"""The letter of an option as a gold answer of the math verifier, with or without the option's text.
+r"""Gold answers of the math verifier that are the letter of an option, with or without the option's text.
 
 lettered(tokens(r"\text{(A) }25"))      # ("A", the tokens of 25)
 """
@@ -13,7 +13,7 @@ Option = tuple[str, Sequence[Token]]  # the letter, and the option's text
 
 
 def lettered(of: Sequence[Token]) -> Option | None:
-    """The letter of an option, and its text: `A`, `(A)`, `A. 25`, `(A) 25`, `Option A`; None where it is no option."""
+    """The letter of an option, and its text: `A`, `(A)`, `A. 25`, `(A) 25`, `Option A`; None if there is no option."""
     of = [token for token in of if not (token.text in "{}" and token.kind == "mark")]
     if of and of[0].kind == "word" and of[0].text.lower() in ("option", "choice", "answer"):
         of = of[1:]
@@ -35,7 +35,7 @@ def lettered(of: Sequence[Token]) -> Option | None:
 def same_option(
     gold: Option, given: Sequence[Token], same: Callable[[Sequence[Token], Sequence[Token]], bool]
 ) -> bool:
-    """The letter, its text, or both. Two letters are no answer."""
+    """Whether the gold option is given: its letter, its text, or both. Two letters are not an answer."""
     letter, text = gold
     answered = lettered(given)
     if answered is None:

@@ -1,4 +1,4 @@
-"""Forms that hold no other forms: times, numbers in other bases, quantities with their units, words."""
+"""Forms that contain no other forms: times, numbers in other bases, quantities with their units, words."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from openrlhf_cft.verify.units import (
 )
 from openrlhf_cft.verify.value import exact
 
-MAX_UNITS = 8  # places in an expression where a unit is looked for
+MAX_UNITS = 8  # positions in an expression where a unit is tried
 _ARTICLES = frozenset("a an the".split())
 
 
@@ -72,7 +72,7 @@ def read_based(of: Sequence[Token], several: bool, nesting: int) -> Form | None:
 
 
 def read_quantity(of: Sequence[Token], several: bool, nesting: int) -> Form | None:
-    """An expression, with a currency before it or a unit behind it."""
+    """An expression, possibly with a currency before it or a unit after it."""
     currency: Unit = NONE
     negative = of[0].text == "-" and len(of) > 2
     start = 1 if negative else 0
@@ -104,7 +104,7 @@ def read_quantity(of: Sequence[Token], several: bool, nesting: int) -> Form | No
 
 
 def _endless(of: Sequence[Token]) -> Sequence[Token]:
-    """`0.333...` as the repeating decimal that it means, where its last three digits are the same."""
+    """`0.333...` as the repeating decimal that it means, if its last three digits are the same; else as it is."""
     texts = [token.text for token in of]
     if len(of) < 2 or of[0].kind != "number" or texts[1:] not in (["ldots"], [".", ".", "."]):
         return of
@@ -116,7 +116,7 @@ def _endless(of: Sequence[Token]) -> Sequence[Token]:
 
 
 def _degrees(of: Sequence[Token]) -> Sequence[Token]:
-    """A degree sign at the end, or before words, as a word; elsewhere it is part of the expression."""
+    """Replace a degree sign at the end, or before words, by a word. Elsewhere it is part of the expression."""
     texts = [token.text for token in of]
     if any(token.kind == "macro" and token.text in FUNCTIONS for token in of):
         return of
@@ -133,7 +133,7 @@ def _degrees(of: Sequence[Token]) -> Sequence[Token]:
 
 
 def _unit_starts(of: Sequence[Token]) -> Iterator[int]:
-    """Where a unit may begin: the first word, sign of a unit, or symbol of one behind a number."""
+    """Positions where a unit may begin: the first word, the sign of a unit, or the symbol of one after a number."""
     for place, token in enumerate(of):
         if place == 0:
             continue
@@ -155,7 +155,7 @@ def _unit_starts(of: Sequence[Token]) -> Iterator[int]:
 
 
 def read_words(of: Sequence[Token], several: bool, nesting: int) -> Form | None:
-    """Words alone, with what a text has between them; words for a number are that number."""
+    """Words and punctuation only; words for a number are that number."""
     if not any(token.kind == "word" for token in of):
         return None
     if any(token.kind == "macro" or (token.kind == "mark" and token.text not in ".,'-!?()") for token in of):
@@ -168,5 +168,5 @@ def read_words(of: Sequence[Token], several: bool, nesting: int) -> Form | None:
 
 
 def read_phrase(of: Sequence[Token], several: bool, nesting: int) -> Form | None:
-    """Words that mean what others, or a sign, mean too."""
+    """Fixed phrases that mean the same as other words or as a sign, such as `no solution`."""
     return _PHRASES.get(" ".join(token.text.lower() for token in of)) if len(of) < 6 else None

@@ -45,7 +45,7 @@ def _times(value: Node, factor: Node) -> Node:
 
 
 def _implied_factors(gold: Quantity, answer: Quantity) -> list[tuple[Node, Node]]:
-    """What both may be multiplied by, where one of them has no unit: 50% is 50 and 0.5, 60 degrees are pi/3."""
+    """Pairs of factors for both values if one of them has no unit: 50% is 50 and 0.5, 60 degrees are pi/3."""
     factors = [(_ONE, _ONE)]
     for unit, factor in ((PERCENT, _HUNDREDTH), (DEGREE, _RADIANS)):
         for this, other, both in ((gold, answer, (factor, _ONE)), (answer, gold, (_ONE, factor))):
@@ -64,7 +64,7 @@ def same_clock(gold: Clock, answer: Form, tolerance: Tolerance) -> bool:
 
 
 def same_ratio(gold: Ratio, answer: Form, tolerance: Tolerance) -> bool:
-    """The same terms up to a factor; of two terms also their quotient."""
+    """The same terms up to a factor. For two terms their quotient is equal, too."""
     if isinstance(answer, Clock) and not answer.half:  # 3:40 may be either
         answer = Ratio((Quantity(number(answer.hour)), Quantity(number(answer.minute))))
     terms = [term.value for term in gold.terms if isinstance(term, Quantity)]
@@ -85,7 +85,7 @@ def same_words(gold: Words, answer: Form, tolerance: Tolerance) -> bool:
 
 
 def never(gold: Form, answer: Form, tolerance: Tolerance) -> bool:
-    """Of forms that only the same notation, or a chain that ends in it, is equal to."""
+    """For forms that equal only the same notation, or a chain of equations that ends in it."""
     return False
 
 
@@ -104,19 +104,19 @@ def is_identity(relation: Relation) -> bool:
 
 
 def fraction_of(side: Form) -> Fraction | None:
-    """The rational number that a side is; None where it is none."""
+    """The rational value of a side; None if it has none."""
     return exact(side.value) if isinstance(side, Quantity) else None
 
 
 def turned(answer: Relation) -> tuple[tuple[str, ...], tuple[Form, ...]]:
-    """The relation read from right to left; no signs where one of them cannot be."""
+    """The relation read from right to left: signs and sides. Both are empty if one of the signs cannot be turned."""
     if any(sign not in (*FLIPPED, "=", "!=") for sign in answer.signs):
         return (), ()
     return tuple(FLIPPED.get(sign, sign) for sign in reversed(answer.signs)), answer.sides[::-1]
 
 
 def same_balance(gold: Relation, answer: Relation) -> bool:
-    """Whether the differences of both sides are the same, up to a factor: of an inequality, a positive one."""
+    """Whether left side minus right side is the same in both, up to a factor (for an inequality, a positive one)."""
     balances = []
     for relation in (gold, answer):
         left, right = relation.sides[0], relation.sides[-1]

@@ -1,9 +1,9 @@
-r"""What an answer is: a number with its unit, a list, an interval, an equation, a matrix, words ...
+r"""Find the form of an answer: a number with its unit, a list, an interval, an equation, a matrix, words ...
 
     read(tokens(r"(-\infty, 2] \cup \{5\}"))      # Union(...)
     read(tokens("x = 2 or x = 3"))                 # Listing("list", (Relation(...), Relation(...)))
 
-Reading asks no grader and guesses nothing: what has none of these forms is `Raw`, and equal to its own notation only.
+Reading asks no grader and guesses nothing. An answer of no such form is `Raw`, and equals only its own notation.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def read(of: Sequence[Token], several: bool = False, nesting: int = 0) -> Form:
 
     Args:
         of: its tokens.
-        several: whether it is read as one of several numbers: then `1,234` is two numbers.
-        nesting: of the brackets around it.
+        several: whether the answer is read as several numbers; then `1,234` is two numbers.
+        nesting: the number of brackets around it.
     """
     if len(of) > MAX_TOKENS or nesting > MAX_NESTING or not balanced(of):
         return Raw(key(of))
@@ -65,7 +65,7 @@ def read(of: Sequence[Token], several: bool = False, nesting: int = 0) -> Form:
 
 
 def _listing(of: Sequence[Token], several: bool, nesting: int) -> Form | None:
-    """Answers with commas, semicolons, "and" or "or" between them."""
+    """Several answers, with commas, semicolons, "and" or "or" between them."""
     if several:
         of = _ungrouped(of)
     together = _and_a_half(of) or read_compound(of)
@@ -90,7 +90,7 @@ def _listing(of: Sequence[Token], several: bool, nesting: int) -> Form | None:
 
 
 def _and_a_half(of: Sequence[Token]) -> Form | None:
-    """`5 and a half`, with or without a unit behind it."""
+    """`5 and a half`, with or without a unit after it."""
     texts = [token.text.lower() for token in of]
     if len(of) < 4 or of[0].kind != "number" or texts[1:4] != ["and", "a", "half"]:
         return None
@@ -101,7 +101,7 @@ def _and_a_half(of: Sequence[Token]) -> Form | None:
 
 
 def _ungrouped(of: Sequence[Token]) -> list[Token]:
-    """`1,234` as two numbers, unless commas with a space behind them separate the numbers."""
+    """`1,234` as two numbers, unless commas with a space after them separate the numbers."""
     marks = [place for place, token in outside_of(of) if token.text == "," and token.kind == "mark"]
     if any(place + 1 < len(of) and of[place + 1].gap for place in marks):
         return list(of)
@@ -173,7 +173,7 @@ def _bracketed(of: Sequence[Token], several: bool, nesting: int) -> Form | None:
 
 
 def _row(item: Form) -> tuple[Form, ...]:
-    """The cells of `[1, 2]`; none where an item is no row."""
+    """The cells of a row such as `[1, 2]`; empty if an item is not a row."""
     if isinstance(item, Interval):
         return (item.low, item.high) if item.closed == (True, True) else ()
     return item.items if isinstance(item, Listing) and item.kind == "tuple" else ()
@@ -193,7 +193,7 @@ def _set(inside: Sequence[Token], nesting: int) -> Form:
 
 
 def _name(of: Sequence[Token]) -> tuple[str, ...]:
-    """The variable of a set builder, without the set that it is from, if that is all real numbers."""
+    """The variable of a set builder. The set that it belongs to is left out if that is all real numbers."""
     texts = key(of)
     return texts[:1] if texts[1:] in (("\\in", "\\mathbb", "{", "R", "}"), ("\\in", "R")) else texts
 
@@ -233,7 +233,7 @@ def _matrix(of: Sequence[Token], several: bool, nesting: int) -> Form | None:
 
 
 def _multiple(factor: Sequence[Token], matrix: Form | None) -> Form | None:
-    """A matrix behind a factor."""
+    """A factor times a matrix."""
     if not isinstance(matrix, Matrix) or matrix.bars:
         return None
     try:
@@ -268,7 +268,7 @@ def _relation(of: Sequence[Token], several: bool, nesting: int) -> Form | None:
 
 
 def _with_modulus(sides: list[Sequence[Token]]) -> list[Sequence[Token]]:
-    """The sides of a congruence, and its modulus as a third: `(mod 5)`, `\\pmod{5}`, `\\mod 5`."""
+    """The sides of a congruence, with its modulus as a third side: `(mod 5)`, `\\pmod{5}`, `\\mod 5`."""
     left, right = sides
     place = next((place for place, token in enumerate(right) if token.text in ("mod", "pmod")), None)
     if place is None:

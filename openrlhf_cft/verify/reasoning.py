@@ -1,4 +1,4 @@
-"""What a response says behind its reasoning, as models of R1's kind write it.
+"""The part of a response after its reasoning, as models like R1 write it.
 
 behind_reasoning("<think>5? No, 6.</think>The answer is 6.")      # "The answer is 6."
 """
@@ -9,7 +9,7 @@ ENDS = ("</think>", "</thinking>")
 
 
 def behind_reasoning(text: str) -> str:
-    """The text behind the last end of reasoning; all of it where nothing is there. Takes linear time."""
+    """The text after the last end of reasoning; the whole text if nothing follows. Takes linear time."""
     for end in ENDS:
         answer = text.rpartition(end)[2]
         if answer.strip():

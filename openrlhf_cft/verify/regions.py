@@ -1,4 +1,4 @@
-r"""Regions of the real line: what an interval, an inequality or a set builder describes.
+r"""Regions of the real line that an interval, an inequality or a set builder describes.
 
 as_region(read(tokens(r"\{x \mid x > 2\}")))      # ((), (the interval from 2 to infinity,))
 """
@@ -12,7 +12,7 @@ from openrlhf_cft.verify.nodes import Node
 from openrlhf_cft.verify.notation import tokens
 from openrlhf_cft.verify.reading import read
 
-Region = tuple[tuple[str, ...], tuple[Interval, ...]]  # the variable, where one is named, and intervals
+Region = tuple[tuple[str, ...], tuple[Interval, ...]]  # the variable, if one is named, and intervals
 
 _INFINITY = Quantity(Node("infty"))
 _MINUS_INFINITY = Quantity(Node("-", (Node("infty"),)))
@@ -46,7 +46,7 @@ def _joined(parts: Sequence[Form]) -> Region | None:
 
 
 def _common(parts: Sequence[Form]) -> Region | None:
-    """Of two inequalities, a lower and an upper bound: `x > 5 and x < 7`."""
+    """The region of two inequalities, a lower and an upper bound: `x > 5 and x < 7`."""
     regions = [as_region(part) for part in parts if isinstance(part, Relation)]
     if len(parts) != 2 or len(regions) != 2 or regions[0] is None or regions[1] is None:
         return None
@@ -59,7 +59,7 @@ def _common(parts: Sequence[Form]) -> Region | None:
 
 
 def _solution(relation: Relation) -> Region | None:
-    """Of an inequality whose one side is a variable and whose other sides are without letters."""
+    """The region of an inequality. One side is a variable; no other side may be one."""
     signs, sides = relation.signs, relation.sides
     places = [place for place, side in enumerate(sides) if isinstance(side, Quantity) and side.value.op == "letter"]
     if len(places) != 1 or any(isinstance(side, Raw) for side in sides):

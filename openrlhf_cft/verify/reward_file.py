@@ -1,4 +1,4 @@
-"""A user's Python file as a verifier: OpenRLHF's own `reward_func(queries, prompts, labels)`, and a threshold.
+"""A user's Python file as a verifier: OpenRLHF's own `reward_func(queries, prompts, labels)` with a threshold.
 
     # my_reward.py, as given to OpenRLHF's --reward.remote_url
     def reward_func(queries, prompts, labels):
@@ -6,10 +6,10 @@
 
     load_reward_file("my_reward.py", threshold=0.5).judge(response, label, prompt)
 
-Lists of one are passed, as OpenRLHF does: the query is the prompt's text with the response's behind it. The score is
-`scores`, else `rewards`, else what was returned, and has to be in [0, 1]: graded scores, code tests or a model that
-judges elsewhere become verifiers. The file may define `gold_response(label)`, a response that gives the gold answer;
-then rows whose gold answer its own `reward_func` refuses are rejected.
+Each argument is a list with one item, as in OpenRLHF. The query is the prompt's text followed by the response's. The
+score is `scores`, else `rewards`, else the returned value itself, and must be in [0, 1]. So graded scores, code tests
+or a model that judges elsewhere become verifiers. The file may define `gold_response(label)`, which returns a response
+with the gold answer. Then rows are rejected if `reward_func` refuses their own gold answer.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from openrlhf_cft.data.records import Verdict
 from openrlhf_cft.errors import InputError
 from openrlhf_cft.verify.judgement import Judgement, Verifier
 
-ROUNDING = 1e-6  # a score of 0.7 is 0.69999999 when it comes as a tensor, and meant to reach a threshold of 0.7
+ROUNDING = 1e-6  # a score of 0.7 in a tensor is 0.69999999, and is meant to reach a threshold of 0.7
 
 
 def load_reward_file(path: str, threshold: float) -> Verifier:
-    """Run the file and make a verifier of its `reward_func`.
+    """Run the file and make a verifier from its `reward_func`.
 
     Args:
         path: of the Python file.
         threshold: the smallest score that counts as correct.
 
     Raises:
-        InputError: it has no function `reward_func`.
-        Exception: whatever the file raises.
+        InputError: the file has no function `reward_func`.
+        Exception: any error that the file raises.
     """
     spec = importlib.util.spec_from_file_location(f"openrlhf_cft_{Path(path).stem}", path)
     assert spec is not None and spec.loader is not None
@@ -61,7 +61,7 @@ def score_of(returned: Any, path: str) -> float:
         path: of the file, for the message.
 
     Raises:
-        InputError: it is none of these, or not in [0, 1].
+        InputError: the value is none of these, or the score is not in [0, 1].
     """
     value = returned
     if isinstance(value, dict):

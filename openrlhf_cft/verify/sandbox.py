@@ -2,17 +2,17 @@
 
 Invariants:
 
-- What a model wrote never hangs, crashes or grows the calling process: a worker that exceeds its time or memory limit,
-  or dies while judging, is replaced, and its task is judged `TIMEOUT`.
+- Text of a model never hangs, crashes or grows the calling process. A worker that exceeds its time or memory limit, or
+  dies while judging, is replaced, and its task is judged `TIMEOUT`.
 - An infrastructure error is never a verdict: it raises `VerifierError`.
-- Every task ends. Each worker has a thread here that waits for its answer or its end, and nothing that workers share
-  can be left behind by one that dies.
-- A task is blamed only for the worker that had taken it, and only where the server of all workers lives on. Otherwise
-  it runs again, any number of times.
+- Every task ends. Each worker has a thread here that waits for its answer or its end. Workers share nothing that one
+  could leave locked or broken when it dies.
+- A task is blamed only for the death of the worker that had taken it, and only if the server of all workers is still
+  alive. Otherwise the task runs again, any number of times.
 - Neither start-up nor queueing counts against the time limit: the clock starts when a ready worker takes the task. It
-  is a timer of the kernel in that worker, so a caller that stalls (an engine that loads) makes no false `TIMEOUT`. It
-  counts the CPU time of our verifiers, and the wall time of a user's file, which may wait for a server.
-- No worker outlives its parent, even one that is killed.
+  is a kernel timer in that worker, so a caller that stalls (an engine that loads) causes no false `TIMEOUT`. It counts
+  CPU time for our verifiers, and wall time for a user's file, which may wait for a server.
+- No worker outlives its parent, even if the parent is killed.
 
 Workers are forked from a clean server process, see `verify.worker_server`.
 
@@ -40,11 +40,11 @@ from openrlhf_cft.verify.worker_server import Task, Worker, WorkerServer, Worker
 logger = logging.getLogger(__name__)
 
 GRACE = 10.0  # seconds after the time limit of a user's file, until its worker is killed from here
-MAX_TASKS = 20_000  # of one worker, which is then replaced: a user's file may leak
-MIN_MEMORY = 1 << 27  # below it honest answers would exceed the limit
-TIME_LIMITS = (5.0, 60.0)  # CPU seconds a judgement of our verifiers; wall seconds one of a user's file
+MAX_TASKS = 20_000  # of one worker, which is then replaced: a user's file may leak memory
+MIN_MEMORY = 1 << 27  # with less, honest answers would exceed the limit
+TIME_LIMITS = (5.0, 60.0)  # per judgement: CPU seconds for our verifiers, wall seconds for a user's file
 MEMORY_LIMITS = (1 << 30, 1 << 34)  # bytes of address space; a user's file may import torch, which maps many GiB
-STARTS = 5  # of a worker, each ended before it was ready, until its task raises `VerifierError`
+STARTS = 5  # failed starts of a worker in a row, after which its task raises `VerifierError`
 
 
 class VerifierPool:
@@ -62,28 +62,28 @@ class VerifierPool:
         Args:
             verifier: its name, see `verify.VERIFIERS`, or the path of a user's reward file.
             workers: number of processes, each about 60 MiB; they start with the first task.
-            time_limit: of one judgement, in seconds of CPU time, of wall time for a user's file; by default
+            time_limit: of one judgement, in seconds of CPU time; for a user's file, of wall time. By default
                 `TIME_LIMITS`.
             memory_limit: address space of one worker in bytes; by default `MEMORY_LIMITS`.
             threshold: the smallest score of a reward file that counts as correct, above 0 and at most 1.
 
         Raises:
-            ValueError: an unknown verifier, or a number or limit that is too small.
+            ValueError: the verifier is unknown, or a number or limit is out of range.
         """
         check_verifier(verifier)
         time_limit = TIME_LIMITS[is_reward_file(verifier)] if time_limit is None else time_limit
         memory_limit = MEMORY_LIMITS[is_reward_file(verifier)] if memory_limit is None else memory_limit
         for name, value in (("workers", workers), ("time_limit", time_limit)):
             if not value > 0:  # NaN, too
-                raise ValueError(f"{name} is {value}, and has to be positive")
+                raise ValueError(f"{name} is {value}, must be positive")
         if not 0 < threshold <= 1:
-            raise ValueError(f"threshold is {threshold}, and has to be above 0 and at most 1")
+            raise ValueError(f"threshold is {threshold}, must be above 0 and at most 1")
         if memory_limit < MIN_MEMORY:
             raise ValueError(
                 f"memory_limit is {memory_limit} bytes; a worker needs {MIN_MEMORY / 2**30:g} GiB or more to import"
             )
         self._settings = WorkerSettings(verifier, threshold, memory_limit, time_limit)
-        # A user's file may set the worker's timer anew, as `signal.alarm` does; ours cannot, and count CPU time.
+        # A user's file may reset the worker's timer, as `signal.alarm` does. Our verifiers cannot, and count CPU time.
         self._kill_after = time_limit + GRACE if is_reward_file(verifier) else None
         self._lock = threading.Lock()
         self._server: WorkerServer | None = None
@@ -92,9 +92,9 @@ class VerifierPool:
         self._started = self._closed = False
 
     async def judge(self, response: str, answer: str, prompt: str = "") -> Judgement:
-        """The verdict on one response. The prompt is of use to reward files only.
+        """The verdict on one response. Only reward files use the prompt.
 
-        Cancelling the caller lets the worker finish: killing it would cost more than what it has left to do.
+        If the caller is cancelled, the worker still finishes: killing it would cost more than its remaining work.
 
         Raises:
             VerifierError: the workers cannot run, or the pool is closed.
@@ -102,7 +102,7 @@ class VerifierPool:
         return await self._judge((response[-MAX_CHARS:], answer, prompt))
 
     async def accepts_gold(self, answer: str, prompt: str = "") -> bool:
-        """Whether the verifier calls the gold answer itself correct. A row where it does not cannot be annotated."""
+        """Whether the verifier calls the gold answer itself correct. If it does not, the row cannot be annotated."""
         return (await self._judge((None, answer, prompt))).verdict is Verdict.CORRECT
 
     async def _judge(self, task: Task) -> Judgement:
@@ -111,7 +111,7 @@ class VerifierPool:
     def judge_all(self, pairs: Iterable[tuple[str | None, str]]) -> list[Judgement]:
         """The verdicts on (response, answer) pairs, in their order; blocks until all are there.
 
-        The response None stands for one that gives the gold answer, see `accepts_gold`.
+        A response of None stands for one that gives the gold answer, see `accepts_gold`.
 
         Raises:
             VerifierError: the workers cannot run, or the pool is closed.
@@ -127,7 +127,7 @@ class VerifierPool:
                 self._tasks.put(None)
         if server is not None:
             server.close()
-        for seat in self._seats:  # they have ended with the server, where the kernel sees to that
+        for seat in self._seats:  # where the kernel supports it, the workers have ended with the server
             seat.kill()
         if self._started:
             for seat in self._seats:
@@ -142,7 +142,7 @@ class VerifierPool:
         self.close()
 
     def _submit(self, task: Task) -> Future[Judgement]:
-        """Queue one task. The future raises at most `VerifierError`."""
+        """Queue one task. The future raises no other exception than `VerifierError`."""
         future: Future[Judgement] = Future()
         with self._lock:
             self._refuse_if_closed()
@@ -154,7 +154,7 @@ class VerifierPool:
         return future
 
     def _running_server(self) -> WorkerServer:
-        """The server of all workers, or a new one where it has ended."""
+        """The server of all workers; a new one if it has ended."""
         with self._lock:
             self._refuse_if_closed()
             if self._server is not None and self._server.gone:
@@ -232,7 +232,7 @@ class _Seat(threading.Thread):
         raise VerifierError(f"the verifier's workers do not start, {STARTS} in a row: {cause!r}") from cause
 
     def _replace(self) -> bool:
-        """Start the next worker where the server lives on, and say whether it does. It ends before its workers do."""
+        """Start the next worker if the server is still alive. Returns whether it is; it ends before its workers do."""
         assert self._server is not None
         try:
             self._worker = self._server.start_worker()

@@ -1,4 +1,4 @@
-"""Which verifier judges, and under which limits: what travels from the command line to the actors.
+"""Which verifier judges, and under which limits: the settings that go from the command line to the actors.
 
 settings = VerifierSettings("choice")
 with VerifierPool(**vars(settings)) as pool: ...
@@ -30,10 +30,12 @@ class VerifierSettings:
     memory_limit: int | None = None
 
     def checked(self) -> VerifierSettings:
-        """The same with the absolute path of a user's file: workers on a cluster have other current directories.
+        """The same settings, checked, with the absolute path of a user's file.
+
+        On a cluster, workers have other current directories.
 
         Raises:
-            ValueError: as `VerifierPool`.
+            ValueError: as in `VerifierPool`.
         """
         given = vars(self)
         if is_reward_file(self.verifier):
@@ -42,7 +44,7 @@ class VerifierSettings:
         return VerifierSettings(**given)
 
     def record(self) -> dict[str, Any]:
-        """What of them decides a verdict, as JSON; of a user's file its name and its content's hash.
+        """The settings that decide a verdict, as JSON. For a user's file, its name and a hash of its content.
 
         Raises:
             InputError: the file is gone.
@@ -60,10 +62,10 @@ class VerifierSettings:
 
 
 def try_reward_file(settings: VerifierSettings, answer: str, prompt: str) -> None:
-    """Have a user's reward file judge an empty response, to learn of its mistakes now. Other verifiers are not tried.
+    """Let a user's reward file judge an empty response, to show its errors at once. Other verifiers are not tried.
 
     Raises:
-        InputError: it fails, or takes longer than its limit; with what it said.
+        InputError: the file fails, with its error, or exceeds its limits.
     """
     if not is_reward_file(settings.verifier):
         return

@@ -1,9 +1,9 @@
-r"""The special tokens that end a response, in text: an end of turn, an end of text, padding.
+r"""Remove the special tokens at the end of a response's text: an end of turn, an end of text, padding.
 
     without_special_tokens("#### 18<|im_end|>\\n<|endoftext|>")      # "#### 18"
 
-Text that was decoded with its special tokens has them. Where the tokenizer is not known, what looks like one of the
-published families' is taken for one. Takes linear time.
+Text that was decoded with its special tokens has them. If the tokenizer is not known, text that looks like a special
+token of a published model family counts as one. Takes linear time.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def without_special_tokens(text: str, known: Collection[str] = ()) -> str:
 
     Args:
         text: of any content and length.
-        known: those of the tokenizer; where empty, the form decides.
+        known: the special tokens of the tokenizer; if empty, the form of the text decides.
     """
     pattern = _backwards(frozenset(known)) if known else _FAMILIES
     match = pattern.match(text[::-1])
@@ -39,13 +39,13 @@ def without_special_tokens(text: str, known: Collection[str] = ()) -> str:
 
 @functools.lru_cache(maxsize=8)
 def _backwards(known: frozenset[str]) -> re.Pattern[str]:
-    """Any number of these tokens, read backwards; the longest first."""
+    """A pattern for any number of these tokens, read backwards; the longest token is tried first."""
     tokens = sorted((token[::-1] for token in known), key=len, reverse=True)
     return re.compile(rf"(?:\s{{0,200}}(?:{'|'.join(map(re.escape, tokens))}))*")
 
 
 def special_tokens(folder: Path) -> frozenset[str]:
-    """The special tokens of a tokenizer, from its files in the folder of a model; empty where there are none."""
+    """The special tokens of a tokenizer, from its files in the folder of a model; empty if there are none."""
     names: set[str] = set()
     for entry in _json(folder / "tokenizer.json").get("added_tokens") or []:
         if entry.get("special"):

@@ -1,4 +1,4 @@
-"""Tokens of an answer without what only surrounds it: braces, the dot, `the answer is`, `about`, a remark."""
+"""Remove the tokens that only surround an answer: braces, the dot, `the answer is`, `about`, a remark."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _HEDGES = frozenset("about approximately approx around roughly exactly only just
 
 
 def trimmed(of: Sequence[Token]) -> Sequence[Token]:
-    """Without the braces around all of it, the sentence's dot and words that say that it is only about so."""
+    """The tokens without outer braces, without the sentence's dot, and without words such as `about` or `roughly`."""
     changed = True
     while changed and of:
         changed = False
@@ -33,7 +33,7 @@ def trimmed(of: Sequence[Token]) -> Sequence[Token]:
 
 
 def _announcement(of: Sequence[Token]) -> int:
-    """The number of tokens that only say that the answer follows: `The answer is`, `Answer:`."""
+    """The number of tokens that only announce the answer: `The answer is`, `Answer:`."""
     words = [token.text.lower() for token in of[:5]]
     start = 1 if words[:1] == ["the"] else 0
     start += words[start : start + 1] in (["final"], ["correct"])
@@ -43,7 +43,7 @@ def _announcement(of: Sequence[Token]) -> int:
 
 
 def _remark(of: Sequence[Token]) -> int:
-    """The number of tokens of words in brackets at the end: `5 (approximately)`."""
+    """The number of tokens in a remark in brackets at the end: `5 (approximately)`."""
     if of[-1].text != ")":
         return 0
     start = next((place for place in range(len(of) - 1, -1, -1) if of[place].text == "("), 0)
@@ -52,5 +52,5 @@ def _remark(of: Sequence[Token]) -> int:
 
 
 def _abbreviates(of: Sequence[Token]) -> bool:
-    """Whether the last dot is that of a.m. or p.m."""
+    """Whether the last dot belongs to a.m. or p.m."""
     return of[-1].text == "." and len(of) > 2 and of[-2].text.lower() == "m" and of[-3].text == "."

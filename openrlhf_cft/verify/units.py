@@ -1,9 +1,9 @@
-r"""What stands behind or before a number: units of measurement, currencies, things that are counted.
+r"""Units after or before a number: units of measurement, currencies, things that are counted.
 
     read_unit(tokens(r"\text{ miles per hour}"))   # Unit({("mile", 1), ("hour", -1)})
     read_unit(tokens("is wrong"))                   # None: no unit
 
-English has any number of nouns and few other words. So every word may be a unit but those that are not nouns.
+English has any number of nouns and few other words. So every word counts as a possible unit, except known non-nouns.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ cms
 _CANONICAL = {name: group.split()[0] for group in _MEASURES.split("|") for name in group.split()}
 _COMPOUND = {"mph": (("mile", 1), ("hour", -1)), "kph": (("km", 1), ("hour", -1)), "kmh": (("km", 1), ("hour", -1))}
 _COMPOUND["mps"] = (("m", 1), ("second", -1))
-# Written with one letter, as symbols that may be variables elsewhere.
+# Symbols of one letter, which may be variables elsewhere.
 _SYMBOLS = {"m": "m", "s": "second", "g": "g", "h": "hour", "L": "liter", "l": "liter", "N": "n", "J": "j", "W": "w"}
 _SYMBOLS |= {"V": "v", "K": "k", "A": "amp", "C": "celsius", "F": "fahrenheit"}
-# Measures of the same thing: the larger one in the smaller one.
+# Measures of the same thing: the smaller one, and how many of it make the larger one.
 _SCALES = {
     **{"km": ("mm", 10**6), "m": ("mm", 1_000), "cm": ("mm", 10), "mile": ("inch", 63_360), "yard": ("inch", 36)},
     **{"foot": ("inch", 12), "kg": ("mg", 10**6), "g": ("mg", 1_000), "pound": ("ounce", 16), "liter": ("ml", 1_000)},
@@ -64,7 +64,7 @@ _SCALES = {
 _POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
 _POWERS_BEHIND = {"squared": 2, "cubed": 3}
 
-# What makes of a number and a word something else than a number of things.
+# With one of these words, a number and its words are not just a number of things.
 OPERATIONS = frozenset(
     "and or to through than less more fewer greater times over divided multiplied plus minus squared cubed if "
     "unless when where whenever but else otherwise maybe perhaps possibly not isn't is are was were be been "
@@ -79,7 +79,7 @@ _FILLERS = frozenset("of a an the in each every per total altogether long wide h
 
 
 def read_unit(of: Sequence[Token]) -> Unit | None:
-    """The unit that these tokens name, which may be empty; None where they are something else."""
+    """The unit that these tokens name, which may be empty; None if they are anything else."""
     measures: Counter[str] = Counter()
     nouns: set[str] = set()
     sign, power, position = 1, 1, 0
@@ -133,12 +133,12 @@ def read_unit(of: Sequence[Token]) -> Unit | None:
 
 
 def _ends(of: Sequence[Token], position: int) -> bool:
-    """Whether nothing but a power or dot follows: `in` is an inch there, and a preposition elsewhere."""
+    """Whether only a power or dot follows. There `in` means inch; elsewhere it is a preposition."""
     return position == len(of) or of[position].text in ("^", ".", "/") or of[position].text.lower() in _POWERS_BEHIND
 
 
 def scale(gold: Unit, answer: Unit) -> Fraction | None:
-    """What a number with the answer's unit has to be multiplied by to have the gold answer's; None: it cannot."""
+    """The factor that converts a number from the answer's unit to the gold answer's; None if there is none."""
     if len(gold.measures) != 1 or len(answer.measures) != 1:
         return None
     ((name, power),) = gold.measures
@@ -164,12 +164,12 @@ def is_measure(token: Token) -> bool:
 
 
 def is_symbol(token: Token) -> bool:
-    """Whether a letter is the symbol of a unit, where one is expected."""
+    """Whether a letter is the symbol of a unit, at a position where a unit may be."""
     return token.kind == "letter" and token.text in _SYMBOLS
 
 
 def is_currency(token: Token) -> bool:
-    """Whether this stands before an amount of money."""
+    """Whether this is a currency that is written before an amount."""
     return token.text.lower() in ("$", "€", "£", "¥", "usd", "eur", "gbp", "rmb", "rs")
 
 
@@ -183,7 +183,7 @@ def _measures(token: Token) -> tuple[tuple[str, int], ...] | None:
 
 
 def _power_behind(of: Sequence[Token], position: int) -> tuple[int, int]:
-    """The power behind a unit, as in `cm^2`, `cm^{-1}` and `cm squared`, 0 for none; and the place behind it."""
+    """The power after a unit, as in `cm^2`, `cm^{-1}` and `cm squared`, 0 for none; and the position after it."""
     if position < len(of) and of[position].text.lower() in _POWERS_BEHIND:
         return _POWERS_BEHIND[of[position].text.lower()], position + 1
     texts = [token.text for token in of[position : position + 5]]
@@ -200,7 +200,7 @@ def _power_behind(of: Sequence[Token], position: int) -> tuple[int, int]:
 
 
 def singular(word: str) -> str:
-    """The singular of a noun, as far as its ending tells."""
+    """The singular of a noun, as far as its ending shows."""
     if word.endswith("ies") and len(word) > 4:
         return word[:-3] + "y"
     if word.endswith(("ches", "shes", "xes", "sses")):

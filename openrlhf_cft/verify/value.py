@@ -2,9 +2,9 @@ r"""The values of expressions, and whether two are the same.
 
     same(parse(tokens(r"\frac{1}{\sqrt{2}}")), parse(tokens(r"\frac{\sqrt 2}{2}")))     # True
 
-Two expressions are the same where they have the same value: exactly, where both are rational; else to 40 of 60 digits
-at numbers put for their letters (Schwartz, J. ACM 27, 1980). Nothing is evaluated as code, and no step may take long:
-a power, factorial or number that would is `Undefined`, and then only the same notation is the same.
+Two expressions are the same if they have the same value. Rational values must be exactly equal. Others must agree in
+40 of 60 digits when numbers replace the letters (Schwartz, J. ACM 27, 1980). Nothing is evaluated as code. A power,
+factorial or number that would take long is `Undefined`, and then only the same notation is equal.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 from openrlhf_cft.verify.exact_value import Undefined, exact
 from openrlhf_cft.verify.nodes import Node
 
-MAX_MAGNITUDE = 1e6  # of a natural logarithm, of the argument of a factorial and of an angle
+MAX_MAGNITUDE = 1e6  # limit of a natural logarithm, of a factorial's argument, and of an angle
 DIGITS = 60
 CLOSE = 40  # digits that agree
 
@@ -27,7 +27,7 @@ Value = Any  # mpmath's mpf or mpc; mpmath has no types
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far a number may be from the gold answer's."""
+    """How far a number may differ from the gold answer."""
 
     relative: float = 0.0  # as a share of the gold answer
     absolute: float = 0.0
@@ -40,18 +40,15 @@ class Tolerance:
 EXACT = Tolerance()
 
 
-# --- exact values ----------------------------------------------------------------------------------------------------
-
-
 # --- numeric values --------------------------------------------------------------------------------------------------
 
 
 @dataclass
 class _Numbers:
-    """Evaluates at given values of the letters.
+    """Evaluates an expression at given values of its letters.
 
-    With `real`, what leaves the real numbers on the way is undefined, and a cube root of -8 is -2: two expressions are
-    compared where both are real. `log_base` stands for the base of a logarithm that names none.
+    With `real`, a step that leaves the real numbers is undefined, and the cube root of -8 is -2: two expressions are
+    compared where both are real. `log_base` is the base of a logarithm that names none.
     """
 
     at: dict[str, Any]
@@ -61,7 +58,7 @@ class _Numbers:
     def value(self, node: Node) -> Value:
         """
         Raises:
-            Undefined: there is none.
+            Undefined: the expression has no value here.
         """
         import mpmath
 
@@ -77,7 +74,7 @@ class _Numbers:
             return mpmath.j
         if node.op == "infty":
             return mpmath.inf
-        if node.op == "of":  # any function that is no multiple of its argument, another one for each name
+        if node.op == "of":  # any function that is not a multiple of its argument, one per name
             return mpmath.sin(self.value(node.args[1]) + ord(node.args[0])) + ord(node.args[0])
         of = [self.value(arg) for arg in node.args]
         try:
@@ -161,7 +158,7 @@ def _bound(*of: Value) -> None:
         raise Undefined("too large")
 
 
-# Where letters are compared: between whole numbers, of both signs, and at whole numbers, for (-1)^n and n!.
+# Points at which letters are compared: fractions, fractions of both signs, and whole numbers, for (-1)^n and n!.
 _POSITIVE = (("7/5", "23/9", "5/13"), ("19/6", "4/7", "11/8"), ("9/11", "31/12", "16/5"))
 _MIXED = (("-7/4", "13/5", "-3/8"), ("8/5", "-11/7", "21/8"), ("-5/7", "-17/9", "-12/5"))
 _WHOLE = ((2, 3, 5), (3, 5, 4), (4, 7, 9), (5, 2, 3), (7, 4, 6))
@@ -178,15 +175,15 @@ def _points(letters: Sequence[str]) -> Iterator[dict[str, Fraction]]:
 
 
 def _log_bases(*nodes: Node) -> tuple[int | None, ...]:
-    """log without a base is that of 10 or of e, as the reader likes it: either may make them the same."""
+    """The bases to try for a log that names none: e and 10. It is enough if either one makes the values the same."""
     bare = any(node.op == "log" and len(node.args) == 1 for root in nodes for node in root.nodes)
     return (None, 10) if bare else (None,)
 
 
 def values(nodes: Sequence[Node], log_base: int | None = None) -> Iterator[tuple[Value, ...]]:
-    """The values of several expressions at the same places, of those where all have one.
+    """The values of several expressions at the same points, for the points where all of them have a value.
 
-    Real values where there are enough places with them, complex ones elsewhere. What rounding leaves of a zero is 0.
+    Real values if enough points have them, else complex values too. What rounding leaves of a zero counts as 0.
     """
     letters = sorted(frozenset().union(*(node.letters for node in nodes)))
     points: list[dict[str, Fraction]] = list(_points(letters)) if letters else [{}]
@@ -205,7 +202,7 @@ def values(nodes: Sequence[Node], log_base: int | None = None) -> Iterator[tuple
 
 
 def _settled(node: Node, point: dict[str, Fraction], real: bool, log_base: int | None) -> Value:
-    """The value there; 0 where more digits give quite another one, which are those of rounding."""
+    """The value at a point; 0 if more digits give a quite different value, which is then only a rounding error."""
     import mpmath
 
     twice = []
@@ -222,10 +219,10 @@ def _settled(node: Node, point: dict[str, Fraction], real: bool, log_base: int |
 
 
 def same(gold: Node, answer: Node, tolerance: Tolerance = EXACT) -> bool:
-    """Whether two expressions have the same value, whatever their letters are.
+    """Whether two expressions have the same value for all values of their letters.
 
     Args:
-        tolerance: of expressions without letters.
+        tolerance: for expressions without letters.
     """
     wanted, given = exact(gold), exact(answer)
     if wanted is not None and given is not None:
@@ -246,7 +243,7 @@ def _same_values(gold: Node, answer: Node, log_base: int | None, tolerance: Tole
 
 
 def proportional(first: Node, second: Node, log_base: int | None = None) -> Value | None:
-    """The constant number that the first expression is of the second, neither being zero; None where there is none."""
+    """The constant ratio of the first expression to the second, neither being zero; None if there is none."""
     ratio: Value | None = None
     count = 0
     for one, other in values((first, second), log_base):

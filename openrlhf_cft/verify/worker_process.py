@@ -1,9 +1,9 @@
-"""Inside the process that forks a verifier's workers, and inside a worker. Started by `verify.worker_server` only.
+"""The process that forks a verifier's workers, and the worker itself. Only `verify.worker_server` starts it.
 
-The server has imported what the verifier needs and nothing of the caller, which may hold an engine's threads or a GPU.
-So a fork is ready within milliseconds. A user's file is run by each worker itself: it may start threads.
+The server has imported what the verifier needs, and nothing of the caller, which may hold an engine's threads or a
+GPU. So a fork is ready within milliseconds. Each worker runs a user's file itself, because the file may start threads.
 
-Linux semantics are relied on where they exist (death with the parent); the limits of memory are POSIX.
+Death with the parent uses Linux semantics where they exist; the memory limits are POSIX.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from openrlhf_cft.verify.cpu_timer import cpu_timer
 from openrlhf_cft.verify.judgement import Judgement
 from openrlhf_cft.verify.worker_server import Reply, Task, WorkerSettings
 
-OUT_OF_MEMORY = 77  # exit status of a worker that met its memory limit
-START_LIMIT = 600.0  # CPU seconds in which a worker has to get its verifier ready; a user's file may import torch
+OUT_OF_MEMORY = 77  # exit status of a worker that exceeded its memory limit
+START_LIMIT = 600.0  # CPU seconds for a worker to get its verifier ready; a user's file may import torch
 _PR_SET_PDEATHSIG = 1
-# Audit events that no judgement of ours causes. Nothing that a model wrote is evaluated, and if it were, it could not
+# Audit events that our verifiers never cause. Nothing that a model wrote is evaluated. Even if it were, it could not
 # start a process, open a connection, or change a file.
 _FORBIDDEN = (
     *(
@@ -58,7 +58,7 @@ def serve(descriptor: int, parent: int, settings: WorkerSettings) -> None:
 
     Args:
         descriptor: of the socket.
-        parent: process id of the caller. Others may have a copy of its end of the socket.
+        parent: process id of the caller. Other processes may have a copy of its end of the socket.
         settings: of the workers.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the caller, who then ends the workers
@@ -79,9 +79,9 @@ def serve(descriptor: int, parent: int, settings: WorkerSettings) -> None:
 
 
 def _connections(control: socket.socket, parent: int) -> Iterator[int]:
-    """The descriptor that comes with each byte."""
+    """The descriptors that the caller sends, one with each byte."""
     awaited: list[Any] = [control]
-    with contextlib.suppress(AttributeError, OSError):  # not every kernel has them
+    with contextlib.suppress(AttributeError, OSError):  # not every kernel has it
         awaited.append(os.pidfd_open(parent))
     while os.getppid() == parent:
         if control in select.select(awaited, [], [])[0]:
@@ -92,14 +92,14 @@ def _connections(control: socket.socket, parent: int) -> Iterator[int]:
 
 
 def _reap() -> None:
-    """Let go of the workers that have ended; the caller has seen that they did."""
+    """Reap the workers that have ended. The caller notices their end by itself."""
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
 
 
 def _begin(server: int, control: socket.socket, settings: WorkerSettings) -> None:
-    """What a fork does first: it takes its limits, leaves what is the server's, and is to end when the server does."""
+    """First steps of a fork: close the server's socket, arrange to end when the server does, and set the limits."""
     control.close()
     if sys.platform == "linux":
         with contextlib.suppress(AttributeError, OSError):
@@ -111,9 +111,9 @@ def _begin(server: int, control: socket.socket, settings: WorkerSettings) -> Non
 
 
 class Prepared:
-    """A verifier that is ready, or what kept it from that, which is then the answer to each task.
+    """A verifier that is ready, or the error that prevented it, which is then the answer to each task.
 
-    Ours has imported what it needs, and not at the expense of the first task.
+    Our verifiers import here what they need, so that the first task does not pay for it.
     """
 
     def __init__(self, settings: WorkerSettings) -> None:
@@ -130,13 +130,13 @@ class Prepared:
             signal.setitimer(signal.ITIMER_PROF, 0)
 
     def reply(self, task: Task, time_limit: float) -> Reply:
-        """As JSON has it: `judgement`, or `error` and `traceback`."""
+        """The answer to a task, as JSON: `judgement`, or `error` and `traceback`."""
         if self.verifier is None or self.failure:
             return self.failure
         try:
             judgement = judge(self.verifier, task, time_limit)
         except MemoryError:
-            os._exit(OUT_OF_MEMORY)  # what is left of the address space is unknown: a fresh worker takes over
+            os._exit(OUT_OF_MEMORY)  # nobody knows how much memory is left: a fresh worker takes over
         except RecursionError:
             judgement = Judgement(Verdict.TIMEOUT)
         except BaseException as error:
@@ -151,7 +151,7 @@ def _failed(error: BaseException) -> Reply:
 def _work(connection: Connection, prepared: Prepared, time_limit: float) -> None:
     """Answer one task after another, until the caller has no more or ends."""
     if prepared.verifier is not None and not prepared.verifier.trusted:
-        cpu_timer(os.getpid())  # makes it, which the hook would refuse
+        cpu_timer(os.getpid())  # creates the timer now, which the hook would refuse later
         sys.addaudithook(_refuse)
     with contextlib.suppress(EOFError, OSError):
         connection.send_bytes(str(os.getpid()).encode())
@@ -162,15 +162,15 @@ def _work(connection: Connection, prepared: Prepared, time_limit: float) -> None
 
 
 def judge(verifier: Verifier, task: Task, time_limit: float) -> Judgement:
-    """Judge one response in this process, which the kernel kills when the time limit is over.
+    """Judge one response in this process. The kernel kills the process when the time limit is over.
 
     The limit of our verifiers is CPU time: they only compute, and a machine that is busy or stops for a while must not
     turn a right answer into a `TIMEOUT`. A user's file may wait for a server, so its limit is wall time.
 
     Args:
         verifier: one of ours, or a user's file.
-        task: a response, its gold answer and its prompt. The response None is one that gives the gold answer, which is
-            correct where the verifier knows none.
+        task: a response, its gold answer and its prompt. A response of None stands for one that gives the gold answer;
+            it is correct if the verifier cannot write one.
         time_limit: in seconds.
 
     Raises:
@@ -192,7 +192,7 @@ def judge(verifier: Verifier, task: Task, time_limit: float) -> Judgement:
 
 
 def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
-    """An audit hook that refuses what has no place in a judgement."""
+    """An audit hook that refuses actions that a judgement never needs."""
     writes = event == "open" and isinstance(arguments[2], int) and arguments[2] & _WRITING
     if writes or event.startswith(_FORBIDDEN):
         raise PermissionError(f"a verifier's worker may not do this: {event}")

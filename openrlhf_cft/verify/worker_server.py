@@ -1,11 +1,11 @@
-"""A clean process that forks a verifier's workers, and one of these workers, as the caller sees them.
+"""The caller's side of a clean process that forks a verifier's workers, and of one of these workers.
 
     server = WorkerServer(WorkerSettings("math", threshold=0.5, memory_limit=1 << 30, time_limit=5.0))
     worker = server.start_worker()
     judgement = worker.ask(("it is 5", "5", ""))
 
-What they do is in `verify.worker_process`. Each worker has a connection of its own, so that none can keep the others
-from theirs, however it ends.
+`verify.worker_process` holds what runs inside them. Each worker has a connection of its own, so no worker can block
+the connections of the others, however it ends.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from openrlhf_cft.errors import VerifierError
 from openrlhf_cft.verify.judgement import Judgement
 
 Task = tuple[str | None, str, str]  # response (None: one that gives the gold answer), gold answer, prompt
-Reply = dict[str, Any]  # JSON, and no pickle: a worker has read what a model wrote
-# Nothing of the caller's but its search path: its main module may import torch, or be a script without a main guard.
+Reply = dict[str, Any]  # JSON, not a pickle: a worker has read what a model wrote
+# Takes only the search path from the caller, whose main module may import torch or be a script without a main guard.
 PROGRAM = """
 import pickle, sys
 sys.path[:] = pickle.load(sys.stdin.buffer)
@@ -40,7 +40,7 @@ serve(*map(int, sys.argv[1:]), pickle.load(sys.stdin.buffer))
 
 @dataclass(frozen=True)
 class WorkerSettings:
-    """What every worker of a pool has: its verifier and its limits, see `VerifierPool`."""
+    """The settings of every worker in a pool: its verifier and its limits, see `VerifierPool`."""
 
     verifier: str
     threshold: float
@@ -56,7 +56,7 @@ class WorkerServer:
     """
 
     def __init__(self, settings: WorkerSettings) -> None:
-        self.gone = False  # whether it was seen to have ended
+        self.gone = False  # whether the process is known to have ended
         self._lock = threading.Lock()
         self._control, theirs = socket.socketpair()
         with theirs:
@@ -68,10 +68,10 @@ class WorkerServer:
             stdin.write(pickle.dumps([str(entry) for entry in sys.path]) + pickle.dumps(settings))
 
     def start_worker(self) -> Worker:
-        """A worker that is ready. Blocks until it is.
+        """Start a worker, and block until it is ready.
 
         Raises:
-            OSError, EOFError: the server has ended, or the worker before it was ready.
+            OSError, EOFError: the server has ended, or the worker ended before it was ready.
         """
         ours, theirs = socket.socketpair()
         connection = Connection(ours.detach())
@@ -89,7 +89,7 @@ class WorkerServer:
             raise
 
     def close(self) -> None:
-        """End it, and with it its workers."""
+        """End the process, and its workers with it."""
         self._process.kill()
         self._process.wait()
         with self._lock:
@@ -109,11 +109,11 @@ class Worker:
 
         Args:
             task: what to judge.
-            kill_after: seconds until a worker that does not answer is killed; None waits.
+            kill_after: seconds until a worker that does not answer is killed; None: wait without a limit.
 
         Raises:
-            ConnectionError: the worker has ended before it took the task.
-            EOFError: it has ended with the task, or was killed.
+            ConnectionError: the worker ended before it took the task.
+            EOFError: the worker ended after it took the task, or was killed.
             VerifierError: the verifier failed.
         """
         self._connection.send_bytes(pickle.dumps(task))
@@ -121,19 +121,19 @@ class Worker:
             self.kill()
         try:
             reply = json.loads(self._connection.recv_bytes())
-        except ConnectionError:  # the kernel's word for an end with the task still unread
+        except ConnectionError:  # the kernel reports this if the worker ended before it read the task
             raise
         except OSError as error:  # in the middle of the reply
             raise EOFError(str(error)) from error
         return _judgement(reply)
 
     def kill(self) -> None:
-        """End it, whatever it does."""
+        """Kill the worker, whatever it does."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
 
     def close(self) -> None:
-        """Let it end: it does when it has nobody left to answer to."""
+        """Close the connection. The worker ends when nobody is left to answer."""
         self._connection.close()
 
 
