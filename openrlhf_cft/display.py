@@ -53,6 +53,6 @@ def marks_for_stdout() -> tuple[str, str]:
 
 
 def printable(text: str) -> str:
-    """`text` without the characters that standard output cannot encode, so that a Latin-1 log does not end a run."""
+    """`text` as standard output can encode it, with `?` for other characters: a Latin-1 log must not end a run."""
     encoding = sys.stdout.encoding or "utf-8"
     return text.encode(encoding, "replace").decode(encoding)

@@ -27,7 +27,7 @@ HIGHEST_K = MAX_LOGPROBS - 8  # Strict-k asks for eight more tokens, because of 
 
 
 class Judge(Protocol):
-    """Judges the text of a response by the gold answer. `verify.sandbox.VerifierPool` is one."""
+    """Judges the text of a response by the gold answer. `verify.sandbox.VerifierPool` implements it."""
 
     async def judge(self, response: str, answer: str, prompt: str) -> Judgement: ...
 

@@ -39,8 +39,8 @@ def annotate(job: AnnotateJob) -> dict[str, Any]:
     """Run or resume the job, then write the annotated rows as a data set.
 
     Returns:
-        The summary, as in `summary.json`. `failed` counts the rows that this call could not finish; only if there are
-        none, the summary is stored.
+        The summary, as in `summary.json`. `failed` counts the rows that this call could not finish. The summary is
+        stored only if there are none.
 
     Raises:
         InputError: bad input, before any engine starts; the message names the value.

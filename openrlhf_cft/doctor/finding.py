@@ -1,4 +1,4 @@
-"""One line of what the doctor finds."""
+"""One line of the doctor's report."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Finding:
-    """What one part of the machine or the environment is like."""
+    """The state of one part of the machine or the environment."""
 
     name: str
     value: str
-    problem: str = ""  # what is wrong with it; empty where nothing is
-    remedy: str = ""  # the command that mends it, or what else to do
-    fatal: bool = True  # a problem that the main job cannot run with
+    problem: str = ""  # what is wrong with it; empty if nothing is
+    remedy: str = ""  # the command that fixes it, or what else to do
+    fatal: bool = True  # whether the main job cannot run with this problem

@@ -1,7 +1,7 @@
-"""Whether a model fits on a GPU, how many responses at once, and what annotating rows costs at best.
+"""Whether a model fits on a GPU, how many responses fit at once, and what annotating rows costs at best.
 
-Decoding one token for each of B responses reads all weights once and B caches, and takes two operations a parameter
-and response. The roofline is the larger of the two times at the card's datasheet; 0.7 of it is what engines reach.
+Decoding one token for each of B responses reads all weights once and B caches. It takes two operations per parameter
+and response. The roofline is the larger of the two times, by the card's datasheet; engines reach 0.7 of it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ GIB = 2**30
 BYTES = 2  # of a bfloat16
 USED = 0.9  # of the memory, as --vllm.gpu_memory_utilization has it
 OTHER_BYTES = 2 * GIB  # activations, CUDA graphs and the like, of each GPU
-# Bytes a second and dense bfloat16 operations a second, by the makers' datasheets; the first name that fits.
+# Bytes and dense bfloat16 operations per second, by the makers' datasheets. The first name that fits is used.
 CARDS = {
     "B200": (8.0e12, 2250e12),
     "H200": (4.8e12, 989e12),
@@ -35,22 +35,22 @@ CRITICAL = 0.12  # share of critical tokens; each costs a second rollout, under 
 
 @dataclass(frozen=True)
 class Size:
-    """What of a model decides over memory and time."""
+    """The properties of a model that decide memory and time."""
 
     parameters: int
-    cache_bytes: int  # of keys and values, a token
+    cache_bytes: int  # of keys and values, per token
 
     @property
     def weight_bytes(self) -> int:
-        """Of all weights in bfloat16."""
+        """The size of all weights in bfloat16."""
         return BYTES * self.parameters
 
 
 def size_of(model: str) -> Size:
-    """Of a checkpoint, from its configuration alone.
+    """The size of a checkpoint, from its configuration alone.
 
     Raises:
-        InputError: there is none, or it is no causal language model.
+        InputError: there is no such checkpoint, or it is not a causal language model.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -65,7 +65,7 @@ def size_of(model: str) -> Size:
 
 
 def cache_bytes(config: Any) -> int:
-    """Keys and values of one token in bfloat16, over all layers; sliding windows are not taken off."""
+    """Bytes of one token's keys and values in bfloat16, over all layers. Sliding windows are not subtracted."""
     heads = config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // heads
     return int(2 * BYTES * config.num_hidden_layers * (getattr(config, "num_key_value_heads", None) or heads) * width)
@@ -76,10 +76,10 @@ def tokens_per_second(size: Size, batch: int, context: int, gpus: int, card: tup
 
     Args:
         size: of the model.
-        batch: responses at once.
-        context: tokens of each that are in the cache, on average.
-        gpus: of the engine.
-        card: bytes and operations a second of each GPU.
+        batch: number of responses at once.
+        context: tokens of each response that are in the cache, on average.
+        gpus: number of GPUs of the engine.
+        card: bytes and operations per second of each GPU.
     """
     read = (size.weight_bytes + batch * context * size.cache_bytes) / (gpus * card[0])
     computed = 2 * batch * size.parameters / (gpus * card[1])
@@ -87,15 +87,15 @@ def tokens_per_second(size: Size, batch: int, context: int, gpus: int, card: tup
 
 
 def fit(model: str, gpus: int, memory_gib: float, name: str, rows: int, response: int, context: int) -> list[Finding]:
-    """Whether the model fits, and the estimate.
+    """Whether the model fits, and the estimate of the cost.
 
     Args:
         model: path or hub name.
-        gpus: of an engine, its tensor parallel size.
-        memory_gib: of each GPU.
-        name: of the card.
-        rows: to annotate.
-        response: tokens of a response.
+        gpus: number of GPUs of an engine, its tensor parallel size.
+        memory_gib: memory of each GPU.
+        name: name of the card.
+        rows: number of rows to annotate.
+        response: number of tokens of a response.
         context: longest prompt and response together, in tokens.
 
     Raises:

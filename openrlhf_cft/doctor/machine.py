@@ -19,10 +19,10 @@ MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limi
 
 
 def machine(gpu: bool) -> Iterator[Finding]:
-    """What there is, from the processor to the cluster.
+    """The findings about the machine, from the processor to the cluster.
 
     Args:
-        gpu: the environment is for GPUs.
+        gpu: whether the environment is for GPUs.
     """
     yield _processor(gpu)
     yield _space("memory", memory_bytes(), MEMORY_GIB, "training the quickstart's model needs {:.0f} GiB")
@@ -35,7 +35,7 @@ def machine(gpu: bool) -> Iterator[Finding]:
 
 
 def memory_bytes() -> int:
-    """Memory of this machine, or of the container where that is less."""
+    """Memory of this machine, or of the container if that is less."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for name in MEMORY_LIMITS:
         try:

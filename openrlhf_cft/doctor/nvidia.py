@@ -2,7 +2,8 @@
 
     python3 openrlhf_cft/doctor/nvidia.py      # the architectures to compile flash-attn for: 90, or 80;90
 
-Standard library only, and it parses on Python 3.7: `tools/check_system.py` asks it before anything is installed.
+It needs only the standard library, and parses on Python 3.7: `tools/check_system.py` uses it before anything is
+installed.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ ARCHITECTURES = (80, 90, 100, 120)  # that flash-attn 2.8.3 has code for; each a
 
 
 def gpu_faults() -> list[str]:
-    """Why the packages for GPUs would not build or run here, a sentence each."""
+    """The reasons why the packages for GPUs would not build or run here, one sentence each."""
     faults = []
     driver = query("driver_version")
     if not driver:
@@ -51,7 +52,7 @@ def gpus() -> list[tuple[str, float, float]]:
 
 
 def query(field: str) -> list[str]:
-    """What nvidia-smi says of each GPU."""
+    """What nvidia-smi reports for each GPU, one line each; empty if it does not answer."""
     try:
         command = ["nvidia-smi", f"--query-gpu={field}", "--format=csv,noheader"]
         lines = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.splitlines()
@@ -77,7 +78,7 @@ def toolkit(compiler: str) -> str | None:
 
 
 def architectures() -> str:
-    """Those of flash-attn that the GPUs of this machine need, `80;90`; all where none is known."""
+    """The flash-attn architectures that the GPUs of this machine need, as `80;90`; all of them if none is known."""
     capabilities = [tuple(int(part) for part in line.split(".")[:2]) for line in query("compute_cap")]
     wanted = {10 * major for major, *_ in capabilities} & set(ARCHITECTURES)
     return ";".join(map(str, sorted(wanted or ARCHITECTURES)))

@@ -1,4 +1,4 @@
-"""The packages that the main job is made of: which are there, and which are known to work together."""
+"""The packages that the main job needs: which are installed, and which versions are known to work together."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from openrlhf_cft.doctor.finding import Finding
 from openrlhf_cft.train.preflight import SUPPORTED_OPENRLHF
 
 PYTHON = SpecifierSet(">=3.10,<3.14")
-# What was tested, see requirements-cpu.txt and requirements-gpu.txt; and for what a package has to be there.
+# The tested versions, see requirements-cpu.txt and requirements-gpu.txt; and the steps that need a package.
 TESTED = {
     "torch": "2.13.0",
     "transformers": "5.15.0",
@@ -31,10 +31,10 @@ USE = {
 
 
 def packages(gpu: bool) -> Iterator[Finding]:
-    """Python and the packages.
+    """The findings about Python and the packages.
 
     Args:
-        gpu: the environment is for GPUs.
+        gpu: whether the environment is for GPUs.
     """
     version = platform.python_version()
     problem = "" if PYTHON.contains(version) else f"Python {PYTHON} is supported"

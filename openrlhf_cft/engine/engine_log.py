@@ -1,7 +1,7 @@
 """The log of an engine's processes, and the error in it that explains all others.
 
-vLLM runs in processes of its own. When one fails, the exception that arrives here only says that one did. The cause
-is in what they wrote, which under Ray goes to two files:
+vLLM runs in its own processes. When one fails, the exception that arrives here only says that one failed. The cause
+is in the output of these processes, which under Ray goes to two files:
 
     log = EngineLog()               # before the engine starts
     ...
@@ -15,23 +15,23 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-MAX_BYTES = 1 << 19  # of each output that is kept, from its end
+MAX_BYTES = 1 << 19  # kept of each output, from its end
 OUTPUTS = (1, 2)  # vLLM logs to the standard output; exceptions that nobody caught go to the error output
-# The processes that a line names, then the level, time and place of a line that was logged.
+# The processes that a line names; then, if the line was logged, its level, time and place.
 PREFIX = re.compile(
     r"(?P<process>(?:\((?:EngineCore|Worker|APIServer)[^)]*\) ?)*)"
     r"(?:(?P<level>[A-Z]+) \d\d-\d\d \d\d:\d\d:\d\d (?P<place>\[[^\]]*\]) ?)?"
 )
 # Exceptions that only say that another process has failed.
 CONSEQUENCE = re.compile(r"see (?:the )?(?:root cause|stack trace)|initialization failed|EngineDeadError", re.I)
-# vLLM warns when its compiled part does not load, and fails at the first use of it.
+# vLLM only warns when its compiled part does not load. It fails when it first uses that part.
 NO_OPERATOR = re.compile(r"'_OpNamespace' '\w+' object has no attribute")
 NOT_LOADED = re.compile(r"Failed to import from (vllm\.\S+): \w+\((['\"])(.*?)\2\)")
 SIGNAL = re.compile(r"Failed core proc\(s\): \{[^}]*: -(\d+)")
 
 
 class EngineLog:
-    """What this process and its children write from now on, where that goes to files."""
+    """The output of this process and its children from now on, if it goes to files."""
 
     def __init__(self) -> None:
         starts = [_file_of(descriptor) for descriptor in OUTPUTS]
@@ -45,19 +45,19 @@ class EngineLog:
                 with path.open("rb") as file:
                     file.seek(max(start, path.stat().st_size - MAX_BYTES))
                     parts.append(file.read(MAX_BYTES).decode(errors="replace"))
-            except OSError:  # deleted meanwhile, or not for this user to read
+            except OSError:  # deleted meanwhile, or this user may not read it
                 continue
         return "".join(parts)
 
     def cause(self, error: BaseException) -> str:
-        """Why the engine failed, in one line: what its processes say, else what the exception says that arrived."""
+        """Why the engine failed, in one line: from the output of its processes, or else from the given exception."""
         return cause(self.text()) or _killed(str(error)) or _one_line(f"{type(error).__name__}: {error}")
 
 
 def cause(text: str) -> str | None:
-    """The first exception in a log that is no consequence of another; None where there is none.
+    """The first exception in a log that is not a consequence of another; None if there is none.
 
-    Where vLLM's compiled part lacks an operator, it is why that part was not loaded.
+    If vLLM's compiled part lacks an operator, the cause is the reason why that part was not loaded.
     """
     for exception in exceptions(text):
         if CONSEQUENCE.search(exception):
@@ -70,7 +70,7 @@ def cause(text: str) -> str | None:
 def exceptions(text: str) -> Iterator[str]:
     """The last line of each traceback that a process of the engine logged as an error, or ended with.
 
-    Tracebacks of several processes may be interleaved, so each is followed by the prefix of its lines.
+    Tracebacks of several processes may be interleaved; the prefix of a line shows which one it belongs to.
     """
     inside: set[tuple[str, str]] = set()
     for line in text.splitlines():
@@ -100,5 +100,5 @@ def _file_of(descriptor: int) -> tuple[Path, int] | None:
     try:
         path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
         return (path, path.stat().st_size) if path.is_file() else None
-    except OSError:  # no Linux, or a folder that is closed to this user
+    except OSError:  # not Linux, or a folder that this user may not read
         return None

@@ -1,7 +1,7 @@
-"""The `Generator` protocol: token ids in, token ids and logprobs out. Knows no engine.
+"""The `Generator` protocol: token ids in, token ids and logprobs out. It depends on no engine.
 
-`vllm_engine.py` implements it on vLLM; tests implement it in ten lines. Everything else of annotation and evaluation
-is written against this protocol.
+`vllm_engine.py` implements it on vLLM; tests implement it in ten lines. All other code of annotation and evaluation is
+written for this protocol.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ class Sampling:
     temperature: float = 0.0  # 0 is greedy: the argmax at every step
     top_p: float = 1.0  # sample from the most probable tokens that together have this probability
     top_logprobs: int = 0  # how many of the most probable tokens to report at each position
-    seed: int | None = None  # of this request, for sampling, where the engine can
-    stop: tuple[str, ...] = ()  # strings at which an engine may end, behind the token that completes one or later
+    seed: int | None = None  # of this request, for sampling, if the engine supports it
+    stop: tuple[str, ...] = ()  # strings at which an engine may stop, after the token that completes one, or later
 
 
 @dataclass(frozen=True)
 class Generation:
     """One continuation of T tokens."""
 
-    token_ids: list[int]  # (T,), the stop token included where there is one
-    stopped: bool  # ended by a stop token, not by the budget
+    token_ids: list[int]  # (T,), including the stop token if there is one
+    stopped: bool  # ended by a stop token or a stop string, not by the budget
     logprobs: list[float]  # (T,) natural logarithm, of the generated tokens; empty without top_logprobs
     top_logprobs: list[list[tuple[int, float]]]  # (T, >= top_logprobs) of (token id, logprob)
 
@@ -50,9 +50,9 @@ class Generator(Protocol):
         ...
 
     async def score(self, token_ids: Sequence[int], start: int, top_logprobs: int) -> Generation:
-        """What the model would have said at each position of a given continuation, `token_ids[start:]`.
+        """The model's logprobs at each position of a given continuation, `token_ids[start:]`.
 
-        Needs room for one token more, `len(token_ids) < max_model_len`.
+        There must be room for one more token: `len(token_ids) < max_model_len`.
 
         Returns:
             The continuation as a `Generation`, with its logprobs and the top ones of each position.

@@ -1,10 +1,10 @@
-"""Logits only where they are wanted, their entropy, and which models compute the same whatever follows a token.
+"""Logits at selected positions only, their entropy, and which models give results that later tokens do not change.
 
     selected = SelectedLogits(model)
     with selected.at(positions_N):
         logits_1NV = model(ids_BL).logits
 
-Training and scoring use it, so nothing here needs vLLM, Ray or DeepSpeed.
+Training and scoring use this module, so nothing here needs vLLM, Ray or DeepSpeed.
 
 Axes: B batch, L padded length, N selected positions, H hidden size, V vocabulary.
 """
@@ -24,9 +24,9 @@ SLICE = 512  # rows of logits that are copied at a time
 
 
 class SelectedLogits:
-    """A hook in front of a model's output embeddings, which then get the hidden states of some positions only.
+    """A hook before a model's output embeddings, which then get the hidden states of selected positions only.
 
-    Caps and scales behind the output embeddings work on each position by itself.
+    Caps and scales after the output embeddings work on each position separately, so they still apply.
 
     Raises:
         InputError: the model has no output embeddings.
@@ -35,7 +35,7 @@ class SelectedLogits:
     def __init__(self, model: Any) -> None:
         self._name = type(model).__name__
         self._positions_N: torch.Tensor | None = None  # during `at`
-        self._shape: tuple[int, ...] | None = None  # of the hidden states without H, where it is checked
+        self._shape: tuple[int, ...] | None = None  # of the hidden states without H, if it is checked
         head = model.get_output_embeddings()  # reached through PeftModel too
         if head is None:
             raise InputError(f"{self._name} has no output embeddings, in front of which logits are selected")
@@ -47,14 +47,14 @@ class SelectedLogits:
 
     @contextmanager
     def at(self, positions_N: torch.Tensor, shape: tuple[int, ...] | None = None) -> Iterator[None]:
-        """Forwards in here have logits (1, N, V), at these positions of the flattened batch.
+        """Forwards inside this context have logits (1, N, V), at these positions of the flattened batch.
 
         Args:
-            positions_N: (N,) int64, into the hidden states of (B, L, H) or (1, total, H), all but the last axis flat.
-            shape: that the hidden states must have then, without H; None asks nothing.
+            positions_N: (N,) int64, indices into hidden states (B, L, H) or (1, total, H), flattened but for H.
+            shape: the shape that the hidden states must have, without H; None: any shape.
 
         Raises:
-            InputError: in the forward, where the shape is another one.
+            InputError: in the forward, if the hidden states have another shape.
         """
         self._positions_N, self._shape = positions_N, shape
         try:
@@ -63,7 +63,7 @@ class SelectedLogits:
             self._positions_N = self._shape = None
 
     def _select(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """The hook: hidden states to those selected, (1, N, H)."""
+        """The hook: replaces the hidden states by the selected ones, (1, N, H)."""
         if self._positions_N is None:
             return None
         if args:
@@ -87,9 +87,9 @@ def log_probs(logits: torch.Tensor) -> torch.Tensor:
 
 
 def entropy(logits_NV: torch.Tensor, rows_at_once: int = SLICE) -> torch.Tensor:
-    """Entropy in nats of each row of logits, (N, V) to (N,), in slices: nothing else of size (N, V) is made.
+    """Entropy in nats of each row of logits, (N, V) to (N,), in slices: no other tensor of size (N, V) is made.
 
-    A token that cannot come (a logit of minus infinity) adds nothing.
+    A token that cannot occur (its logit is minus infinity) adds nothing.
     """
     parts = [torch.special.entr(log_probs(part).exp()).sum(-1) for part in logits_NV.split(rows_at_once)]
     return torch.cat(parts)
@@ -102,10 +102,10 @@ def nll(logits_NV: torch.Tensor, targets_N: torch.Tensor, rows_at_once: int = SL
 
 
 def later_tokens_change_nothing(config: Any) -> bool:
-    """Whether a causal model computes the same at a position whatever follows it, in its row or in the batch.
+    """Whether a causal model's result at a position is independent of what follows it, in its row or in the batch.
 
-    Not so where the balance of a mixture of experts is counted over all tokens, where the frequencies of the rotary
-    embedding depend on the length of the sequence, or where attention looks ahead.
+    It is not if the balance of a mixture of experts is counted over all tokens, if the frequencies of the rotary
+    embedding depend on the length of the sequence, or if attention looks ahead.
     """
     config = config.get_text_config()
     looks_ahead = getattr(config, "use_bidirectional_attention", None) or getattr(config, "is_causal", None) is False

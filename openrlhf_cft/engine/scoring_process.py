@@ -1,11 +1,11 @@
-"""What a checkpoint's own distribution is at each token of given responses: one transformers forward, in float32.
+"""A checkpoint's own distribution at each token of given responses, from one transformers forward in float32.
 
     scored = score("runs/cft", [PromptResponse(prompt_ids, response_ids)], "evaluate cft")
     scored[0].entropy           # (T,) nats
 
-It runs in a process of its own, which ends with its memory: vLLM's processes and the driver stay free of the model. On
-GPUs the model is spread over those that the driver sees (which have to hold it in float32), else it runs on the CPU.
-Entropies are exact: over the whole vocabulary, at temperature 1.
+The model runs in its own process, and its memory is freed when the process ends. So neither vLLM's processes nor the
+driver hold the model. It is spread over the GPUs that the driver sees (which must hold it in float32); without GPUs it
+runs on the CPU. Entropies are exact: over the whole vocabulary, at temperature 1.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from openrlhf_cft.progress import Progress
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-WINDOW = 1024  # tokens whose logits are in memory at a time: with 150,000 words 600 MB each time that they are copied
+WINDOW = 1024  # tokens whose logits are in memory at a time: with a vocabulary of 150,000, each copy takes 600 MB
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,14 @@ class PromptResponse:
 
 @dataclass(frozen=True)
 class Scored:
-    """What the model says of each response token, given all before it."""
+    """The model's figures for each response token, given all tokens before it."""
 
-    entropy: Any  # (T,) float32, of the distribution that the token was drawn from, nats
+    entropy: Any  # (T,) float32, of the model's distribution at the token, nats
     nll: Any  # (T,) float32, -log probability of the token, nats
 
 
 def score(model: str, sequences: Sequence[PromptResponse], name: str) -> list[Scored]:
-    """Score responses in a process of its own, which loads the model once.
+    """Score responses in a separate process, which loads the model once.
 
     Args:
         model: path or hub name of a checkpoint.
@@ -54,13 +54,13 @@ def score(model: str, sequences: Sequence[PromptResponse], name: str) -> list[Sc
         name: for the progress lines.
 
     Raises:
-        JobError: the process failed, or was killed; says how.
+        JobError: the process failed, or was killed; the message says how.
     """
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_child, args=(sender, model, list(sequences), name, os.getpid()), daemon=True)
     process.start()
-    sender.close()  # so that its end is seen here when the process dies
+    sender.close()  # so that `recv` notices here when the process dies
     try:
         reply = receiver.recv()
     except EOFError:
@@ -80,8 +80,8 @@ def score(model: str, sequences: Sequence[PromptResponse], name: str) -> list[Sc
 
 
 def _child(sender: Connection, model: str, sequences: list[PromptResponse], name: str, parent: int) -> None:
-    """Send a list of `Scored`, or what went wrong."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    """Send a list of `Scored`, or an error message."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     apply_environment()
     try:
         loaded = load(model)
@@ -93,12 +93,12 @@ def _child(sender: Connection, model: str, sequences: list[PromptResponse], name
             scored.append(score_sequence(loaded, sequence))
             progress.add(1)
         sender.send(scored)
-    except Exception as error:  # of torch or transformers, whatever its type
+    except Exception as error:  # of torch or transformers, of any type
         sender.send(f"{type(error).__name__}: {error}")
 
 
 def load(model: str) -> PreTrainedModel:
-    """The checkpoint in float32, ready to be asked."""
+    """Load the checkpoint in float32, in evaluation mode."""
     import torch
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
@@ -111,10 +111,10 @@ def load(model: str) -> PreTrainedModel:
 
 
 def score_sequence(model: PreTrainedModel, sequence: PromptResponse, window: int = WINDOW) -> Scored:
-    """Score one response. Long ones in windows over a key-value cache: the same numbers, less memory.
+    """Score one response. A long one is scored in windows, with a key-value cache: the same numbers, less memory.
 
     Args:
-        model: of `load`.
+        model: as `load` returns it.
         sequence: the prompt and the response.
         window: tokens that go through the model at a time.
     """
@@ -125,7 +125,7 @@ def score_sequence(model: PreTrainedModel, sequence: PromptResponse, window: int
     prompt, response = sequence.prompt_ids, sequence.response_ids
     assert prompt and response, "nothing precedes the first token, or there is none"
     ids = torch.tensor([prompt + response], device=model.device)
-    first, last = len(prompt) - 1, ids.shape[1] - 1  # the logits at p are of the token at p + 1
+    first, last = len(prompt) - 1, ids.shape[1] - 1  # the logits at p predict the token at p + 1
     entropies, nlls, cache = [], [], None
     with torch.inference_mode():
         for start in range(0, last, window):

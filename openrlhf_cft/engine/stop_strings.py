@@ -1,10 +1,10 @@
-"""Strings that end a response, as vLLM has them, but exact in tokens: it ends with the token that completes one.
+"""Strings that end a response, as in vLLM, but exact in tokens: the response ends with the token that completes one.
 
     stop = StopStrings(("\\n\\nQuestion:",), engine.decode)
     stop.cut(generation)                    # up to that token, or as it is
     stop.cut(generation, prefix_ids)        # a rollout: the string may begin in its prefix
 
-The string stays in the response, and no EOS is put behind it. Without strings nothing is cut.
+The string stays in the response, and no EOS is added after it. Without strings nothing is cut.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from openrlhf_cft.engine.generate import Generation
 
 
 class StopStrings:
-    """The strings, and how tokens are read.
+    """The strings, and how token ids become text.
 
     Args:
         strings: any of them ends a response.
-        decode: token ids of a response to its text.
+        decode: turns the token ids of a response into its text.
     """
 
     def __init__(self, strings: Sequence[str], decode: Callable[[Sequence[int]], str]) -> None:
         self.strings, self._decode = tuple(strings), decode
 
     def ends(self, token_ids: Sequence[int]) -> bool:
-        """Whether a response has one of the strings."""
+        """Whether a response contains one of the strings."""
         text = self._decode(token_ids) if self.strings else ""
         return any(string in text for string in self.strings)
 
@@ -37,10 +37,10 @@ class StopStrings:
 
         Args:
             generation: (T,) tokens.
-            prefix_ids: those of the response before, which have none of the strings.
+            prefix_ids: the tokens of the response before these; they contain none of the strings.
 
         Returns:
-            (at most T,) tokens, `stopped` where they are cut.
+            (at most T,) tokens; `stopped` is true if they end with a string.
         """
         ids = generation.token_ids
         if not self.ends([*prefix_ids, *ids]):

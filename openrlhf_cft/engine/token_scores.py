@@ -1,4 +1,4 @@
-"""What a model says of each response token: its log-probability, the entropy there, the attention it receives.
+"""A model's scores for each response token: its log-probability, the entropy there, or the attention it receives.
 
     model = load_model("model", dtype="bfloat16")
     for row, logprobs_T in zip(rows, token_logprobs(model, rows), strict=True): ...
@@ -7,10 +7,11 @@ Invariants:
 
 - The token at absolute index p of `prompt_token_ids + response_token_ids` is predicted by the logits at p - 1, and
   response token t is at p = P + t. Logits are computed at these positions only.
-- A row's scores do not depend on the rows beside it but for rounding: rows are padded on the right, and nothing later
-  changes an earlier position of a causal model. So padding needs no attention mask, and none is given: under a sliding
-  window a padded position would see nothing at all, which is NaN in some implementations.
-- Memory: `WINDOW` rows, and of one batch the logits, at most `batch_tokens` x vocabulary, or one layer's attention.
+- Except for rounding, a row's scores do not depend on the rows beside it: rows are padded on the right, and in a
+  causal model later tokens do not change earlier positions. So padding needs no attention mask, and none is given.
+  With one, a padded position under a sliding window would see nothing at all: NaN in some implementations.
+- Memory holds `WINDOW` rows, and of one batch the logits (at most `batch_tokens` x vocabulary) or one layer's
+  attention.
 
 Axes: B batch, L padded length, N response tokens of a batch, P prompt, T response, V vocabulary.
 """
@@ -34,28 +35,28 @@ if TYPE_CHECKING:
 
 MEASURES = ("nll", "entropy", "attention")
 BATCH_TOKENS = 4096
-WINDOW = 2048  # rows that are sorted by length, to fill batches with rows of a kind
-SQUARE = 512  # from this length on a row's attention, L x L a head, outweighs the rest of it
+WINDOW = 2048  # rows that are sorted by length together, so that a batch has rows of similar length
+SQUARE = 512  # from this length on, a row's attention (L x L per head) outweighs the rest of the row
 
 Row = Mapping[str, Any]
 Ids = tuple[list[int], list[int]]  # of a prompt and its response
-_loaded: WeakValueDictionary[tuple[str, str, bool], Any] = WeakValueDictionary()  # models that somebody holds
+_loaded: WeakValueDictionary[tuple[str, str, bool], Any] = WeakValueDictionary()  # models that are still in use
 
 
 def load_model(path: str, dtype: str = "auto", attention: bool = False, flag: str = FLAG, named: bool = True) -> Any:
-    """A causal language model of `transformers`, on the GPU where there is one, to score with.
+    """Load a causal language model of `transformers` for scoring, on the GPU if there is one.
 
-    Whoever asks for the same one again gets the same one, as long as somebody holds it.
+    A second call for the same model returns the same object, as long as that is still in use.
 
     Args:
         path: directory or hub name.
-        dtype: "auto" as the checkpoint, else "bfloat16", "float16" or "float32".
-        attention: its attention weights are wanted, which only the eager implementation computes.
-        flag: that names the model on the command line, for messages.
+        dtype: "auto" (as the checkpoint), "bfloat16", "float16" or "float32".
+        attention: whether attention weights are needed; only the eager implementation computes them.
+        flag: the flag that names the model on the command line, for messages.
         named: see `data.tokenizer.load_tokenizer`.
 
     Raises:
-        InputError: nothing to load at `path`.
+        InputError: `path` cannot be loaded.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -71,7 +72,7 @@ def load_model(path: str, dtype: str = "auto", attention: bool = False, flag: st
             trust_remote_code=TRUST_REMOTE_CODE and named,
             **options,
         )
-    except Exception as error:  # whatever a broken checkpoint, or its own code, raises: it is the user's to see
+    except Exception as error:  # a broken checkpoint, or its own code, may raise anything: the user sees it
         raise InputError(f"{flag}: cannot load {path!r}: {first_line(error)}") from error
     _loaded[key] = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
     return model
@@ -80,7 +81,7 @@ def load_model(path: str, dtype: str = "auto", attention: bool = False, flag: st
 def token_logprobs(
     model: Any, rows: Iterable[Row], batch_tokens: int = BATCH_TOKENS, progress: Progress | None = None
 ) -> Iterator[list[float]]:
-    """Log-probability, natural, of each response token; see `token_scores`."""
+    """The natural log-probability of each response token; see `token_scores`."""
     for nll_T in token_scores(model, rows, "nll", batch_tokens, progress):
         yield [-value for value in nll_T]
 
@@ -93,19 +94,19 @@ def token_scores(
     Args:
         model: as `load_model` returns it; "attention" needs `attention=True` there.
         rows: with `prompt_token_ids` and `response_token_ids`, and `id` for messages; read `WINDOW` at a time.
-        measure: "nll", -log p(token), or "entropy", of the distribution that predicts the token, both in nats and from
-            full distributions in float32 (float64 of a float64 model); or "attention": the attention that the token
-            receives from later tokens of the response, sum over q > t of the mean over layers and heads of A[q, t].
-            Earlier tokens have more tokens behind them, and the last one has none and gets 0.
+        measure: "nll", "entropy" or "attention". "nll" is -log p(token), "entropy" is that of the distribution that
+            predicts the token; both are in nats, from full distributions in float32 (float64 of a float64 model).
+            "attention" is what the token receives from later tokens of the response: the sum over q > t of the mean
+            over layers and heads of A[q, t]. Earlier tokens have more tokens after them; the last one gets 0.
         batch_tokens: padded tokens of a batch; a longer row runs alone.
-        progress: told of each batch; None where the caller has its own.
+        progress: updated after each batch; None if the caller has its own.
 
     Returns:
         For each row, in order, its (T,) scores.
 
     Raises:
-        InputError: a row without a prompt token, with a token that the model does not have or longer than the model
-            takes; a score that is no number; a model whose logits or attention cannot be reached.
+        InputError: a row has no prompt token, has a token that the model does not have, or is longer than the model
+            takes; a score is not a number; or the model's logits or attention cannot be reached.
     """
     from openrlhf_cft.engine.logits import SelectedLogits, later_tokens_change_nothing
 
@@ -136,12 +137,12 @@ def token_scores(
 
 
 def batches(lengths: Sequence[int], batch_tokens: int, square: bool = False) -> list[list[int]]:
-    """Rows to batches of about the same length, the longest first: if memory is short, it is at the start.
+    """Group rows of about the same length into batches, the longest first: if memory is short, the start shows it.
 
     Args:
         lengths: tokens of each row.
-        batch_tokens: bound of the padded tokens of a batch; of one row it is none.
-        square: rows over `SQUARE` tokens count L / `SQUARE` times, so that a layer's attention is bounded too.
+        batch_tokens: limit for the padded tokens of a batch; a single row may exceed it.
+        square: rows over `SQUARE` tokens count L / `SQUARE` times, so that a layer's attention is limited too.
     """
     order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
     groups: list[list[int]] = []
@@ -156,7 +157,7 @@ def batches(lengths: Sequence[int], batch_tokens: int, square: bool = False) -> 
 
 
 class _Limits:
-    """What a model takes, to refuse a row before it fails inside."""
+    """The limits of a model, to refuse a row before it fails inside the model."""
 
     def __init__(self, model: Any) -> None:
         config = model.config.get_text_config()
@@ -164,7 +165,7 @@ class _Limits:
         self._length = getattr(config, "max_position_embeddings", None)
 
     def checked(self, row: Row) -> tuple[list[int], list[int], object]:
-        """Prompt ids, response ids, name of the row."""
+        """Check a row. Returns its prompt ids, its response ids and its name."""
         prompt, response, name = row[PROMPT_IDS], row[RESPONSE_IDS], row.get(ID)
         if not prompt:
             raise InputError(f"row {name!r} has no prompt token: nothing predicts its first response token")
@@ -214,7 +215,7 @@ def _attention(model: Any, selected: SelectedLogits, rows: Sequence[Ids], measur
     layers = 0
 
     def add(module: Any, args: Any, output: Any) -> None:
-        """Forward hook of an attention module: its weights are read here and kept by nobody."""
+        """Forward hook of an attention module: reads the weights here, so that nothing keeps them."""
         nonlocal layers
         weights_BHLL = output[1] if isinstance(output, tuple) and len(output) > 1 else None
         if weights_BHLL is None or weights_BHLL.dim() != 4:

@@ -4,8 +4,8 @@
     generation = await engine.generate([1, 2, 3], Sampling(max_tokens=16))
     engine.close()
 
-Token ids go in and come out; the engine detokenizes only to find stop strings. Must not share a process with
-DeepSpeed, whose import changes torch for vLLM.
+Token ids go in and come out; the engine detokenizes only to find stop strings. It must not share a process with
+DeepSpeed, because importing DeepSpeed changes torch for vLLM.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from vllm import SamplingParams
     from vllm.outputs import RequestOutput
 
-CLOSING_SECONDS = 300.0  # guard against a process that never ends; a slow one gives its shared memory back
+CLOSING_SECONDS = 300.0  # guard against a process that never ends; a slow one must still free its shared memory
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class EngineSettings:
     seed: int = 42
     engine_args: dict[str, Any] = field(default_factory=dict)  # passed through to vLLM's AsyncEngineArgs as they are
     name: str = ""  # of the model as the user gave it, for records that are published; "": `model`
-    chat: bool = False  # prompts are rendered by the chat template, whose end of the turn then ends a response
+    chat: bool = False  # the chat template renders prompts, so its end of the turn ends a response too
 
     def __post_init__(self) -> None:
         if self.tensor_parallel_size < 1:
@@ -69,7 +69,7 @@ class EngineSettings:
 
     @property
     def gpus(self) -> int:
-        """How many GPUs this engine takes, where it runs on GPUs."""
+        """How many GPUs this engine takes, if it runs on GPUs."""
         tensor = self.engine_args.get("tensor_parallel_size", self.tensor_parallel_size)
         return int(tensor * self.engine_args.get("pipeline_parallel_size", 1))
 
@@ -85,8 +85,8 @@ class EngineSettings:
             "max_logprobs": MAX_LOGPROBS,
             "trust_remote_code": TRUST_REMOTE_CODE,
         }
-        # Its processes are children of ours. Left to itself, vLLM would start Ray actors where a job is in a placement
-        # group.
+        # With "mp", vLLM's processes are children of ours. By default vLLM starts Ray actors if the job is in a
+        # placement group.
         several = {"distributed_executor_backend": "mp"} if self.gpus > 1 else {}
         return {**engine_defaults(), **several, **named, **self.engine_args}
 
@@ -99,7 +99,7 @@ def parse_engine_args(text: str | None) -> dict[str, Any]:
     """The JSON object given as `--vllm.engine_args`.
 
     Raises:
-        InputError: it is no JSON object, or names an argument that vLLM does not have.
+        InputError: it is not a JSON object, or names an argument that vLLM does not have.
     """
     if not text:
         return {}
@@ -130,7 +130,7 @@ class VllmGenerator:
         """Start the engine.
 
         Raises:
-            EngineError: it does not start; says what its processes said.
+            EngineError: the engine does not start; the message gives the cause that its processes logged.
         """
         apply_environment()
         from vllm.engine.arg_utils import AsyncEngineArgs
@@ -143,11 +143,11 @@ class VllmGenerator:
         others = set(multiprocessing.active_children())
         self._log = EngineLog()
         try:
-            # On a GPU of 80 GB an AsyncLLM gets 128 sequences and 2,048 tokens a step by default, offline use 1,024
-            # and 16,384. `engine_defaults` has what was measured on CPUs.
+            # On a GPU of 80 GB, the defaults are 128 sequences and 2,048 tokens a step for an AsyncLLM, but 1,024 and
+            # 16,384 for offline use. For CPUs, `engine_defaults` has the measured values.
             context = UsageContext.LLM_CLASS if uses_gpu() else UsageContext.ENGINE_CONTEXT
             self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**settings.resolved()), usage_context=context)
-        except Exception as error:  # vLLM raises any type, which often only says that its process ended
+        except Exception as error:  # vLLM raises any type, and often only says that its process ended
             raise EngineError(self._log.cause(error), self._log.text()) from error
         self._processes = set(multiprocessing.active_children()) - others
         _unname_shared_memory(self._processes)
@@ -156,10 +156,10 @@ class VllmGenerator:
         self._requests = 0
 
     def _require_all_stops(self) -> None:
-        """Refuse an engine that ends requests at tokens which would count as cut off.
+        """Refuse an engine that ends requests at other tokens than ours: such responses would count as cut off.
 
         Raises:
-            EngineError: names them.
+            EngineError: names these tokens.
         """
         configured = self._llm.model_config.try_get_generation_config().get("eos_token_id") or []
         own = set(configured if isinstance(configured, list) else [configured])
@@ -201,7 +201,7 @@ class VllmGenerator:
         )
 
     async def _request(self, token_ids: Sequence[int], params: SamplingParams) -> RequestOutput:
-        """One request to its end."""
+        """Run one request to its end."""
         from vllm.exceptions import VLLMError
         from vllm.inputs.engine import tokens_input
 
@@ -221,7 +221,7 @@ class VllmGenerator:
 
     @property
     def dead(self) -> bool:
-        """Whether the engine's process has died, so that only a new engine can go on."""
+        """Whether the engine's process has died, so that only a new engine can continue."""
         return bool(self._llm.errored)
 
     def close(self) -> None:
@@ -239,9 +239,9 @@ class VllmGenerator:
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             max_tokens=sampling.max_tokens,
-            logprobs=sampling.top_logprobs or None,  # each costs the engine's caller more than the token itself
-            # vLLM 0.29 on CPU dies on a request with a seed when its prefill is chunked ("CPU Generator does not use
-            # offset"), so there samples differ from run to run. It can go when vLLM rewinds CUDA generators only.
+            logprobs=sampling.top_logprobs or None,  # each one costs the engine's caller more than the token itself
+            # vLLM 0.29 on CPU dies on a request with a seed if its prefill is chunked ("CPU Generator does not use
+            # offset"). So CPU samples differ from run to run. Drop this once vLLM rewinds only CUDA generators.
             seed=sampling.seed if uses_gpu() else None,
             stop_token_ids=sorted(self.stop_token_ids),
             stop=list(sampling.stop),
@@ -252,9 +252,10 @@ class VllmGenerator:
 
 
 def _unname_shared_memory(processes: set[BaseProcess]) -> None:
-    """Take the names from the shared memory (psm_*) of these processes, all of which have it mapped by now.
+    """Remove the names of these processes' shared memory (psm_*). By now all of them have mapped it.
 
-    It goes with the last of them then. vLLM in a Ray actor would leave it behind, 160 MiB for each that is killed.
+    It is then freed when the last of them ends. Otherwise vLLM in a Ray actor would leave it behind: 160 MiB for each
+    one that is killed.
     """
     import psutil
 
@@ -265,7 +266,7 @@ def _unname_shared_memory(processes: set[BaseProcess]) -> None:
                 for line in Path(f"/proc/{member.pid}/maps").read_text().splitlines():
                     if "/dev/shm/psm_" in line and not line.endswith(" (deleted)"):
                         Path(line.split()[-1]).unlink(missing_ok=True)
-        except (psutil.Error, OSError):  # ended meanwhile, or no Linux
+        except (psutil.Error, OSError):  # ended meanwhile, or not Linux
             continue
 
 

@@ -6,7 +6,7 @@ Sources of the columns (looked up in November 2026; we could not reach a hub to 
 
 - Q: the evaluation of github.com/QwenLM/Qwen2.5-Math at a45202b. Its `evaluation/data/NAME/test.jsonl` holds each
   mathematical benchmark of the paper except MATH-500. Its `evaluation/parser.py` reads questions and answers.
-  `--eval.benchmark_dir` takes that data folder, or a folder with snapshots of the hub's repositories.
+  `--eval.benchmark_dir` takes its folder `evaluation/data`, or one with snapshots of the hub's repositories.
 - L: github.com/EleutherAI/lm-evaluation-harness, `lm_eval/tasks/{gsm8k,asdiv,minerva_math,medqa}`.
 - U: public code that loads the repository and reads these columns; we saw no data set card.
 

@@ -10,7 +10,7 @@ LARGEST_N = 3
 
 
 def distinct_answers(answers: Sequence[str | None]) -> int:
-    """The number of different answers, as `majority.normalised` compares them. One without an answer adds none."""
+    """The number of different answers, as `majority.normalised` compares them. Samples without one do not count."""
     return len({normalised(answer) for answer in answers if answer is not None})
 
 

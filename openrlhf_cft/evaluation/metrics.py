@@ -1,14 +1,14 @@
-"""What is reported of a checkpoint on a data set: what each question adds to each figure. Pure.
+"""The figures of a checkpoint on a data set, as what each question adds to each figure. Pure.
 
-Every figure is a ratio of two sums over questions (`intervals.py`). What was not measured is absent, never 0: Pass@k
-where k is more than there are samples, a majority where the verifier finds no answers, an entropy without a sample.
+Every figure is a ratio of two sums over questions (`intervals.py`). A figure that was not measured is absent, never 0:
+Pass@k if k exceeds the number of samples, a majority if the verifier finds no answers, an entropy without a sample.
 
 | figure | a question's numerator / denominator |
 |---|---|
 | `accuracy` | greedy response correct / 1 |
 | `pass@k`, `majority@k` | probability that k of its samples solve it / 1 |
 | `entropy` | sum of entropies at the positions that were measured (`entropy.py`) / positions |
-| `distinct_answers`, `distinct_1` ... | of its samples / 1 |
+| `distinct_answers`, `distinct_1` ... | the value for its samples / 1 |
 | `greedy_length`, `sampled_length` | tokens / responses |
 | `greedy_cut_off` ..., `greedy_unparsable` ... | responses out of budget, without an answer / responses |
 """
@@ -35,7 +35,7 @@ Ratio = tuple[float, float]
 
 @dataclass(frozen=True)
 class Measured:
-    """What one checkpoint did on one data set."""
+    """The measurements of one checkpoint on one data set."""
 
     ids: list[str]  # (Q,) of the questions
     ratios: dict[str, Any]  # (Q, 2) float64 each, by the figure's name: numerator and denominator
@@ -48,10 +48,10 @@ def pass_at_k(samples: int, correct: int, k: int) -> float | None:
     Args:
         samples: n, how many were drawn.
         correct: c, how many of them are correct.
-        k: how many the estimated experiment draws.
+        k: how many samples the estimated experiment draws.
 
     Returns:
-        1 - C(n - c, k) / C(n, k); None where k > n, which n samples cannot tell.
+        1 - C(n - c, k) / C(n, k); None if k > n, which n samples cannot estimate.
     """
     if k > samples:
         return None
@@ -67,9 +67,9 @@ def measure(questions: Iterable[SampledQuestion], samples: int, answers: bool = 
     """All figures of one checkpoint on one data set.
 
     Args:
-        questions: one after the other; none is kept.
-        samples: n, how many each of them has.
-        answers: whether the verifier finds answers in responses; without them there is no majority.
+        questions: read one after the other; none is kept in memory.
+        samples: n, the number of samples of each question.
+        answers: whether the verifier finds answers in responses; if not, there is no majority.
     """
     ids: list[str] = []
     all_ratios: list[dict[str, Ratio]] = []
@@ -86,7 +86,7 @@ def question_ratios(question: SampledQuestion, samples: int) -> dict[str, Ratio]
     ratios: dict[str, Ratio] = {"accuracy": (float(question.greedy.correct), 1)}
     if samples:
         ratios |= _at_k(drawn, samples)
-        ratios[ENTROPY] = (0, 0)  # its place; `summary.with_entropy` has what was measured
+        ratios[ENTROPY] = (0, 0)  # keeps its place in the order; `summary.with_entropy` fills it in
         ratios["distinct_answers"] = (distinct_answers([sample.answer for sample in drawn]), 1)
         for n in range(1, LARGEST_N + 1):
             share = distinct_n([sample.token_ids for sample in drawn], n)
@@ -102,7 +102,7 @@ def _at_k(drawn: Sequence[SampledResponse], samples: int) -> dict[str, Ratio]:
     for k in powers_of_two(samples):
         estimate = pass_at_k(len(drawn), sum(correct), k)
         passes[f"pass@{k}"] = (0, 0) if estimate is None else (estimate, 1)
-    # The majority of one sample is Pass@1.
+    # The majority of one sample equals Pass@1.
     return passes | {f"majority@{k}": (majority[k], 1) for k in powers_of_two(samples) if 1 < k < len(majority)}
 
 

@@ -1,7 +1,7 @@
-"""An evaluation as one HTML page that opens from disk: tables, plots inside it, and what the checkpoints said.
+"""An evaluation as one HTML page that opens from disk: tables, embedded plots, and responses of the checkpoints.
 
-Template and style are `page.html` and `page.css`, beside this file. Whatever a model wrote is escaped text, in
-which `display` marks what cannot be seen, or turns the text around it.
+The template and the style are `page.html` and `page.css`, beside this file. Text that a model wrote is escaped, and
+`display` marks the characters in it that are invisible or reorder the text around them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from openrlhf_cft.evaluation import text_report
 from openrlhf_cft.evaluation.majority import normalised
 from openrlhf_cft.evaluation.samples import SampledQuestion, SampledResponse
 
-SHOWN_CHARS = 4_000  # of a text; all of it is in the samples
+SHOWN_CHARS = 4_000  # of a text; the samples hold all of it
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Image:
 
 @dataclass(frozen=True)
 class Change:
-    """From one checkpoint to another: the questions whose greedy responses became right, and became wrong."""
+    """From one checkpoint to another: the ids of questions whose greedy responses became right, or became wrong."""
 
     first: str
     second: str
@@ -41,18 +41,18 @@ class Change:
 
 @dataclass(frozen=True)
 class Said:
-    """What one checkpoint said to a question."""
+    """The responses of one checkpoint to a question."""
 
     checkpoint: str
     greedy: SampledResponse
     correct: int  # of its samples
     samples: int
-    answers: list[tuple[str, int, bool]]  # that the samples gave: text, how often, whether correct; often ones first
+    answers: list[tuple[str, int, bool]]  # of the samples: text, count, whether correct; the most frequent first
 
 
 @dataclass(frozen=True)
 class Example:
-    """A question, and what the checkpoints said to it."""
+    """A question, and the checkpoints' responses to it."""
 
     id: str
     question: str  # as the source has it
@@ -62,7 +62,7 @@ class Example:
 
 
 def example(question: str, prompt: str, questions: Mapping[str, SampledQuestion]) -> Example:
-    """The same question, answered by several checkpoints, by their names."""
+    """The same question, answered by several checkpoints. `questions` is keyed by their names."""
     first = next(iter(questions.values()))
     responses = [
         Said(name, q.greedy, sum(s.correct for s in q.samples), len(q.samples), _answers(q.samples))
@@ -72,7 +72,7 @@ def example(question: str, prompt: str, questions: Mapping[str, SampledQuestion]
 
 
 def changes(examples: Sequence[Example]) -> list[Change]:
-    """What changed from the first checkpoint to each other one, in the questions that are shown."""
+    """The changes from the first checkpoint to each other one, among the questions that are shown."""
     if not examples:
         return []
     first, *others = [said.checkpoint for said in examples[0].said]
@@ -89,7 +89,7 @@ def changes(examples: Sequence[Example]) -> list[Change]:
 
 
 def _answers(samples: Sequence[SampledResponse]) -> list[tuple[str, int, bool]]:
-    """The answers of samples, equal ones as one, in the words of the first of them."""
+    """The answers of samples. Equal answers are listed as one, in the words of the first of them."""
     counts: Counter[str] = Counter()
     words: dict[str, tuple[str, bool]] = {}
     for sample in samples:
@@ -100,7 +100,7 @@ def _answers(samples: Sequence[SampledResponse]) -> list[tuple[str, int, bool]]:
 
 
 def visible(text: str) -> str:
-    """A text to be shown: its beginning, what cannot be seen as marks."""
+    """A text as the page shows it: its beginning, with marks for hidden characters."""
     cut = "" if len(text) <= SHOWN_CHARS else f" … ({len(text) - SHOWN_CHARS} more characters)"
     return display.visible(text[:SHOWN_CHARS]) + cut
 
@@ -108,11 +108,11 @@ def visible(text: str) -> str:
 def render(
     metrics: Mapping[str, Any], plots: Mapping[str, Mapping[str, Image]], examples: Mapping[str, Sequence[Example]]
 ) -> str:
-    """The page.
+    """Render the page.
 
     Args:
         metrics: the content of `metrics.json`.
-        plots: by data set (`""` for those of all) and title.
+        plots: by data set (`""` for plots that belong to none) and title.
         examples: by data set.
     """
     import jinja2

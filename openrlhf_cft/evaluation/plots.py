@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, told apart by the colour-blind too; the first checkpoint, mostly the base model, is grey.
+# Okabe and Ito's colours, which the colour-blind can distinguish too. The first one, usually the base model, is grey.
 COLOURS = ("#666666", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DARK_COLOURS = ("#a2a2ac", "#4aa8e0", "#ff8a4c", "#2fc79a", "#e29cc4", "#e6b84a", "#8accf2", "#ffffff")
 TEXT, BACK = "#ececf0", "#17181b"  # of `page.css`, dark
@@ -28,7 +28,7 @@ DPI = 150
 
 @contextmanager
 def theme(dark: bool) -> Iterator[None]:
-    """What is drawn inside is for a dark page, or for a light one and for paper."""
+    """Plots that are drawn inside are for a dark page, or for a light page and for paper."""
     import matplotlib
     from matplotlib import rcsetup
 
@@ -41,7 +41,7 @@ def theme(dark: bool) -> Iterator[None]:
 
 
 def passes(metrics: Mapping[str, Any], dataset: str) -> bytes | None:
-    """Pass@k and majority@k over k, a line a checkpoint."""
+    """Pass@k and majority@k over k, one line per checkpoint."""
     results = metrics["results"][dataset]
     kinds = [kind for kind in ("pass@", "majority@") if any(_at(result, kind) for result in results.values())]
     if not kinds:
@@ -64,7 +64,7 @@ def passes(metrics: Mapping[str, Any], dataset: str) -> bytes | None:
 
 
 def entropies(metrics: Mapping[str, Any], dataset: str) -> bytes | None:
-    """Entropy over the position in the response, a line a checkpoint."""
+    """Entropy over the position in the response, one line per checkpoint."""
     results = metrics["results"][dataset]
     if not any(result["entropy_by_position"] for result in results.values()):
         return None
@@ -83,7 +83,7 @@ def entropies(metrics: Mapping[str, Any], dataset: str) -> bytes | None:
 
 
 def kinds(metrics: Mapping[str, Any]) -> bytes | None:
-    """Entropy on critical against other tokens of annotated responses, a group of bars a checkpoint."""
+    """Entropy and loss on critical and on other tokens of annotated responses, a bar per checkpoint in each group."""
     annotated = metrics.get("annotated")
     if not annotated:
         return None
@@ -106,7 +106,7 @@ def kinds(metrics: Mapping[str, Any]) -> bytes | None:
 
 
 def differences(metrics: Mapping[str, Any], dataset: str) -> bytes | None:
-    """How far checkpoints are apart in the figures that are shares: a point and its interval for each pair."""
+    """The differences between checkpoints, in the figures that are shares: a point and its interval for each pair."""
     pairs = metrics["differences"][dataset]
     chosen = [name for name in main_figures(pair["figures"] for pair in pairs) if name != ENTROPY]
     if not chosen or not any(pair["questions"] for pair in pairs):
@@ -135,7 +135,7 @@ def differences(metrics: Mapping[str, Any], dataset: str) -> bytes | None:
 
 
 def _at(result: Mapping[str, Any], kind: str) -> list[tuple[int, Mapping[str, Any]]]:
-    """The figures of one kind by k. The majority of one sample is Pass@1."""
+    """The figures of one kind by k. The majority of one sample equals Pass@1."""
     figures = result["figures"]
     by_k = {int(name.removeprefix(kind)): figure for name, figure in figures.items() if name.startswith(kind)}
     if by_k and "pass@1" in figures:
@@ -160,7 +160,7 @@ def _colour(index: int) -> str:
 
 
 def _line(panel: Axes, index: int, name: str, x: Sequence[float], points: Sequence[Mapping[str, Any]]) -> None:
-    """A line with its band, which is the line where a point has no interval."""
+    """A line with its band. The band has no width where a point has no interval."""
     marker = MARKERS[index % len(MARKERS)]
     panel.plot(x, [p["value"] for p in points], color=_colour(index), marker=marker, markersize=4, label=name)
     if any(p["low"] is not None for p in points):
@@ -169,7 +169,7 @@ def _line(panel: Axes, index: int, name: str, x: Sequence[float], points: Sequen
 
 
 def _error(point: Mapping[str, Any]) -> list[list[float]] | None:
-    """The interval as matplotlib has it: lengths below and above."""
+    """The interval as matplotlib expects it: the lengths below and above the point."""
     if point["low"] is None:
         return None
     return [[max(0.0, point["value"] - point["low"])], [max(0.0, point["high"] - point["value"])]]

@@ -13,14 +13,14 @@ from openrlhf_cft.evaluation import plots
 from openrlhf_cft.evaluation.page import Example, Image, example, render
 from openrlhf_cft.evaluation.samples import SampledQuestion, read_questions
 
-EXAMPLES, CHANGED = 10, 30  # questions that the page shows, of each data set; those on which checkpoints disagree
+EXAMPLES, CHANGED = 10, 30  # questions shown per data set; the most shown on which checkpoints disagree
 
 Draw = tuple[str, Callable[[], bytes | None]]  # a file's name, and what draws it
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What was asked of a data set."""
+    """The questions of a data set."""
 
     prompts: Location  # as rendered for one of the checkpoints
     column: str  # of the source, with the questions
@@ -54,7 +54,7 @@ def write_report(output_dir: Location, metrics: Mapping[str, Any], asked: Mappin
 
 
 def _drawn(images: Mapping[str, Draw], output_dir: Location) -> dict[str, Image]:
-    """Those that there are, by title; the light ones are files, too."""
+    """Draw the plots that have data, by title. The light ones are written as files, too."""
     found: dict[str, Image] = {}
     for title, (name, draw) in images.items():
         pair = []
@@ -69,7 +69,7 @@ def _drawn(images: Mapping[str, Draw], output_dir: Location) -> dict[str, Image]
 
 
 def examples(files: Mapping[str, Location], asked: Asked) -> list[Example]:
-    """Some questions that all checkpoints were asked, those first on which their greedy responses do not agree.
+    """Some questions that all checkpoints were asked. Questions on which their greedy responses disagree come first.
 
     Args:
         files: a samples file by checkpoint.
@@ -92,7 +92,7 @@ def examples(files: Mapping[str, Location], asked: Asked) -> list[Example]:
 
 
 def _title(row: Mapping[str, Any], column: str) -> str:
-    """The question without the chat template around it, where the source has it as text or messages."""
+    """The question without the chat template around it, if the source has it as text or messages; else the prompt."""
     question = row.get(f"source_{column}", row.get(column))
     if isinstance(question, list) and question and isinstance(question[-1], dict):
         question = question[-1].get("content")

@@ -1,4 +1,4 @@
-"""What an evaluating actor holds: one engine and the verifier; per question a greedy response and n samples."""
+"""The worker in an evaluating actor: one engine and the verifiers; a greedy response and n samples per question."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from openrlhf_cft.verify.settings import VerifierSettings
 
 @dataclass(frozen=True)
 class EvaluateSettings:
-    """What decides the responses, apart from the model and the verifier."""
+    """The settings that decide the responses, besides the model and the verifier."""
 
     n_samples: int = 8  # per question
     max_new_tokens: int = 512
     seed: int = 42
     temperature: float = 1.0
     top_p: float = 1.0
-    stop: tuple[str, ...] = ()  # strings that end a response, beside the stop tokens
+    stop: tuple[str, ...] = ()  # strings that end a response, besides the stop tokens
 
     def record(self) -> dict[str, Any]:
-        """As JSON. What later versions added, and is not used, leaves no trace, so earlier runs go on."""
+        """The settings as JSON. Unused settings of later versions are left out, so that earlier runs can resume."""
         record = asdict(self)
         if not self.stop:
             del record["stop"]
@@ -41,7 +41,7 @@ class EvaluateSettings:
 
 @dataclass(frozen=True)
 class EvaluateWorkerFactory:
-    """Makes the worker inside the actor's process; travels there as plain settings."""
+    """Makes the worker inside the actor's process. The factory itself is sent there as plain settings."""
 
     engine: EngineSettings
     settings: EvaluateSettings
@@ -63,9 +63,9 @@ class EvaluateWorker(EngineWorker):
         self.stop = StopStrings(settings.stop, generator.decode)
 
     async def work(self, row: dict[str, Any]) -> Finished:
-        """One question: the greedy response, then the samples together, which find its prompt in the prefix cache.
+        """Answer one question: first greedily, then all samples at once, which find its prompt in the prefix cache.
 
-        Its id is a `JointId`.
+        The id of the row is a `JointId`.
         """
         own_id = JointId.read(row[ID]).id
         budget = min(self.settings.max_new_tokens, self.generator.max_model_len - len(row[PROMPT_IDS]))
@@ -88,11 +88,11 @@ class EvaluateWorker(EngineWorker):
 
 
 def samplings(settings: EvaluateSettings, row_id: str, budget: int) -> list[Sampling]:
-    """How the samples of one question are drawn, each with a seed of its own."""
+    """The sampling parameters of one question's samples, each with its own seed."""
     seeds = [request_seed(settings.seed, row_id, number) for number in range(settings.n_samples)]
     return [Sampling(budget, settings.temperature, settings.top_p, seed=s, stop=settings.stop) for s in seeds]
 
 
 def request_seed(seed: int, row_id: str, number: int) -> int:
-    """A seed for each sample of each question, whatever the order in which they run."""
+    """A seed for each sample of each question. It does not depend on the order in which they run."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{row_id}/{number}".encode()).digest()[:4], "big")

@@ -1,9 +1,9 @@
-"""The responses of an evaluation: one Parquet file a checkpoint and data set, a row a response, one schema.
+"""The responses of an evaluation: one Parquet file per checkpoint and data set, one row per response, one schema.
 
     for question in read_questions(location("evaluation/samples/test--cft.parquet")): ...
 
-A question's rows stand together, its greedy response first. `datasets`, pandas and pyarrow read the directory as one
-table.
+The rows of a question follow each other, its greedy response first. `datasets`, pandas and pyarrow read the directory
+as one table.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from openrlhf_cft.jobs.workdir import Workdir
 if TYPE_CHECKING:
     import pyarrow as pa
 
-EVALUATED, TOO_LONG = "evaluated", "too_long"  # what became of a question
+EVALUATED, TOO_LONG = "evaluated", "too_long"  # the status of a question
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class SampledResponse:
 
 @dataclass(frozen=True)
 class SampledQuestion:
-    """One question and what a checkpoint said to it."""
+    """One question, and a checkpoint's responses to it."""
 
     id: str
     gold: str
@@ -105,7 +105,7 @@ def write_samples(work: Workdir, dataset: str, checkpoint: str, file: Location) 
     """Write the finished questions of a work directory, in the source's order. Writing again changes nothing.
 
     Returns:
-        The number of questions that were `evaluated`, and that were `too_long` to be.
+        The number of questions that were `evaluated`, and of those that were `too_long`.
     """
     counts = {EVALUATED: 0, TOO_LONG: 0}
     with whole_file(file, schema()) as writer:

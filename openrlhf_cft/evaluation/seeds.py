@@ -1,9 +1,9 @@
-"""What repeated runs say together: the mean over seeds with its interval, and the difference of two arms.
+"""Combine repeated runs: the mean over seeds with its interval, and the difference of two arms.
 
     mean_over_seeds([0.41, 0.44, 0.43])             # of one arm
     mean_over_seeds(paired_by_seed(sft, cft))       # cft - sft: two arms that share data and seeds
 
-Pure. One run has no interval: that is absent, not zero.
+Pure. One run has no interval: its margin is absent, not zero.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# Student's t, two-sided 95 %, for 1, 2, 3 ... degrees of freedom: of so few the normal's 1.96 is far too narrow.
+# Student's t, two-sided 95 %, for 1, 2, 3 ... degrees of freedom: for so few, the normal 1.96 is far too narrow.
 STUDENT_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
 LARGEST = 1.96 + 2.6 / 16  # from 16 degrees of freedom on, a little too wide
 

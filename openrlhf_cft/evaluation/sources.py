@@ -1,6 +1,6 @@
-"""The data sets of an evaluation, paths, hub names or benchmarks: each with a short name, its rows and its verifier.
+"""The data sets of an evaluation (paths, hub names or benchmarks), each with a short name, its rows and its verifier.
 
-Several, `--data.dataset a,b`, are evaluated one by one, unlike in annotation, where they are one.
+Several data sets, `--data.dataset a,b`, are evaluated one by one. Annotation, in contrast, joins them into one.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 class DataSet:
     """One data set, loaded."""
 
-    name: str  # for tables and files; short, so it depends on the others
-    key: str  # for the folder of its state; the same whatever else is evaluated
+    name: str  # for tables and files; short, so it depends on the other data sets
+    key: str  # for the folder of its state; does not depend on the other data sets
     rows: Dataset
     source: SourceSettings  # which columns, and how a prompt is made
     verifier: VerifierSettings
-    origin: dict[str, Any]  # JSON: of a benchmark where it is from
+    origin: dict[str, Any]  # JSON: where a benchmark comes from; else empty
 
     @property
     def has_answers(self) -> bool:
@@ -41,7 +41,7 @@ class DataSet:
         return not is_reward_file(self.verifier.verifier)
 
     def record(self) -> dict[str, Any]:
-        """What the report says of it."""
+        """The facts about it that the report gives, as JSON."""
         return {
             "dataset": without_credentials(self.source.dataset),
             "rows": len(self.rows),
@@ -53,16 +53,16 @@ class DataSet:
 def load_data_sets(
     source: SourceSettings, verifier: VerifierSettings, own_verifier: bool, directory: str | None
 ) -> list[DataSet]:
-    """Load what `source.dataset` names, separated by commas.
+    """Load the data sets that `source.dataset` names, separated by commas.
 
     Args:
-        source: how rows become prompts; its columns are those of data sets that are no benchmark.
-        verifier: of all data sets.
-        own_verifier: whether a benchmark's own verifier takes its place.
-        directory: of local copies of benchmarks; None for the hub.
+        source: how rows become prompts; its columns apply to data sets that are not benchmarks.
+        verifier: the verifier for all data sets.
+        own_verifier: whether a benchmark's own verifier replaces it.
+        directory: folder of local copies of benchmarks; None for the hub.
 
     Raises:
-        InputError: a data set that cannot be loaded, or that is named twice.
+        InputError: a data set cannot be loaded, or is named twice.
     """
     names = [name.strip() for name in source.dataset.split(",")]
     data_sets = []
@@ -76,7 +76,7 @@ def load_data_sets(
 
 
 def is_benchmark(name: str) -> bool:
-    """Whether `--data.dataset NAME` is a benchmark: one of ours, and no path."""
+    """Whether `--data.dataset NAME` is a benchmark: one of `BENCHMARKS`, and not an existing path."""
     return name in BENCHMARKS and not os.path.exists(name)
 
 
@@ -111,10 +111,10 @@ def state_key(name: str) -> str:
 
 
 def short_names(names: Sequence[str]) -> list[str]:
-    """A name for each data set that a file can have: the last part of its path, as much more as tells them apart.
+    """A name for each data set that a file can have: the last parts of its path, as many as make the names differ.
 
     Raises:
-        InputError: a data set is named twice.
+        InputError: a data set is named twice, or the names of two cannot be made different.
     """
     for name in names:
         if names.count(name) > 1:
@@ -128,7 +128,7 @@ def short_names(names: Sequence[str]) -> list[str]:
 
 
 def _parts(name: str) -> list[str]:
-    """The parts of a path, URI or hub name (`openai/gsm8k@main`), without what no file name has."""
+    """The parts of a path, URI or hub name (`openai/gsm8k@main`), in characters that a file name can have."""
     path = without_credentials(name).partition("://")[2] if "://" in name else name.replace("@", "-")
     stem, extension = os.path.splitext(path)
     path = stem if extension.lower() in FILE_TYPES else path

@@ -6,7 +6,7 @@
      "annotated": {"figures": {CHECKPOINT: {"critical_entropy": ...}}, "differences": [...]},
      "settings", "checkpoints", "data_sets", "versions"}
 
-Tables, plots and the page are made from it alone.
+The tables, the plots and the figures on the page are made from this file alone.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ def with_entropy(result: Result) -> Measured:
 
 
 def metrics_summary(results: Mapping[str, Mapping[str, Result]], seed: int) -> dict[str, Any]:
-    """`results` and `differences`.
+    """The parts `results` and `differences` of `metrics.json`.
 
     Args:
-        results: by data set, by checkpoint.
+        results: by data set, then by checkpoint.
         seed: of the resampling.
     """
     summary: dict[str, Any] = {"results": {}, "differences": {}}
@@ -81,7 +81,7 @@ def _result(result: Result, seed: int) -> dict[str, Any]:
 
 
 def _difference(first: Measured, second: Measured, seed: int) -> dict[str, Any]:
-    """The second checkpoint less the first, on the questions that both were asked."""
+    """The second checkpoint minus the first, on the questions that both were asked."""
     before, after = _aligned(first, second)
     difference: dict[str, Any] = {"questions": len(next(iter(before.values()), ()))}
     difference["figures"] = {name: asdict(figure) for name, figure in differences(before, after, seed).items()}
@@ -102,11 +102,11 @@ def _aligned(first: Measured, second: Measured) -> tuple[dict[str, Any], dict[st
 def annotated_summary(
     weights: Sequence[Sequence[float]], scored: Mapping[str, Sequence[Scored]], seed: int
 ) -> dict[str, Any]:
-    """Entropy and nll on critical and on other tokens, responses resampled.
+    """Entropy and nll on critical and on other tokens. The intervals resample responses.
 
     Args:
-        weights: (R,) of (T,), the masks.
-        scored: (R,) by checkpoint.
+        weights: R masks of shape (T,).
+        scored: by checkpoint, (R,) scores.
         seed: of the resampling.
     """
     critical = int(sum((np.asarray(mask) > 0).sum() for mask in weights))

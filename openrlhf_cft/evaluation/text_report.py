@@ -1,4 +1,4 @@
-"""The figures as text: a row a figure, a column a checkpoint, and the paired differences to the first checkpoint.
+"""The figures as text: one row per figure, one column per checkpoint, and the paired differences to the first one.
 
 print(tables(json.loads(location("evaluation/metrics.json").read_text())))
 """
@@ -31,7 +31,7 @@ DASH = "-"
 
 
 def tables(metrics: Mapping[str, Any]) -> str:
-    """All data sets, and the annotated responses where there are any.
+    """The tables of all data sets, and of the annotated responses if there are any.
 
     Args:
         metrics: the content of `metrics.json`.
@@ -62,7 +62,7 @@ def _last(found: Sequence[str], kind: str) -> str | None:
 
 
 def short_tables(metrics: Mapping[str, Any]) -> str:
-    """As `tables`, of the figures that matter most."""
+    """As `tables`, but with only the figures that matter most, and without annotated responses."""
     parts = []
     for dataset, results in metrics["results"].items():
         columns = {name: result["figures"] for name, result in results.items()}
@@ -77,12 +77,12 @@ def short_tables(metrics: Mapping[str, Any]) -> str:
 
 
 def heading(metrics: Mapping[str, Any], dataset: str) -> str:
-    """`test: 48 questions, 8 samples each at temperature 1; entropy at 2048 positions`."""
+    """The heading: `test: 48 questions, 8 samples each at temperature 1; entropy at 2048 positions`."""
     return f"{dataset}: {about(metrics, dataset)}"
 
 
 def about(metrics: Mapping[str, Any], dataset: str) -> str:
-    """What the figures of a data set are of."""
+    """What the figures of a data set were measured on, in words."""
     results = metrics["results"][dataset]
     first_result = next(iter(results.values()))
     text = f"{_counts(results)}, {sampling(metrics['settings'], first_result['samples_per_question'])}"
@@ -100,7 +100,7 @@ def is_pure(settings: Mapping[str, Any]) -> bool:
 
 
 def sampling(settings: Mapping[str, Any], samples: int) -> str:
-    """`8 samples each at temperature 1`."""
+    """How samples were drawn: `8 samples each at temperature 1`."""
     if not samples:
         return "no samples"
     text = f"{samples} samples each at temperature {settings['temperature']:g}"
@@ -108,7 +108,7 @@ def sampling(settings: Mapping[str, Any], samples: int) -> str:
 
 
 def _counts(results: Mapping[str, Any]) -> str:
-    """How many questions, and what was left out."""
+    """The number of questions, and of those that were left out."""
     text = f"{span([result['questions'] for result in results.values()])} questions"
     for key, words in (("too_long", "too long for the model"), ("failed", "not finished")):
         if any(result[key] for result in results.values()):
@@ -117,13 +117,13 @@ def _counts(results: Mapping[str, Any]) -> str:
 
 
 def span(numbers: Sequence[int]) -> str:
-    """`48`, or `40 to 48` where they differ."""
+    """`48`, or `40 to 48` if the numbers differ."""
     low, high = min(numbers), max(numbers)
     return str(low) if low == high else f"{low} to {high}"
 
 
 def annotated_heading(annotated: Mapping[str, Any]) -> str:
-    """What the figures of annotated responses are of."""
+    """The heading of the annotated responses: how many there are, and how many of their tokens are critical."""
     return (
         f"annotated responses of {annotated['path']}: {annotated['responses']}, "
         f"{annotated['critical_positions']} of {annotated['positions']} tokens critical"
@@ -139,7 +139,7 @@ def figures_table(columns: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def differences_table(pairs: Sequence[Mapping[str, Any]]) -> str:
-    """Every checkpoint less the first one; an asterisk where the interval leaves 0 out."""
+    """Every checkpoint minus the first one. An asterisk marks an interval that does not contain 0."""
     if not pairs:
         return ""
     base = pairs[0]["from"]
@@ -164,14 +164,14 @@ def label(name: str) -> str:
 
 
 def cell(figure: Mapping[str, Any] | None, name: str) -> str:
-    """`0.425 [0.383, 0.467]`."""
+    """A figure with its interval: `0.425 [0.383, 0.467]`."""
     if figure is None:
         return DASH
     return f"{number(figure['value'], name)}{interval(figure, name)}"
 
 
 def difference_cell(figure: Mapping[str, Any] | None, name: str) -> str:
-    """`+0.217 [+0.183, +0.250] *`."""
+    """A difference with its interval: `+0.217 [+0.183, +0.250] *`."""
     if figure is None:
         return DASH
     return (
@@ -180,19 +180,19 @@ def difference_cell(figure: Mapping[str, Any] | None, name: str) -> str:
 
 
 def interval(figure: Mapping[str, Any], name: str, sign: str = "") -> str:
-    """` [0.383, 0.467]`, or nothing where there is none."""
+    """` [0.383, 0.467]`, or nothing if the figure has no interval."""
     if figure["low"] is None:
         return ""
     return f" [{number(figure['low'], name, sign)}, {number(figure['high'], name, sign)}]"
 
 
 def excludes_zero(figure: Mapping[str, Any]) -> bool:
-    """Whether a difference's interval leaves 0 out."""
+    """Whether a difference has an interval that does not contain 0."""
     return figure["low"] is not None and (figure["low"] > 0 or figure["high"] < 0)
 
 
 def number(value: float, name: str, sign: str = "") -> str:
-    """Three decimals; lengths one, and distinct answers two."""
+    """A number with three decimals; lengths have one decimal, distinct answers have two."""
     digits = 1 if name.endswith("_length") else 2 if name == "distinct_answers" else 3
     return f"{round(value, digits) + 0.0:{sign}.{digits}f}"  # no minus before a zero
 
@@ -205,7 +205,7 @@ def probability(p: float | None) -> str:
 
 
 def _aligned(rows: list[list[str]]) -> str:
-    """Columns of one width each, the first to the left."""
+    """The rows with aligned columns: the first to the left, the others to the right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [
         "  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))

@@ -1,4 +1,4 @@
-"""The Ray that a job runs on: a running cluster, or one of this process alone."""
+"""The Ray that a job runs on: a running cluster, or a local one for this process alone."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from openrlhf_cft.data.model_files import first_line
 from openrlhf_cft.engine.platform import apply_environment
 from openrlhf_cft.errors import InputError
 
-START_ATTEMPTS = 10  # of a local Ray: five minutes, since a busy machine only needs longer
-START_SECONDS = 30.0  # that Ray gives its own node, then it raises a plain Exception
-LISTENER_SECONDS = 10.0  # for a cluster to answer a connection
+START_ATTEMPTS = 10  # of a local Ray, five minutes in all: a busy machine only needs more time
+START_SECONDS = 30.0  # Ray waits so long for its own node, then it raises a plain Exception
+LISTENER_SECONDS = 10.0  # limit for a cluster to accept a connection
 OBJECT_STORE_BYTES = 500_000_000  # of a local Ray; rows are small, and it counts against /dev/shm
 
 
 @contextmanager
 def connected(address: str | None, num_engines: int) -> Iterator[None]:
-    """A Ray for the block, as `connect` has it. Afterwards this process, which may be a user's, is as before.
+    """Connect to Ray for the block, as `connect` does, then restore this process, which may be a user's.
 
     Raises:
-        InputError: it has a Ray of its own already.
+        InputError: Ray runs in this process already.
     """
-    added = apply_environment()  # ray reads its own when it is imported
+    added = apply_environment()  # ray reads its variables when it is imported
     try:
         import ray
         import ray._private.worker as worker
@@ -35,7 +35,7 @@ def connected(address: str | None, num_engines: int) -> Iterator[None]:
         if ray.is_initialized():
             raise InputError("Ray runs in this process already: end it with ray.shutdown(), or start another process")
         original = worker.print_to_stdstream
-        # Ray prints a traceback for every restart, and the end of a run says it in a sentence.
+        # Ray prints a traceback for every restart. The run itself gives the cause in one sentence at its end.
         worker.print_to_stdstream = lambda *_, **__: None
         try:
             connect(address, num_engines)
@@ -49,11 +49,11 @@ def connected(address: str | None, num_engines: int) -> Iterator[None]:
 
 
 def connect(address: str | None, num_engines: int) -> None:
-    """Join the cluster at `address` or RAY_ADDRESS, or start a Ray of this process alone.
+    """Join the cluster at `address` or RAY_ADDRESS, or start a local Ray for this process alone.
 
     Args:
-        address: of a cluster; None for RAY_ADDRESS, and without it for a Ray of this process.
-        num_engines: actors that this Ray has to hold.
+        address: of a cluster; None for RAY_ADDRESS or, if that is not set, a local Ray.
+        num_engines: number of actors that a local Ray must have CPUs for.
 
     Raises:
         InputError: there is no such cluster.
@@ -65,11 +65,11 @@ def connect(address: str | None, num_engines: int) -> None:
         try:
             require_listener(address or os.environ["RAY_ADDRESS"])
             ray.init(address=address or "auto", **options)
-        except (OSError, OverflowError, RuntimeError, ValueError) as error:  # nobody listens; it is no address
+        except (OSError, OverflowError, RuntimeError, ValueError) as error:  # nobody listens; not an address
             shown = f"--ray.address: {address!r}" if address else f"RAY_ADDRESS: {os.environ['RAY_ADDRESS']!r}"
             raise InputError(f"{shown} is no cluster that can be joined: {first_line(error)}") from error
         return
-    # Engines use the cores through threads of their own, so the number of logical CPUs only counts actors and tasks.
+    # Engines use the cores through their own threads, so Ray's logical CPUs only limit the number of actors and tasks.
     cpus = max(os.cpu_count() or 1, num_engines + 4)
     options |= {"include_dashboard": False, "num_cpus": cpus, "object_store_memory": OBJECT_STORE_BYTES}
     for attempt in range(1, START_ATTEMPTS + 1):
@@ -86,12 +86,12 @@ def connect(address: str | None, num_engines: int) -> None:
 
 
 def names_cluster(address: str | None) -> bool:
-    """Whether a job joins a running cluster, and does not start a Ray of its own."""
+    """Whether a job joins a running cluster instead of starting a local Ray."""
     return bool(address or os.environ.get("RAY_ADDRESS"))
 
 
 def require_listener(address: str) -> None:
-    """Connect to `HOST:PORT` or `ray://HOST:PORT` once, since Ray tries for minutes. Other addresses are left to it.
+    """Connect to `HOST:PORT` or `ray://HOST:PORT` once: Ray itself would try for minutes. Ray checks other addresses.
 
     Raises:
         OSError: nobody listens there.

@@ -1,4 +1,4 @@
-"""The process that Ray keeps for each engine: what it does with a row, and what with a row or an engine that fails."""
+"""The process that Ray keeps for each engine: how it handles a row, and a row or an engine that fails."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ if TYPE_CHECKING:
     import ray.actor
 
 STATUS = "status"
-PAYLOAD = "payload"  # the finished row as JSON: one schema for every block, whatever is empty in it
+PAYLOAD = "payload"  # the finished row as JSON, so that every block has the same schema, even with empty values
 COUNTS = "counts"  # in the payload: what the row adds to the totals, counted once
 RETRIES = 3  # of one row, after an infrastructure error
-TALLY_SECONDS = 300.0  # guard against a tally that never answers; a slow one must still hear the cause of a death
+TALLY_SECONDS = 300.0  # guard against a tally that never answers; a slow one must still learn the cause of a death
 
 
 @dataclass(frozen=True)
 class Finished:
-    """What a worker made of one row."""
+    """The result of a worker for one row."""
 
     status: str
-    payload: dict[str, Any]  # anything that JSON holds
+    payload: dict[str, Any]  # any JSON
     counts: dict[str, float]  # added to the progress counters
 
 
 class RowWorker(Protocol):
-    """What an engine actor does with a row. Made once per actor by the factory given to `run`."""
+    """The work of an engine actor on its rows. The factory given to `run` makes one worker per actor."""
 
     @property
     def dead(self) -> bool:
@@ -45,10 +45,10 @@ class RowWorker(Protocol):
         ...
 
     async def work(self, row: dict[str, Any]) -> Finished:
-        """Do one row of the source file.
+        """Process one row of the source file.
 
         Raises:
-            EngineError, VerifierError: infrastructure failed; the row is tried again.
+            EngineError, VerifierError: the infrastructure failed; the row is retried.
         """
         ...
 
@@ -69,7 +69,7 @@ class EngineActor:
         self.actor = ray.get_runtime_context().get_actor_id()
         self.in_flight = 0
         self.change = asyncio.Condition()
-        self.lonely = False  # whether a row has, or waits for, the engine for itself
+        self.lonely = False  # whether a row has the engine for itself, or waits for that
         reason = ray.get(tally.start.remote(self.actor))
         if reason is not None:
             raise JobError(reason)
@@ -78,18 +78,18 @@ class EngineActor:
         except Exception as error:
             ray.get(tally.refused.remote(self.actor, str(error), getattr(error, "log", "")))
             if ray.get(tally.reason.remote()) is None:
-                os._exit(1)  # Ray starts a process that has died again, not one that raises
+                os._exit(1)  # Ray restarts a process that has died, but not one that raises
             raise
         tally.ready.remote(self.actor)
 
     def __del__(self) -> None:
-        """Ray Data's way to tell an actor that the work is done."""
+        """Close the worker. Ray Data calls this when the work is done."""
         if hasattr(self, "worker"):
             self.worker.close()
             self.tally.closed.remote(self.actor)
 
     async def __call__(self, row: dict[str, Any]) -> list[dict[str, Any]]:
-        """The finished row, or nothing: what is not written is done again by the next run.
+        """The finished row, or nothing: the next run does every row that is not written.
 
         Raises:
             JobError: the job has to end.
@@ -100,13 +100,13 @@ class EngineActor:
         if leave.aside:
             return []
         async with self._admitted(leave.alone):
-            await self.tally.begin.remote(self.actor, row[ID])  # known, before the row can kill this process
+            await self.tally.begin.remote(self.actor, row[ID])  # recorded before the row can kill this process
             try:
                 finished = await self._attempt(row)
             except (EngineError, VerifierError) as error:
                 self.tally.fail.remote(self.actor, row[ID], str(error))
                 return []
-            except Exception as error:  # whatever is wrong with one row, a week of others goes on
+            except Exception as error:  # an error in one row must not end a job of a week
                 sentence = f"{type(error).__name__}: {error}"
                 self.tally.fail.remote(self.actor, row[ID], sentence, traceback.format_exc())
                 return []
@@ -115,7 +115,7 @@ class EngineActor:
         return [{ID: row[ID], NUMBER: row[NUMBER], STATUS: finished.status, PAYLOAD: payload}]
 
     async def _attempt(self, row: dict[str, Any]) -> Finished:
-        """The row, tried again after an infrastructure error."""
+        """Process the row, and retry it after an infrastructure error."""
         for attempt in range(1 + RETRIES):
             try:
                 return await self.worker.work(row)
@@ -128,7 +128,7 @@ class EngineActor:
         raise AssertionError("unreachable")
 
     async def _die(self, cause: str, log: str) -> None:
-        """End this process: Ray starts another one, and gives it this block again."""
+        """End this process. Ray starts another one, and gives it the same block again."""
         try:
             await asyncio.wait_for(self.tally.dying.remote(self.actor, cause, log), TALLY_SECONDS)
         finally:
@@ -136,7 +136,7 @@ class EngineActor:
 
     @asynccontextmanager
     async def _admitted(self, alone: bool) -> AsyncIterator[None]:
-        """Wait until the row may use the engine: for itself, or beside any others but one that has it for itself."""
+        """Wait until the row may use the engine: alone, or together with rows that do not need it for themselves."""
         async with self.change:
             await self.change.wait_for(lambda: not self.lonely)
             if alone:

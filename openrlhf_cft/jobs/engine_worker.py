@@ -1,4 +1,4 @@
-"""What annotating and evaluating workers share: one engine, and the verifier's processes beside it."""
+"""The common part of annotating and evaluating workers: one engine, and the verifier's processes beside it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from openrlhf_cft.verify.sandbox import VerifierPool
 
 
 class EngineWorker:
-    """The part of an `engine_actor.RowWorker` that is not its work."""
+    """An `engine_actor.RowWorker` without its method `work`."""
 
     def __init__(self, generator: VllmGenerator, *verifiers: VerifierPool) -> None:
         self.generator = generator

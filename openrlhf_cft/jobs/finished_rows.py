@@ -1,9 +1,9 @@
-"""The finished rows on disk: Ray Data's files, the checkpoint that goes with them, and both made whole after a crash.
+"""The finished rows on disk: Ray Data's files with their checkpoint, and the repair of both after a crash.
 
 Ray Data writes a block as `checkpoint/BASE.pending.parquet` (ids), then `outcomes/BASE-0.parquet` (rows), and renames
-the first to `checkpoint/BASE.parquet`. What a crash, a full disk or a cut file leaves is put in order by one rule:
+the first to `checkpoint/BASE.parquet`. One rule repairs what a crash, a full disk or a cut file leaves:
 
-- a data file that has its footer is done, and the checkpoint is made to say so; anything else is done again.
+- A data file with a footer is done, and gets a checkpoint that says so. All other rows are done again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 PARQUET, PENDING = ".parquet", ".pending.parquet"
-READERS = 16  # threads, which wait for the filesystem
+READERS = 16  # threads; they mostly wait for the filesystem
 
 T = TypeVar("T")
 
@@ -33,13 +33,13 @@ class Part:
 
     file: Location
     rows: int
-    first: int  # smallest and largest number of a row in the source
+    first: int  # the smallest number of a row in the source; `last` is the largest
     last: int
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Consecutive rows of the source, and what became of them."""
+    """Consecutive rows of the source, and the outcomes of the finished ones."""
 
     source: pa.Table  # n rows of the prompts file
     done: dict[int, dict[str, Any]]  # the finished ones, by their position in `source`
@@ -53,15 +53,15 @@ class Outcomes:
     checkpoint: Location
 
     def repair(self) -> tuple[int, list[str]]:
-        """Make data and checkpoint agree, and remove what is cut. Not to be called while a job is running.
+        """Make data and checkpoint agree, and remove files that are cut. Do not call this while a job is running.
 
         Returns:
-            The number of finished rows, and names of the data files that were cut, whose rows are done again.
+            The number of finished rows, and the names of the data files that were cut: their rows are done again.
 
         Raises:
-            OSError: a file cannot be reached, so nothing is known about it; nothing is removed for that.
+            OSError: a file cannot be reached, so nothing is known about it; nothing is removed because of that.
         """
-        saved = self.checkpoint.files(PARQUET)  # first: data of a checkpoint that is there is there too
+        saved = self.checkpoint.files(PARQUET)  # listed before the data, so that a checkpoint's data are listed too
         data = {file.name.rpartition("-")[0]: file for file in self.data.files(PARQUET)}
         committed = {file.name.removesuffix(PARQUET): file for file in saved if not file.name.endswith(PENDING)}
         parts = dict(zip(data, _concurrently(_part, data.values()), strict=True))
@@ -88,15 +88,15 @@ class Outcomes:
             writer.write_table(ids)
 
     def rows(self, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
-        """The finished rows, in no order."""
+        """The finished rows, in no particular order."""
         for file in self.data.files(PARQUET):
             yield from file.rows(columns)
 
     def in_order(self, prompts: Location) -> Iterator[Batch]:
-        """Every row of the source once, in its order, with its outcome where there is one.
+        """Every row of the source once, in its order, with its outcome if there is one.
 
-        Only a few files are in memory at a time. A row that two files have, because a driver that was believed dead
-        still wrote, counts once.
+        Only a few files are in memory at a time. A row may be in two files, if a driver that was believed dead still
+        wrote; it counts once.
         """
         all_parts = _concurrently(_part, self.data.files(PARQUET))
         parts = sorted((part for part in all_parts if part), key=lambda part: part.first, reverse=True)
@@ -124,7 +124,7 @@ def _concurrently(function: Callable[[Location], T], files: Any) -> list[T]:
 
 
 def _part(file: Location) -> Part | None:
-    """What a data file holds, by its footer; None where it is cut."""
+    """The content of a data file, read from its footer; None if the file is cut."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -138,7 +138,7 @@ def _part(file: Location) -> Part | None:
 
 
 def _count(file: Location) -> int | None:
-    """The number of ids in a checkpoint file; None where it is cut."""
+    """The number of ids in a checkpoint file; None if the file is cut."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

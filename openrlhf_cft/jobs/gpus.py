@@ -1,4 +1,4 @@
-"""GPUs of a Ray cluster: whether there are enough for the engines, and which of them an engine has."""
+"""GPUs of a Ray cluster: whether there are enough for the engines, and which of them an engine uses."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 
 from openrlhf_cft.errors import InputError, JobError
 
-WAIT_SECONDS = 900.0  # for nodes that an autoscaler starts, which takes minutes
+WAIT_SECONDS = 900.0  # for the nodes that an autoscaler starts; a start takes minutes
 NOSET = "RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES"  # Ray then leaves CUDA_VISIBLE_DEVICES alone
 
 
 def engines_that_fit(nodes: Iterable[dict[str, Any]], gpus_per_engine: int) -> int:
-    """How many engines the nodes have room for, an engine's GPUs being of one node.
+    """How many engines fit on the nodes. All GPUs of an engine must be on one node.
 
     Args:
-        nodes: as `ray.nodes()` has them.
+        nodes: as `ray.nodes()` returns them.
         gpus_per_engine: at least 1.
     """
     alive = (node["Resources"].get("GPU", 0.0) for node in nodes if node["Alive"])
@@ -25,15 +25,15 @@ def engines_that_fit(nodes: Iterable[dict[str, Any]], gpus_per_engine: int) -> i
 
 
 def await_gpus(num_engines: int, gpus_per_engine: int, joined: bool) -> None:
-    """Return once the connected Ray has GPUs for all engines; otherwise they would be "starting" for ever.
+    """Return once the connected Ray has GPUs for all engines. Without this, engines could be "starting" for ever.
 
     Args:
         num_engines, gpus_per_engine: both at least 1.
-        joined: it is a running cluster, to which an autoscaler may add nodes: they are asked for and waited for.
+        joined: whether this is a running cluster. Then we ask its autoscaler for missing nodes, and wait for them.
 
     Raises:
-        InputError: a Ray of this machine alone has too few.
-        JobError: a cluster has too few after `WAIT_SECONDS`.
+        InputError: a local Ray has too few GPUs.
+        JobError: a cluster still has too few GPUs after `WAIT_SECONDS`.
     """
     import ray
 
@@ -55,13 +55,13 @@ def await_gpus(num_engines: int, gpus_per_engine: int, joined: bool) -> None:
                 raise JobError(f"{fault} in the cluster, after {WAIT_SECONDS / 60:.0f} minutes")
             time.sleep(1.0)
     finally:
-        request_resources(bundles=[])  # the engines themselves ask from now on
+        request_resources(bundles=[])  # from now on the engines themselves request GPUs
 
 
 def show_own_gpus() -> None:
-    """In an actor: let this process see the GPUs alone that Ray has given it, where Ray was told not to.
+    """In an actor: make only the GPUs visible that Ray has assigned to it, if `NOSET` keeps Ray from doing that.
 
-    As OpenRLHF does for its engines: all would use the first GPU.
+    OpenRLHF does the same for its engines. Otherwise all of them would use the first GPU.
     """
     import ray
 

@@ -1,7 +1,7 @@
-"""Ends the processes that a process has started when it ends, even if it is killed.
+"""Ends the processes that a process has started when that process ends, even if it is killed.
 
-vLLM's core goes on for ever, with all of its GPU memory, when the process that started it is killed, and the engine
-that is to replace it would not start.
+If the process that started vLLM's core is killed, the core continues for ever and keeps all of its GPU memory. The
+engine that should replace it could then not start.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import os
 import subprocess
 import sys
 
-# Waits until its parent has changed, however long a look takes, then kills the parent's process group. `-S -E -s`: it
-# needs no packages.
+# Waits until its parent has changed, however long one check takes, then kills the process group of the old parent. It
+# needs no packages, hence `-S -E -s`.
 WATCH = """
 import os, signal, sys, time
 parent = int(sys.argv[1])
@@ -25,9 +25,9 @@ except ProcessLookupError:
 
 
 def end_children_with_this_process() -> None:
-    """Put this process and all that it will start into a process group that ends when this process does.
+    """Put this process, and all processes that it will start, into a process group that ends together with it.
 
-    Processes that make a session of their own are not part of it.
+    Processes that call `setsid` are not part of the group.
     """
     if os.getpgrp() != os.getpid():
         os.setpgid(0, 0)

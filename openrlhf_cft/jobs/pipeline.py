@@ -1,7 +1,8 @@
 """Ray Data: read rows, map them over a pool of engine actors, write blocks with a checkpoint.
 
-Every finished row is written once and never computed again: the same call after a crash goes on where it stopped. Rows
-that could not be finished are left out of the output, so the next call does them; `run` returns them with the reason.
+Every finished row is written once and never computed again: after a crash, the same call resumes where it stopped.
+Rows that could not be finished are left out of the output, so the next call does them. `run` returns them with the
+reason.
 """
 
 from __future__ import annotations
@@ -27,21 +28,21 @@ from openrlhf_cft.jobs.tally import Tally
 if TYPE_CHECKING:
     import ray.actor
 
-ROWS_AT_A_TIME = 16  # of a block that an engine is at: what Ray Data starts of it together
-# Rows that are written and checkpointed together, so the most that one crash undoes. The driver's memory and the
-# number of files grow with the number of blocks, so in a large job they are larger.
+ROWS_AT_A_TIME = 16  # rows of one block that Ray Data starts together on an engine
+# Rows that are written and checkpointed together: a crash undoes this many at most. The driver's memory and the number
+# of files grow with the number of blocks, so a large job has larger blocks.
 SMALLEST_BLOCK, LARGEST_BLOCK = 16, 64
-BLOCKS = 2_000  # that a job has before its blocks grow
-SHARES = 4  # blocks of an engine at least, where there are few rows: 30 of AIME in blocks of 16 would keep two at work
-CLOSING_SECONDS = 300.0  # guard against an engine that never ends; a slow one is not killed after the last row
+BLOCKS = 2_000  # a job with more blocks than this gets larger ones
+SHARES = 4  # blocks per engine, at least, if rows are few: AIME's 30 rows in blocks of 16 would keep two engines busy
+CLOSING_SECONDS = 300.0  # limit for an engine that never ends; long, so that a slow one is not killed
 
 
 @dataclass(frozen=True)
 class PoolSettings:
-    """How many engines, and how much work each holds."""
+    """The number of engines, and the amount of work that each one holds."""
 
     num_engines: int = 1
-    gpus_per_engine: int = 1  # ignored where vLLM is built for CPUs
+    gpus_per_engine: int = 1  # ignored if vLLM is built for CPUs
     rows_in_flight: int = 64  # per engine
     ray_address: str | None = None  # None: a local Ray, unless RAY_ADDRESS names a cluster
 
@@ -65,18 +66,18 @@ def run(
 
     Args:
         source: one Parquet file with a unique text column `id`, and the number of each row.
-        outcomes: gets files with the finished rows, and their checkpoint; repaired before.
+        outcomes: receives files with the finished rows, and their checkpoint. The caller has repaired it.
         factory: makes the worker, inside the actor's process.
         pool: engines and rows in flight.
-        report: counters and seconds to the line that is printed as progress.
-        total: rows that this call has to do.
-        engine_log: gets the log of the last engine that failed, where one did.
+        report: turns counters and seconds into the printed progress line.
+        total: number of rows that this call has to do.
+        engine_log: receives the log of the last engine that failed, if one did.
 
     Returns:
-        Rows that could not be finished, as (id, why); empty when all is done.
+        The rows that could not be finished, with the reason; empty if all are done.
 
     Raises:
-        JobError: the job cannot go on.
+        JobError: the job cannot continue.
     """
     with connected(pool.ray_address, pool.num_engines):
         if uses_gpu():
@@ -85,7 +86,7 @@ def run(
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         node = ray.get_runtime_context().get_node_id()
-        here = NodeAffinitySchedulingStrategy(node, soft=True)  # outlives other nodes
+        here = NodeAffinitySchedulingStrategy(node, soft=True)  # so that the tally outlives other nodes
         options = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1, "scheduling_strategy": here}
         tally = ray.remote(Tally).options(**options).remote(pool.num_engines)
         try:
@@ -145,20 +146,20 @@ def _execute(
 
 
 def rows_per_block(total: int, engines: int) -> int:
-    """How many rows are written and checkpointed together, in a run of `total` rows on so many engines."""
+    """How many rows are written and checkpointed together, in a run of `total` rows on `engines` engines."""
     smallest = min(max(1, total // (SHARES * engines)), SMALLEST_BLOCK)
     return min(max(smallest, -(-total // BLOCKS)), LARGEST_BLOCK)
 
 
 def blocks_in_flight(total: int, block: int, pool: PoolSettings) -> int:
-    """How many blocks one engine works on at a time: no more than its share, or the first one up would take all."""
+    """How many blocks one engine works on at a time: at most its share, or the first one to start would take all."""
     blocks = -(-total // block)
     share = -(-blocks // pool.num_engines)
     return max(1, min(pool.rows_in_flight // min(block, ROWS_AT_A_TIME), share))
 
 
 def _needed(source: Location) -> list[str]:
-    """The columns that workers read; the source's own stay where they are, whatever their types."""
+    """The columns that workers read. The source's other columns are not loaded, so their types do not matter."""
     import pyarrow.parquet as pq
 
     with source.open_input() as file:
@@ -167,7 +168,7 @@ def _needed(source: Location) -> list[str]:
 
 
 def _keep_log(tally: ray.actor.ActorHandle, engine_log: Location) -> bool:
-    """Write the log of the last engine that failed, and say whether it is there. It informs only: it never raises."""
+    """Write the log of the last engine that failed; returns whether there is one. It only informs: it never raises."""
     import ray
 
     try:
@@ -180,7 +181,7 @@ def _keep_log(tally: ray.actor.ActorHandle, engine_log: Location) -> bool:
 
 
 def _ended(error: BaseException, tally: ray.actor.ActorHandle, engine_log: Location) -> JobError:
-    """Why the job had to end: what the tally says, else what is behind an exception that Ray has wrapped."""
+    """Why the job had to end: the tally's reason, or else the cause inside the exception that Ray has wrapped."""
     import ray
 
     reason: str | None = None
@@ -190,7 +191,7 @@ def _ended(error: BaseException, tally: ray.actor.ActorHandle, engine_log: Locat
         answers = ray.get([tally.reason.remote(), tally.read.remote()], timeout=TALLY_SECONDS)
         reason, failures = answers[0], answers[1][2]
         kept = _keep_log(tally, engine_log)
-    except ray.exceptions.RayError:  # it may have gone with the cluster
+    except ray.exceptions.RayError:  # the tally may have died with the cluster
         pass
     text = ""
     cause: BaseException | None = error
@@ -202,7 +203,7 @@ def _ended(error: BaseException, tally: ray.actor.ActorHandle, engine_log: Locat
 
 
 def _await_closing(tally: ray.actor.ActorHandle) -> None:
-    """Give the engines time to end by themselves: killed ones leave their shared memory behind."""
+    """Give the engines time to end by themselves: if they are killed, they leave their shared memory behind."""
     import ray
 
     deadline = time.monotonic() + CLOSING_SECONDS

@@ -1,4 +1,4 @@
-"""How far a running job is: one line that stays current, and the same as metrics of Ray, beside its dashboard.
+"""The progress of a running job: one line that is updated, and the same figures as Ray metrics, beside its dashboard.
 
 Metrics are gauges, named `openrlhf_cft_NAME` in Ray and `ray_openrlhf_cft_NAME` where Prometheus scrapes them.
 """
@@ -17,7 +17,7 @@ from openrlhf_cft.progress import LiveLine
 if TYPE_CHECKING:
     import ray.actor
 
-PROGRESS_SECONDS, LIVE_SECONDS = 10.0, 2.0  # from one reading to the next; the latter in a terminal
+PROGRESS_SECONDS, LIVE_SECONDS = 10.0, 2.0  # between two readings; the second one applies in a terminal
 GAUGES = {
     "rows": "rows done by this run",
     "rows_left": "rows of this run that are not done",
@@ -38,8 +38,8 @@ class JobProgress:
 
     Args:
         tally: the actor that counts.
-        report: counters and seconds to the line that is printed.
-        total: rows that this run has to do.
+        report: turns counters and seconds into the line that is printed.
+        total: number of rows that this run has to do.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class JobProgress:
         self._tally, self._report, self._total = tally, report, total
         self._gauges = {name: Gauge(f"openrlhf_cft_{name}", text) for name, text in GAUGES.items()}
         self._line = LiveLine(sys.stdout, at_once=True)
-        self._started: float | None = None  # when the first engine was up: rates count from there
+        self._started: float | None = None  # when the first engine was up; rates count from then on
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -81,17 +81,17 @@ class JobProgress:
                     self._gauges[name].set(value)
                 self._line.show(self._report(counts, seconds))
             except (ray.exceptions.RayError, TimeoutError, OSError):
-                continue  # it only informs; a late or lost reading or a full disk is no reason to stop here
+                continue  # progress only informs: a late or lost reading, or a full disk, must not end it
 
 
 def measures(counts: dict[str, float], engines: int, seconds: float, total: int) -> dict[str, float]:
-    """The values of `GAUGES`, as far as there are any yet.
+    """The values of `GAUGES` that are known so far.
 
     Args:
         counts: sums over the rows that are done.
-        engines: how many are up.
-        seconds: since the first of them was.
-        total: rows that this run has to do.
+        engines: number of engines that are up.
+        seconds: time since the first engine was up.
+        total: number of rows that this run has to do.
     """
     rows, positions = counts.get("rows", 0), counts.get("positions", 0)
     values: dict[str, float] = {"rows": rows, "rows_left": total - rows, "engines": engines}
@@ -108,7 +108,7 @@ def measures(counts: dict[str, float], engines: int, seconds: float, total: int)
 
 
 def line(counts: dict[str, float], seconds: float, total: int, detail: str) -> str:
-    """`12/400 rows, DETAIL, 380 tokens/s, ETA 90 s`, and how often engines died."""
+    """A progress line: `12/400 rows, DETAIL, 380 tokens/s, ETA 90 s`, and how often engines died."""
     now = measures(counts, 0, seconds, total)
     eta = f"{now['eta_seconds']:.0f} s" if "eta_seconds" in now else "?"
     text = f"{now['rows']:.0f}/{total} rows, {detail}, {now['decoded_tokens_per_second']:.0f} tokens/s, ETA {eta}"

@@ -1,4 +1,4 @@
-"""Runs a job over its work directory: what is not done yet, on a pool of engines, with progress."""
+"""Runs a job over its work directory: does the remaining rows on a pool of engines, and shows progress."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from openrlhf_cft.jobs.engine_actor import RowWorker
 from openrlhf_cft.jobs.pipeline import PoolSettings, run
 from openrlhf_cft.jobs.workdir import Workdir
 
-SHOWN_FAILURES = 10  # rows that could not be finished and are printed
+SHOWN_FAILURES = 10  # so many of the rows that could not be finished are printed
 
 
 def run_job(
@@ -24,28 +24,28 @@ def run_job(
     report: Callable[[dict[str, float], float, int], str],
     about: str = "",
 ) -> None:
-    """Do what is not done yet; print progress, and the rows that could not be finished.
+    """Do the rows that are not done yet. Print progress, and the rows that could not be finished.
 
     Args:
         work: the directory of the job.
         rows: number of rows of the source.
         factory: makes the worker inside each actor.
         pool: engines and rows in flight.
-        report: counters, seconds and rows of this run to a progress line.
-        about: lines that are printed before an engine starts, where there is something to do.
+        report: turns counters, seconds and the number of rows of this run into a progress line.
+        about: lines that are printed before an engine starts, if there are rows to do.
 
     Raises:
-        JobError: the job cannot go on; what is finished stays.
+        JobError: the job cannot continue; finished rows are kept.
     """
     finished = repaired(work)
-    if finished >= rows:  # unless some are there twice
+    if finished >= rows:  # some rows may be there twice, so count the different ones
         finished = len({row[NUMBER] for row in work.outcomes.rows([NUMBER])})
     if rows > finished:
         finish_rows(work, rows, rows - finished, factory, pool, report, about)
 
 
 def repaired(work: Workdir) -> int:
-    """Put the finished rows in order, see `Outcomes.repair`, and say what was cut: how many there are."""
+    """Repair the finished rows, see `Outcomes.repair`, and print which files were cut. Returns the number of rows."""
     finished, cut = work.outcomes.repair()
     for name in cut:
         print(f"{work.name}: {name} in {work.outcomes.data} is cut; its rows are done again", flush=True)
@@ -66,16 +66,16 @@ def finish_rows(
 
     Args:
         work: the directory of the job.
-        rows: of the whole job, for what is printed.
-        left: rows of it that are not done, at least 1.
+        rows: number of rows of the whole job, for what is printed.
+        left: number of these rows that are not done, at least 1.
         factory: makes the worker inside each actor.
         pool: engines and rows in flight.
-        report: counters, seconds and rows of this run to a progress line.
+        report: turns counters, seconds and the number of rows of this run into a progress line.
         about: lines that are printed before an engine starts.
-        shown: a row's id to the one that a user knows.
+        shown: turns a row's id into the one that a user knows.
 
     Raises:
-        JobError: the job cannot go on; what is finished stays.
+        JobError: the job cannot continue; finished rows are kept.
     """
     print(f"{work.name}: {rows} rows, {rows - left} done before, {left} to do", flush=True)
     if about:
@@ -96,7 +96,7 @@ def finish_rows(
 
 
 def _report(work: Workdir, found: list[Failure], shown: Callable[[str], str]) -> None:
-    """Print and keep what could not be finished."""
+    """Print the rows that could not be finished, and write them to a file."""
     failures = [failure._replace(id=shown(failure.id)) for failure in found]
     records = [{name: value for name, value in failure._asdict().items() if value} for failure in failures]
     (work.root / "failed.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))

@@ -1,12 +1,12 @@
-"""What is known of a running job, kept by one Ray actor: counters, rows in flight, deaths of engines, rows set aside.
+"""The state of a running job, kept by one Ray actor: counters, rows in flight, deaths of engines, rows set aside.
 
-Rules, by which a job ends whatever happens:
+These rules make every job end:
 
-- a row that was in flight `ALONE_AFTER` times when its engine died runs alone from then on, and is set aside once it
-  was in flight `ASIDE_AFTER` times: then it is the row that kills, and the others finish;
-- a row that is set aside, or that failed, is left for the next run;
-- the job ends with the cause when no engine starts at all, and when no row is finished while engines die
-  `DEATHS_PER_ENGINE` times each, `ASIDES` rows are set aside or `FAILURES` rows fail.
+- A row that was in flight `ALONE_AFTER` times when its engine died runs alone from then on. After `ASIDE_AFTER` such
+  deaths it is set aside: this row kills the engine, and the other rows can finish.
+- A row that is set aside, or that failed, is left for the next run.
+- The job ends with the cause if no engine starts at all. It also ends if no row is finished while engines die
+  `DEATHS_PER_ENGINE` times each, `ASIDES` rows are set aside, or `FAILURES` rows fail.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from openrlhf_cft.errors import Failure
 
 ALONE_AFTER = 2
 ASIDE_AFTER = 4
-DEATHS_PER_ENGINE = 6  # more than ASIDE_AFTER: one row that kills ends no job
+DEATHS_PER_ENGINE = 6  # more than ASIDE_AFTER, so that one row that kills engines does not end the job
 ASIDES = 3
 FAILURES = 100
 KILLED = "its process was killed, often for lack of memory"
@@ -25,15 +25,15 @@ KILLED = "its process was killed, often for lack of memory"
 
 @dataclass(frozen=True)
 class Leave:
-    """What an actor may do with a row."""
+    """The permission that an actor gets for a row."""
 
     alone: bool = False  # no other row may be in flight on the engine
-    aside: bool = False  # the row is left out
+    aside: bool = False  # the row is skipped
     stop: str | None = None  # the job ends, for this reason
 
 
 class Tally:
-    """Counters of this run, and what the actors tell. Loses its memory when its process dies, and then counts anew."""
+    """Counters of this run, and the reports of the actors. If its process dies, they are lost and start from zero."""
 
     def __init__(self, engines: int) -> None:
         self.counts: dict[str, float] = {}
@@ -43,20 +43,20 @@ class Tally:
         self._in_flight: dict[str, set[str]] = {}  # row ids by actor
         self._strikes: dict[str, list[str]] = {}  # by row id: why the engine died each time
         self._causes: dict[str, str] = {}  # by actor: why its engine is about to be ended
-        self._aside: set[str] = set()  # row ids: their blocks come again while another row of them kills
+        self._aside: set[str] = set()  # row ids; their blocks come again if another row of the block kills the engine
         self._deaths = 0  # since a row was last finished or set aside
         self._failed = self._asides = 0  # since a row was last finished
         self._stop: str | None = None
         self._known: set[str] = set()  # actors that have been started
-        self._was_ready = False  # whether an engine has ever been
+        self._was_ready = False  # whether an engine has ever been ready
         self._log = ""  # of the last engine that failed
         self._last = ""
 
     def start(self, actor: str) -> str | None:
-        """An actor's process begins: the first one, or one in the place of one that died.
+        """An actor's process begins: its first one, or a replacement for one that died.
 
         Returns:
-            Why the job has to end; None where it goes on.
+            Why the job has to end; None if it continues.
         """
         if actor in self._known:
             self._died(actor)
@@ -69,7 +69,7 @@ class Tally:
         self._stop = self._stop or reason
 
     def refused(self, actor: str, cause: str, log: str = "") -> None:
-        """The engine of an actor did not start; its process will end. Where others have started, it is tried again."""
+        """The engine of an actor did not start; its process will end. If others have started, the start is retried."""
         self.dying(actor, cause, log)
         if not self._was_ready:
             self.stop(f"an engine does not start: {cause}")
@@ -89,11 +89,11 @@ class Tally:
         self._log = log or self._log
 
     def engine_log(self) -> str:
-        """What the last engine that failed had written; empty where none failed, or none had written anything."""
+        """The output of the last engine that failed; empty if none failed, or none had written anything."""
         return self._log
 
     def ask(self, row_id: str) -> Leave:
-        """Whether and how a row may be done."""
+        """Whether a row may be done, and how."""
         reason = self.reason()
         strikes = self._strikes.get(row_id, [])
         if reason is not None:
@@ -110,7 +110,7 @@ class Tally:
         return Leave(alone=len(strikes) >= ALONE_AFTER)
 
     def begin(self, actor: str, row_id: str) -> None:
-        """A row is on the engine from now on, which is up, though this process may be a later one than heard so."""
+        """A row is on the engine from now on. So the engine is up, even if this tally restarted after `ready`."""
         self.open.add(actor)
         self._in_flight.setdefault(actor, set()).add(row_id)
 
@@ -131,7 +131,7 @@ class Tally:
         self._failed += 1
 
     def read(self) -> tuple[dict[str, float], int, list[Failure]]:
-        """The counters, the number of engines that are up, the rows that were left out and why."""
+        """The counters, the number of engines that are up, and the rows that were left out, with the reasons."""
         return self.counts, len(self.open), list(self.failures.values())
 
     def _died(self, actor: str) -> None:
@@ -142,7 +142,7 @@ class Tally:
             self._strikes.setdefault(row_id, []).append(self._last)
 
     def reason(self) -> str | None:
-        """Why the job has to end; None where it goes on."""
+        """Why the job has to end; None if it continues."""
         if self._stop is None and self._asides >= ASIDES:
             self._stop = f"{self._asides} consecutive rows killed the engine; last cause: {self._last}"
         if self._stop is not None:

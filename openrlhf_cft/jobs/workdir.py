@@ -1,9 +1,9 @@
-"""The state of a resumable job: what was asked, the rendered prompts, what is done. Annotation and evaluation use it.
+"""The state of a resumable job: configuration, rendered prompts, finished rows. Annotation and evaluation use it.
 
-A work directory, on any filesystem that pyarrow knows, holds `config.json` (written last of the preparation),
+A work directory may be on any filesystem that pyarrow knows. It holds `config.json` (the preparation writes it last),
 `prompts.parquet`, `outcomes/` and `checkpoint/` (Ray Data's), `seconds.json`, `failed.jsonl` (rows that the last run
-could not finish), `engine.log` (of the last engine that failed) and on a local filesystem `lock`. The same
-configuration goes on where it stopped, another one is refused.
+could not finish), `engine.log` (of the last engine that failed) and on a local filesystem `lock`. A job with the same
+configuration resumes where it stopped; another configuration is refused.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
-NEW_PROMPTS = "prompts.new.parquet"  # until it is known to be of this run
+NEW_PROMPTS = "prompts.new.parquet"  # the name of the prompts until they are known to belong to this run
 FORMAT = 2  # of the directory; rows have numbers since 2
-FINGERPRINTS = {"model": "weights", "verifier": "verifier_sha256"}  # of what a name stands for, wherever it lies
-LATER = ("weights", "stop_token_ids")  # settings that directories of earlier versions lack, and go on without
+FINGERPRINTS = {"model": "weights", "verifier": "verifier_sha256"}  # which setting fingerprints the content of a name
+LATER = ("weights", "stop_token_ids")  # directories of earlier versions lack these settings, and resume without them
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Workdir:
 
     @property
     def config(self) -> Location:
-        """What was asked; written last of the preparation."""
+        """The file of the configuration, which the preparation writes last."""
         return self.root / "config.json"
 
     @property
@@ -68,10 +68,10 @@ class Workdir:
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
-        """Only one process at a time works on a directory. Bad input leaves it as it was, or no directory.
+        """Let only one process at a time work on the directory. Bad input leaves it as it was, or leaves none.
 
         Raises:
-            InputError: another one does, or it cannot be made.
+            InputError: another process works on it, or it cannot be created.
         """
         fresh = not self.config.exists()
         try:
@@ -82,7 +82,7 @@ class Workdir:
         try:
             yield
         except InputError:
-            # The state is of the bad input: the same command with better input would be refused as another run.
+            # The state belongs to the bad input: with better input, the command would be refused as another run.
             if fresh and not self.outcomes.data.exists():
                 self._delete(made)
             raise
@@ -91,7 +91,7 @@ class Workdir:
                 held.close()
 
     def _delete(self, made: list[Location]) -> None:
-        """Delete what a preparation has left, and the directories that it made. A dry run's estimate stays."""
+        """Delete the leftovers of a preparation, and the directories that it made. A dry run's estimate is kept."""
         if self.root in made:
             self.root.clear()
         for file in (self.config, self.prompts, self.root / NEW_PROMPTS):
@@ -107,15 +107,15 @@ class Workdir:
 
         Args:
             source: the rows.
-            engine: of its model only the tokenizer and the configuration are loaded here.
+            engine: only the tokenizer and the configuration of its model are loaded here.
             settings: everything else that decides the outcome, as JSON.
-            rows: those of the source to take; None for all of them.
+            rows: the rows of the source to take; None for all of them.
 
         Returns:
             The configuration: `settings`, the source, fingerprints of tokenizer and prompts, the number of rows.
 
         Raises:
-            InputError: names the value that is wrong, or what differs from the run that the directory holds.
+            InputError: names the wrong value, or the differences from the run that the directory holds.
         """
         load_config(engine.model, revision=engine.engine_args.get("revision"))
         tokenizer = load_tokenizer(engine.model)
@@ -143,14 +143,14 @@ class Workdir:
             before = json.loads(path.read_text())
             self._refuse_other(before, json.loads(json.dumps(config)))
             if any(not before.get(key) for key in LATER if key in config):
-                write_json(path, config)  # from now on it is noticed
+                write_json(path, config)  # from now on a change of these settings is noticed
         else:
             fresh.move(self.prompts)
             write_json(path, config)
         return config
 
     def _refuse_other(self, before: dict[str, Any], now: dict[str, Any]) -> None:
-        """Raise InputError where the directory holds another run's configuration."""
+        """Raise InputError if the directory holds another run's configuration."""
         changed = [
             f"{key} was {before.get(key)!r} and is now {now[key]!r}"
             for key in now
@@ -165,7 +165,7 @@ class Workdir:
             )
 
     def first_prompt(self, engine: EngineSettings, stop: Sequence[str] = ()) -> str:
-        """The first prompt as the model gets it, and what ends a response: a wrong template shows here."""
+        """The first prompt as the model gets it, and what ends a response. A wrong template becomes visible here."""
         tokenizer, row = load_tokenizer(engine.model), next(self.prompts.rows([PROMPT, PROMPT_IDS]))
         ids = row[PROMPT_IDS]
         shown = visible(tokenizer.decode(ids)).replace("\n", "\\n")
@@ -174,24 +174,24 @@ class Workdir:
         return f"{self.name}: the first prompt, {len(ids)} tokens: {shown}\n{self.name}: a response ends with {ends}"
 
     def try_verifier(self, settings: VerifierSettings) -> None:
-        """Have a user's reward file judge an empty response to the first row, before an engine starts.
+        """Let a user's reward file judge an empty response to the first row, before an engine starts.
 
         Raises:
-            InputError: it fails, or takes longer than its limit; with what it said.
+            InputError: the file fails, with its error, or exceeds its limits.
         """
         first = next(self.prompts.rows([GOLD, PROMPT]))
         try_reward_file(settings, first[GOLD], first[PROMPT])
 
 
 def _moved(key: str, before: dict[str, Any], now: dict[str, Any]) -> bool:
-    """Whether only the place of a model or of a file has changed, or how it is named: its content is the same."""
+    """Whether only the path or the name of a model or a file has changed, and its content is the same."""
     fingerprint = FINGERPRINTS.get(key, "")
     known = before.get(fingerprint)
     return bool(known) and known == now.get(fingerprint)
 
 
 def _source_record(source: SourceSettings, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    """The source as JSON. A setting of later versions that changes nothing leaves no trace, so earlier runs go on."""
+    """The source as JSON. Later versions' settings that change nothing are left out, so earlier runs can resume."""
     record = asdict(source)
     record["dataset"] = ",".join(without_credentials(name) for name in source.dataset.split(","))
     if source.output_key is None:

@@ -1,14 +1,15 @@
-"""The stock Actor, with logits only where the loss is.
+"""The stock Actor, with logits at loss positions only.
 
-CFT trains a small part of the response tokens, and the logits of all the others are the largest tensor of a training
-step and a third of its work. `SelectedLogits` keeps the hidden states at loss positions only.
+CFT trains only a small part of the response tokens. The logits of all others are the largest tensor of a training step
+and a third of its work. `SelectedLogits` keeps the hidden states at loss positions only.
 
 Invariants:
 
-- Every rank runs every module in every forward, also with nothing selected (N = 0): the output embeddings then see a
+- Every rank runs every module in every forward, even with nothing selected (N = 0). The output embeddings then see a
   (1, 0, H) tensor, their gradient is zero, and the collectives of ZeRO 2 and 3 stay aligned.
-- A mask without flags (`mask_bits`) takes the stock path untouched.
-- A causal model computes the same whatever follows, so what follows the last loss position of a row is not computed.
+- A mask without flags (`mask_bits`) takes the unchanged stock path.
+- In a causal model, later tokens do not change earlier results. So nothing is computed after a row's last loss
+  position.
 
 Axes: B batch, L padded length, N selected positions, H hidden size, V vocabulary.
 """
@@ -25,22 +26,22 @@ from openrlhf_cft.train import mask_bits
 
 
 class CriticalTokenActor(Actor):
-    """`openrlhf.models.Actor` that decodes the flags in the attention mask and computes logits where they say so.
+    """`openrlhf.models.Actor` that decodes the flags in the attention mask and computes logits at flagged positions.
 
-    While it trains, these are the loss positions. While it is evaluated they are all that predict a response token,
-    and `entropy` then holds the entropy there, in nats, (B, L - 1) float32, zero elsewhere.
+    In training these are the loss positions. In evaluation they are all positions that predict a response token, and
+    `entropy` then holds the entropy there, in nats, (B, L - 1) float32, zero elsewhere.
 
-    The constructor is the stock one, and `dense_logits` (logits everywhere).
+    The constructor takes the stock arguments, and `dense_logits` (compute logits everywhere).
 
     Raises:
-        InputError: the model has no output embeddings to select in front of.
+        InputError: the model has no output embeddings, before which positions are selected.
     """
 
     def __init__(self, *args: Any, dense_logits: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.dense_logits = dense_logits
-        self.entropy: torch.Tensor | None = None  # of the last forward that was evaluated
-        # A recurrent model runs one packed row into the next, so there every token matters to those behind it.
+        self.entropy: torch.Tensor | None = None  # of the last forward in evaluation
+        # A recurrent model carries its state from one packed row into the next, so every token affects later rows.
         runs_on = self.packing_samples and getattr(self.model, "_is_stateful", False)
         self._trims = later_tokens_change_nothing(self.model.config) and not runs_on
         self._selected = SelectedLogits(self.model)
@@ -55,16 +56,17 @@ class CriticalTokenActor(Actor):
         return_entropy: bool = False,
         **kwargs: Any,
     ) -> Any:
-        """Log-probabilities of the next token where the flags say so, zero elsewhere.
+        """Log-probabilities of the next token at flagged positions, zero elsewhere.
 
         Args:
             sequences: (B, L) int64.
             attention_mask: (B, L) integer, plain or with flags.
-            action_mask, return_entropy, kwargs: as in the stock forward, which also takes every call without flags and
-                every one that is not for log-probabilities alone.
+            action_mask, return_entropy, kwargs: as in the stock forward. A call without flags, or for anything else
+                than log-probabilities, goes to the stock forward.
 
         Returns:
-            (B, L - 1) float32, with `return_output` a pair with the model's output, whose logits are (1, N, V).
+            (B, L - 1) float32. With `return_output`, a pair of these and the model's output, whose logits are
+            (1, N, V).
         """
         flagged = attention_mask is not None and mask_bits.has_flags(attention_mask)
         plain = mask_bits.real(attention_mask) if flagged else attention_mask
@@ -92,7 +94,7 @@ class CriticalTokenActor(Actor):
     def _dense(
         self, sequences: torch.Tensor, attention_mask: torch.Tensor, return_output: bool, kwargs: dict[str, Any]
     ) -> Any:
-        """The stock forward; flags decide nothing but where the entropy is kept."""
+        """The stock forward. The flags only decide where the entropy is kept."""
         log_probs, output = super().forward(
             sequences,
             attention_mask=mask_bits.real(attention_mask),
@@ -128,10 +130,10 @@ class CriticalTokenActor(Actor):
 
 
 def up_to_last(wanted_BL: torch.Tensor) -> torch.Tensor:
-    """For each row the positions up to its last wanted one, and at least the first.
+    """For each row, the positions up to its last wanted one, and at least the first position.
 
     Returns:
-        (B, K) bool, K the length of the longest of them.
+        (B, K) bool, where K is the length of the longest row that is left.
     """
     positions_L = torch.arange(wanted_BL.shape[1], device=wanted_BL.device)
     last_B = (positions_L * wanted_BL).amax(dim=1)
@@ -139,10 +141,10 @@ def up_to_last(wanted_BL: torch.Tensor) -> torch.Tensor:
 
 
 def scatter(values_N: torch.Tensor, wanted_BL: torch.Tensor) -> torch.Tensor:
-    """Values at the wanted positions, in their order, put back in their places.
+    """Put the values of the wanted positions, in their order, back in their places.
 
     Returns:
-        (B, L - 1), zero where nothing was wanted; connected to the graph also when N is 0.
+        (B, L - 1), zero at all other positions; connected to the graph even if N is 0.
     """
     positions_N = wanted_BL.flatten().nonzero().squeeze(1)
     flat = values_N.new_zeros(wanted_BL.numel()).index_put((positions_N,), values_N)

@@ -1,4 +1,4 @@
-"""The flags of CFT training, as they come beside OpenRLHF's own. Standard library only."""
+"""The flags of CFT training, which are added to OpenRLHF's own. Standard library only."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class Options:
     """What to train on, and with which loss.
 
     Attributes:
-        column: of the weights; None trains all response tokens, as the stock script does.
-        missing: what becomes of a row without weights: "error" refuses it, "train" trains all its response tokens,
+        column: the column of the weights; None trains all response tokens, as the stock script does.
+        missing: how to treat a row without weights: "error" refuses it, "train" trains all its response tokens,
             "drop" leaves it out.
         loss: "nll", or "dft": the negative log-likelihood times the token's probability, which is not differentiated
             (Dynamic Fine-Tuning, arXiv 2508.05629).
-        dense_logits: logits at every position, as in the stock script; otherwise where the loss is.
+        dense_logits: compute logits at every position, as the stock script does; otherwise at loss positions only.
     """
 
     column: str | None = MASK
@@ -33,7 +33,7 @@ class Options:
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Add our flags to a parser, the stock script's own included."""
+    """Add our flags to a parser, which may be the stock script's own."""
     group = parser.add_argument_group("Critical Token Fine-tuning")
     group.add_argument(
         MASK_FLAG,
@@ -63,7 +63,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 class _Once(argparse.Action):
-    """A flag that is refused when it is given again: the last one would win in silence."""
+    """A flag that may be given only once. Otherwise the last value would win silently."""
 
     given: object = None
 
@@ -77,10 +77,10 @@ class _Once(argparse.Action):
 
 
 def from_flags(flags: argparse.Namespace) -> Options | None:
-    """Parsed flags to options; None where none of them asks for anything but the stock script.
+    """The options from parsed flags; None if the flags ask for nothing but the stock script.
 
     Raises:
-        InputError: flags that have no meaning without each other, or an empty column name.
+        InputError: a flag has no meaning without another one that is missing, or the column name is empty.
     """
     values = vars(flags)
     column, missing, loss = values["critical_mask"], values["cft.missing"], values["cft.loss"]

@@ -1,12 +1,12 @@
-"""Annotated rows as the stock trainer's data set: stored token ids, flags, and one weight a token.
+"""Annotated rows as the stock trainer's data set: stored token ids, flags, and one weight per token.
 
 Invariants:
 
 - The stored ids go to the model unchanged: nothing is tokenized, templated, stripped, or ended with EOS. A sequence
   longer than `--data.max_len` is cut at its end, so weights stay with their tokens.
 - A row without a trained token (none annotated, or cut off) is skipped and counted. Its loss would be zero.
-- A row without weights is refused, dropped, or trained on all its response tokens (`rows`, `--cft.missing`). Where it
-  is text alone the stock data set prepares it, templates, turns and all.
+- A row without weights is refused, dropped, or trained on all its response tokens (`rows`, `--cft.missing`). If it has
+  only text, the stock data set prepares it, including templates and turns.
 - The rows stay in Arrow; one row at a time becomes tensors.
 
     dataset = CriticalTokenDataset(rows, tokenizer, 2048, strategy, mask_column="critical_mask")
@@ -32,7 +32,7 @@ from openrlhf_cft.train import mask_bits, row_checks, rows
 def encode_row(
     prompt_ids: Sequence[int], response_ids: Sequence[int], weights: Sequence[float], max_length: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """One row as the stock `collate_fn` takes it, L = min(P + T, max_length).
+    """Encode one row for the stock `collate_fn`, L = min(P + T, max_length).
 
     Returns:
         input_ids (1, L) int64, flags (1, L) int64 (`mask_bits`), loss mask (1, L) float32, shifted
@@ -46,7 +46,7 @@ def encode_row(
 def flag_stock(
     ids_1L: torch.Tensor, attention_mask_1L: torch.Tensor, loss_mask_1L: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """One row of the stock data set as `encode_row` returns it: it trains all that it calls a response."""
+    """Add flags to a row of the stock data set, as in `encode_row`: all tokens in its loss mask are trained."""
     trained_1L = (loss_mask_1L != 0).long()
     return (
         ids_1L,
@@ -64,13 +64,13 @@ class CriticalTokenDataset(SFTDataset):
         max_length: each sequence is cut to this many tokens.
         strategy: OpenRLHF's; its flags say how rows of text are read.
         input_template, num_processors, multiturn: of the stock signature, for rows of text. Annotated rows may hold
-            any number of turns: their ids and weights are what they are.
+            any number of turns: their ids and weights are used as they are.
         pretrain_mode: refused.
         mask_column: the column of weights.
-        missing: what becomes of a row without weights (`arguments`).
+        missing: how to treat a row without weights (see `arguments`).
 
     Raises:
-        InputError: a mode that is refused, a missing column, a bad row (named), or no row with a trained token.
+        InputError: a mode is refused, a column is missing, a row is bad (it is named), or no row has a trained token.
     """
 
     def __init__(
@@ -127,11 +127,11 @@ class CriticalTokenDataset(SFTDataset):
         return rows.RowCounts(kind_R, trained_R, response_R, max(part.largest_id for part in parts))
 
     def _require_text(self, dataset: Any, text_R: np.ndarray) -> None:
-        """Refuse rows without weights, ids or text: the stock data set would leave them out in silence.
+        """Refuse rows that have neither weights nor ids nor text: the stock data set would silently leave them out.
 
         Args:
             dataset: all rows.
-            text_R: (R,) int64, the numbers of those of text.
+            text_R: (R,) int64, the numbers of the rows of text.
         """
         data = self.strategy.args.data
         keys = {"--data.input_key": getattr(data, "input_key", None)}
@@ -177,10 +177,10 @@ class CriticalTokenDataset(SFTDataset):
             )
 
     def require_weights(self) -> None:
-        """Refuse a data set none of whose rows has weights: the column is misspelt, or the flag is not meant.
+        """Refuse a data set without any row with weights: the column is misspelt, or the flag is a mistake.
 
         Raises:
-            InputError: names the column and those that there are.
+            InputError: names the column, and the columns that exist.
         """
         if self.annotated == 0:
             raise InputError(

@@ -1,12 +1,12 @@
-"""The CFT loss of one optimizer step, and what it measures on the way.
+"""The CFT loss of one optimizer step, and the figures that it measures for the logs.
 
 Eq. 8 of arXiv 2510.10974: the negative log-likelihood of critical tokens only. Here a token has any weight w >= 0, and
 the loss is sum(w * nll) / sum(w) over the whole optimizer step and all ranks (0/1 weights give the paper's mean).
 The stock `fit` supplies that denominator (`openrlhf/utils/loss_utils.py`), and stock `SFTLoss` divides by it even when
 it is zero. Here a step whose weights sum to zero contributes zero and a zero gradient, never NaN.
 
-With `dft` it is sum(w * p * nll) / sum(w), p the token's probability, not differentiated (Dynamic Fine-Tuning,
-arXiv 2508.05629).
+With `dft` the loss is sum(w * p * nll) / sum(w), where p is the token's probability, which is not differentiated
+(Dynamic Fine-Tuning, arXiv 2508.05629).
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from openrlhf_cft.train import mask_bits
 
 
 class Meter:
-    """Sums over the micro-batches of this rank since the last `take`, kept on the device: reading one waits for it."""
+    """Sums over this rank's micro-batches since the last `take`. They stay on the device: reading one waits for it."""
 
     NAMES = (
         "weighted_nll",  # sum of w * nll
         "weight",  # sum of w
         "trained",  # tokens with w > 0
         "response",  # response tokens
-        # In evaluation only, which alone has logits beside the loss positions:
+        # Only in evaluation, because training has logits at loss positions only:
         "other_nll",  # of response tokens with w = 0
         "other_entropy",  # nats
         "trained_entropy",  # of tokens with w > 0
@@ -46,7 +46,7 @@ class Meter:
         self._add("response", mask_bits.response(attention_mask))
 
     def add_evaluated(self, attention_mask: torch.Tensor, log_probs: torch.Tensor, entropy: torch.Tensor) -> None:
-        """Add what an evaluated micro-batch says of critical and of other response tokens.
+        """Add the figures of critical and of other response tokens, from one micro-batch of an evaluation.
 
         Args:
             attention_mask: (B, L) flags.
@@ -64,7 +64,7 @@ class Meter:
         self._sums[name] = self._sums[name] + total if name in self._sums else total
 
     def take(self) -> torch.Tensor:
-        """The sums in the order of `NAMES`, (8,) float64, and start again from zero."""
+        """Return the sums in the order of `NAMES`, (8,) float64, and start again from zero."""
         device = next((total.device for total in self._sums.values()), torch.device("cpu"))
         zero = torch.zeros((), dtype=torch.float64, device=device)
         sums = torch.stack([self._sums.get(name, zero) for name in self.NAMES])
@@ -73,9 +73,9 @@ class Meter:
 
 
 def critical_logs(sums: dict[str, float]) -> dict[str, float]:
-    """Sums over all ranks to what is logged.
+    """The figures to log, from sums over all ranks.
 
-    A ratio without a denominator is left out: unmeasured is not zero.
+    A ratio without a denominator is left out: it was not measured, which is not the same as zero.
     """
     logs = {"critical_tokens": sums["trained"]}
     if sums["response"] > 0:
@@ -86,9 +86,9 @@ def critical_logs(sums: dict[str, float]) -> dict[str, float]:
 
 
 def evaluation_logs(sums: dict[str, float]) -> dict[str, float]:
-    """Sums of an evaluation over all ranks to what is logged: means over tokens, entropies in nats."""
+    """The figures of an evaluation to log, from sums over all ranks: means over tokens, entropies in nats."""
     logs = critical_logs(sums)
-    logs.pop("critical_tokens")  # the stock sampler repeats rows to fill the last batch: ratios only
+    logs.pop("critical_tokens")  # the stock sampler repeats rows to fill the last batch, so only ratios are logged
     if sums["trained"] > 0:
         logs["critical_entropy"] = sums["trained_entropy"] / sums["trained"]
     if sums["compared"] > 0:
@@ -98,7 +98,7 @@ def evaluation_logs(sums: dict[str, float]) -> dict[str, float]:
 
 
 class CriticalTokenLoss(SFTLoss):
-    """`openrlhf.models.SFTLoss` that is zero where the weights are, and measures as it goes."""
+    """`openrlhf.models.SFTLoss` that is zero if all weights are zero, and fills its `meter`."""
 
     def __init__(self, kind: str = "nll") -> None:
         super().__init__()
@@ -118,8 +118,8 @@ class CriticalTokenLoss(SFTLoss):
         Args:
             per_token_logps: (B, L - 1) float32.
             loss_mask: (B, L - 1) float32 weights.
-            batch_num_tokens: sum of the weights of the step over all ranks, divided by gradient accumulation; without
-                it (evaluation) the weights of this batch.
+            batch_num_tokens: sum of the weights of the step over all ranks, divided by gradient accumulation; None (in
+                evaluation) for the sum of the weights of this batch.
 
         Returns:
             Scalar, connected to the graph.
@@ -127,7 +127,7 @@ class CriticalTokenLoss(SFTLoss):
         self.meter.add_loss(per_token_logps, loss_mask)
         total = torch.as_tensor(loss_mask.sum() if batch_num_tokens is None else batch_num_tokens)
         total = torch.where(total > 0, total, torch.ones_like(total))  # the numerator is zero then
-        # Evaluation, which gives no denominator, is by the nll whatever is trained: its figures compare.
+        # Evaluation, which gives no denominator, always uses the nll, so that its figures can be compared.
         if self.kind == "dft" and batch_num_tokens is not None:
             per_token_logps = per_token_logps * per_token_logps.detach().exp()
         return super().forward(

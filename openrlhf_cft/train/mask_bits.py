@@ -1,12 +1,12 @@
-"""The attention mask of a CFT batch carries flags as bits, because the stock `fit` hands the model nothing else.
+"""The attention mask of a CFT batch carries flags as bits, because the stock `fit` gives the model nothing else.
 
-    bit 0 (REAL)      a real token, not padding: what the mask means to everybody else
+    bit 0 (REAL)      a real token, not padding: the usual meaning of the mask
     bit 1 (LOSS)      the logits at this position carry loss: the loss mask there is not zero
     bit 2 (RESPONSE)  the logits at this position predict a response token
 
 Bits 1 and 2 are shifted as the loss mask is: the token at p is flagged at p - 1 (`data.loss_mask`).
 `CriticalTokenDataset` writes the flags, `CriticalTokenActor` and the meter read them, and no model ever sees them.
-A mask of plain zeros and ones has no flags, and means what it always meant.
+A mask of plain zeros and ones has no flags, and keeps its usual meaning.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def encode(prompt_length: int, loss_mask_L: torch.Tensor) -> torch.Tensor:
     """The flags of one sequence without padding.
 
     Args:
-        prompt_length: P, at least 1; may exceed L where the sequence was cut inside the prompt.
+        prompt_length: P, at least 1; may exceed L if the sequence was cut inside the prompt.
         loss_mask_L: (L,) float, shifted, the last entry 0.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What can be known to be wrong before a model loads: modes, versions, model, data sets. Each is one sentence.
+"""Find errors before a model loads: in modes, versions, the model and data sets. Each error is one sentence.
 
     check(args, "critical_mask")        # args of the stock script; InputError where training would fail
 
@@ -30,32 +30,32 @@ from openrlhf_cft.train import row_checks, rows
 from openrlhf_cft.train.arguments import Options
 
 SUPPORTED_OPENRLHF = ">=0.11.2,<0.12"
-DATA_SUFFIXES = (".json", ".jsonl", ".csv", ".parquet", ".arrow", ".py")  # as `openrlhf/datasets/utils.py` tells them
+DATA_SUFFIXES = (".json", ".jsonl", ".csv", ".parquet", ".arrow", ".py")  # those of `openrlhf/datasets/utils.py`
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What a data set must fit."""
+    """The options and the model that a data set must fit."""
 
     options: Options
     max_length: int  # tokens of one sequence
     tokenizer: Any  # of the model
-    vocab_size: int | None  # rows of the model's embeddings; None where its configuration is silent
-    hub: bool = True  # names that are no local path are the Hugging Face hub's
+    vocab_size: int | None  # rows of the model's embeddings; None if its configuration does not say
+    hub: bool = True  # names that are not a local path are names on the Hugging Face hub
 
 
 def check_openrlhf(version: str | None = None, any_version: bool = False) -> None:
-    """Refuse an OpenRLHF whose names may not be those that `train` relies on.
+    """Refuse an OpenRLHF version that may lack the names that `train` relies on.
 
     Args:
-        version: instead of the installed one.
-        any_version: it only has to be there, as for the stock flags.
+        version: checked instead of the installed one.
+        any_version: accept any version, as for the stock flags.
 
     Raises:
-        InputError: it is not installed, or outside the supported range.
+        InputError: OpenRLHF is not installed, or its version is outside the supported range.
     """
     if any_version and find_spec("openrlhf") is not None:
-        return  # also a clone that is on the path and not installed
+        return  # this also accepts a clone that is on the path but not installed
     try:
         version = version or metadata.version("openrlhf")
     except metadata.PackageNotFoundError:
@@ -71,7 +71,7 @@ def check(args: Any, options: Options) -> None:
 
     Args:
         args: its parsed and nested flags.
-        options: ours; without a mask column there is nothing that the stock script does not take.
+        options: ours. Without a mask column nothing is checked: the stock script takes everything then.
 
     Raises:
         InputError: one sentence that names the value.
@@ -96,7 +96,7 @@ def check(args: Any, options: Options) -> None:
 
 
 def check_modes(args: Any) -> None:
-    """Refuse the stock modes that the three classes do not serve."""
+    """Refuse the stock modes that our three classes do not support."""
     sizes = (
         ("--ds.ring_attn_size", args.ds.ring_attn_size),
         ("--ds.tensor_parallel_size", args.ds.tensor_parallel_size),
@@ -111,11 +111,11 @@ def check_modes(args: Any) -> None:
 
 @dataclass(frozen=True)
 class DatasetCounts:
-    """What data sets hold that training would use."""
+    """The rows of data sets that training would use."""
 
     annotated: int = 0  # rows with weights, one of them above zero
     usable: int = 0  # rows with a trained token
-    texts: int = 0  # rows of text, of which only the stock data set can tell
+    texts: int = 0  # rows of text; only the stock data set knows which of them can be trained
     elsewhere: bool = False  # whether there are rows that only OpenRLHF can read
 
     def __add__(self, other: DatasetCounts) -> DatasetCounts:
@@ -128,7 +128,7 @@ class DatasetCounts:
 
 
 def check_dataset(sources: str, expected: Expected) -> DatasetCounts:
-    """Check data sets as the flag names them, separated by commas, each with an optional `@subdirectory`."""
+    """Check the data sets that the flag names, separated by commas, each with an optional `@subdirectory`."""
     counts = DatasetCounts()
     for source in (part.strip() for part in sources.split(",")):
         files = local_parquet(source, expected.hub)
@@ -137,10 +137,10 @@ def check_dataset(sources: str, expected: Expected) -> DatasetCounts:
 
 
 def local_parquet(source: str, hub: bool) -> list[Path]:
-    """The Parquet files that OpenRLHF would load for `source`; empty where it is something else that exists.
+    """The Parquet files that OpenRLHF would load for `source`; empty if `source` is something else that exists.
 
     Raises:
-        InputError: there is nothing by that name.
+        InputError: nothing of that name exists, or the directory is empty.
     """
     name, _, subdirectory = (part.strip() for part in source.partition("@"))
     path = Path(name)
@@ -165,7 +165,7 @@ def local_parquet(source: str, hub: bool) -> list[Path]:
 
 
 def _check_schema(name: str, file: Path, expected: Expected) -> None:
-    """Refuse a file without the columns, or of another tokenizer."""
+    """Refuse a file that lacks the columns, or was annotated with another tokenizer."""
     row_checks.require_columns(
         location(file).schema().names, str(expected.options.column), name, expected.options.missing
     )
@@ -217,7 +217,7 @@ def _tables(files: list[Path], column: str) -> Iterator[pa.Table]:
 
 
 def check_rows(args: Any) -> None:
-    """Refuse local files of fewer rows than one optimizer step takes, with the stock data set and flags.
+    """Refuse local files with fewer rows than one optimizer step takes, for the stock data set and flags.
 
     Args:
         args: of the stock script.
@@ -247,13 +247,13 @@ def refuse_small(rows: int, what: str, args: Any) -> None:
     """Refuse fewer rows than one optimizer step takes: the stock `fit` would raise after the model has loaded.
 
     Args:
-        rows: of one epoch.
-        what: is said of them, with `{rows}` for their number.
+        rows: number of rows of one epoch.
+        what: the start of the message, with `{rows}` in place of that number.
         args: of the stock script.
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     batch, micro = args.train.batch_size, args.train.micro_batch_size
-    micro_batches = rows // world // micro * args.train.max_epochs  # what is left of an epoch is dropped
+    micro_batches = rows // world // micro * args.train.max_epochs  # the rest of each epoch is dropped
     if micro_batches >= max(1, batch // micro // world):
         return
     start = f"{what.format(rows=rows)}, and one optimizer step takes more (--train.batch_size {batch}, "

@@ -1,7 +1,7 @@
-"""Checks on annotated rows, a table at a time, so that a bad row is found before a model loads and not in epoch two.
+"""Checks on annotated rows, one table at a time, so that a bad row is found before a model loads, not in epoch two.
 
 The fast path is arithmetic on whole columns; only a table with a fault is read row by row, to name the row.
-`preflight` runs it over local Parquet files, `CriticalTokenDataset` over whatever OpenRLHF has loaded.
+`preflight` checks local Parquet files, `CriticalTokenDataset` checks all rows that OpenRLHF has loaded.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ROWS_AT_ONCE = 1024  # large enough for column arithmetic, small in memory
 
 @dataclass(frozen=True)
 class Counts:
-    """What the rows of one table hold once they are cut to `max_length`. R is the axis of rows."""
+    """Token counts of the rows of one table, after they are cut to `max_length`. R is the axis of rows."""
 
     trained_R: np.ndarray  # (R,) int64, response tokens with a weight that is not zero in float32
     response_R: np.ndarray  # (R,) int64, response tokens
@@ -48,10 +48,10 @@ def no_trained_token(source: str, rows: int, column: str, max_length: int) -> st
 
 
 def require_columns(names: Sequence[str], column: str, source: str, missing: str = "error") -> None:
-    """Refuse rows that lack a column, unless `missing` (`arguments`) says what becomes of such rows.
+    """Refuse rows that lack a column, unless `missing` (see `arguments`) says how to treat them.
 
     Raises:
-        InputError: names the column, the data set `source`, and the columns that there are.
+        InputError: names the column, the data set `source`, and the columns that exist.
     """
     if missing != "error" and column not in names:
         return
@@ -61,7 +61,7 @@ def require_columns(names: Sequence[str], column: str, source: str, missing: str
 
 
 def columns_to_read(names: Sequence[str], column: str) -> list[str]:
-    """The columns that `count_tokens` looks at: the ids, the mask, and the row's name where it has one."""
+    """The columns that `count_tokens` reads: the ids, the mask, and the row's name if there is one."""
     return [name for name in (records.ID, records.PROMPT_IDS, records.RESPONSE_IDS, column) if name in names]
 
 
@@ -74,15 +74,15 @@ def count_tokens(table: pa.Table, column: str, max_length: int) -> Counts:
         max_length: each sequence is cut to this many tokens.
 
     Raises:
-        InputError: a row has no prompt, no weights, too many or too few of them, or one that is no finite number >= 0
-            in float32; a column does not hold lists of numbers.
+        InputError: a row has no prompt or no weights, too many or too few weights, or a weight that is not a finite
+            number >= 0 in float32; or a column does not hold lists of numbers.
     """
     prompt_R, prompt_ids = _lists(table, records.PROMPT_IDS, integers=True)
     response_R, response_ids = _lists(table, records.RESPONSE_IDS, integers=True)
     weights_R, weights = _lists(table, column, integers=False)
     ids = np.concatenate([prompt_ids, response_ids])
     lengths_fit = (prompt_R >= 1).all() and (response_R >= 0).all() and (weights_R == response_R).all()
-    with np.errstate(over="ignore", invalid="ignore"):  # overflow is what is looked for
+    with np.errstate(over="ignore", invalid="ignore"):  # overflow is checked below
         weights = weights.astype(np.float32)
     if not (lengths_fit and np.isfinite(weights).all() and (weights >= 0).all() and (ids >= 0).all()):
         _raise_for_first(table, column)
@@ -93,7 +93,7 @@ def count_tokens(table: pa.Table, column: str, max_length: int) -> Counts:
 
 
 def _lists(table: pa.Table, name: str, integers: bool) -> tuple[np.ndarray, np.ndarray]:
-    """A column of lists as lengths, (R,) with -1 for null, and values of all rows in sequence; null is NaN or -1."""
+    """A column of lists: the lengths, (R,), -1 for null, and all rows' values in sequence, NaN or -1 for null."""
     kind = table.schema.field(name).type
     is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
     is_number = is_list and (
@@ -116,7 +116,7 @@ def _lists(table: pa.Table, name: str, integers: bool) -> tuple[np.ndarray, np.n
 
 
 def _raise_for_first(table: pa.Table, column: str) -> None:
-    """Read row by row until the fault that the fast path has seen, and name it."""
+    """Read row by row up to the fault that the fast path has found, and raise an error that names it."""
     for row in _rows(table):
         row_id = row[records.ID]
         prompt, response, weights = row[records.PROMPT_IDS], row[records.RESPONSE_IDS], row[column]
@@ -141,6 +141,6 @@ def _rows(table: pa.Table) -> Iterable[dict[str, Any]]:
 
 
 def _float32(weights: list[float]) -> list[float]:
-    """Weights as training sees them, so that one beyond float32 is called infinite."""
+    """Weights as training sees them, so that a weight beyond float32 is reported as infinite."""
     with np.errstate(over="ignore"):
         return [weight if weight is None else float(np.float32(weight)) for weight in weights]

@@ -1,7 +1,7 @@
-"""The rows of a table, by what is trained of each: a blend of data sets may hold annotated rows and others.
+"""The rows of a table, by what is trained of each. A blend of data sets may hold annotated rows and others.
 
-A row is *annotated* when it has weights. What becomes of any other, `--cft.missing` says (`arguments`): it is refused,
-dropped, or trained on all its response tokens, which are its stored ids where it has them, and else its text.
+A row is *annotated* if it has weights. `--cft.missing` (see `arguments`) decides about all others: they are refused,
+dropped, or trained on all their response tokens. These come from the stored ids or, without stored ids, from the text.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ANNOTATED, STORED, TEXT, DROPPED = range(4)
 
 @dataclass(frozen=True)
 class RowCounts:
-    """What the rows of one table are, and hold once they are cut to `max_length`. R is the axis of rows."""
+    """Kinds and token counts of the rows of one table, after they are cut to `max_length`. R is the axis of rows."""
 
     kind_R: np.ndarray  # (R,) int64, one of the four above
     trained_R: np.ndarray  # (R,) int64, response tokens with a weight; 0 for text, which is not tokenized yet
@@ -32,14 +32,14 @@ def count_rows(table: pa.Table, column: str, max_length: int, missing: str, firs
     """Check every row of a table and count its tokens.
 
     Args:
-        table: R rows with those of the columns of `row_checks.columns_to_read` that there are.
-        column: of the weights.
+        table: R rows with the columns of `row_checks.columns_to_read`, as far as they exist.
+        column: the column of the weights.
         max_length: each sequence is cut to this many tokens.
-        missing: what becomes of a row without weights (`arguments`).
-        first_row: number of the first row, which names a row where there is no `id`.
+        missing: how to treat a row without weights (see `arguments`).
+        first_row: number of the first row; if there is no `id`, messages name a row by its number.
 
     Raises:
-        InputError: as `checks.count_tokens`.
+        InputError: as `row_checks.count_tokens`.
     """
     if records.ID not in table.column_names:
         table = table.append_column(records.ID, pa.array(range(first_row, first_row + len(table)), pa.int64()))
@@ -59,9 +59,9 @@ def count_rows(table: pa.Table, column: str, max_length: int, missing: str, firs
 
 
 def row_kinds(table: pa.Table, column: str, missing: str) -> np.ndarray:
-    """(R,) int64: what each row of a table is."""
+    """(R,) int64: the kind of each row of a table."""
     if missing == "error":
-        return np.full(len(table), ANNOTATED)  # and one without weights is found to be a fault
+        return np.full(len(table), ANNOTATED)  # `count_tokens` then refuses a row without weights
     without_R = _null(table, column)
     if missing == "drop":
         return np.where(without_R, DROPPED, ANNOTATED)
@@ -70,14 +70,14 @@ def row_kinds(table: pa.Table, column: str, missing: str) -> np.ndarray:
 
 
 def _null(table: pa.Table, name: str) -> np.ndarray:
-    """(R,) bool: where there is no value."""
+    """(R,) bool: whether a row has no value."""
     if name not in table.column_names:
         return np.ones(len(table), dtype=bool)
     return pc.is_null(table.column(name)).to_numpy()
 
 
 def all_trained(table: pa.Table, column: str) -> pa.Table:
-    """Rows with stored ids and no weights, with the weight 1 for each of their response tokens."""
+    """Rows with stored ids but without weights, as rows with the weight 1 for each response token."""
     lengths_R = pc.list_value_length(table.column(records.RESPONSE_IDS)).to_pylist()
     ones = pa.array([[1.0] * length for length in lengths_R], pa.list_(pa.float32()))
     others = table.drop_columns([column]) if column in table.column_names else table

@@ -1,4 +1,4 @@
-"""One training example as text with its trained tokens marked: what a person looks at before a long run."""
+"""One training example as text with its trained tokens marked, for a look at it before a long run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def mark_trained(tokenizer: Any, input_ids_L: torch.Tensor, flags_L: torch.Tenso
         tokenizer: of the `transformers` API.
         input_ids_L: (L,) int64.
         flags_L: (L,) int64, shifted (`mask_bits`): the flag of the token at p stands at p - 1.
-        marks: what opens and what closes a run.
+        marks: the texts that open and close a run.
     """
     trained = [False, *mask_bits.loss(flags_L)[:-1].tolist()]
     response = [False, *mask_bits.response(flags_L)[:-1].tolist()]

@@ -1,7 +1,7 @@
 """Runs the stock OpenRLHF SFT script with the three CFT classes in place of its own.
 
-`openrlhf/cli/train_sft.py` imports what it uses by name, so putting a subclass under that name before it runs is all
-it takes: no flag is copied, and none is lost. `tests/project/test_contract.py` pins every name.
+`openrlhf/cli/train_sft.py` imports what it uses by name, so it is enough to put a subclass under that name before the
+script runs: no flag is copied, and none is lost. `tests/project/test_contract.py` pins every name.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from openrlhf_cft.train.trainer import CriticalTokenTrainer
 
 
 def classes(options: Options) -> tuple[Any, Any, Any]:
-    """What stands in for the stock SFTDataset, Actor and SFTTrainer."""
+    """The replacements for the stock SFTDataset, Actor and SFTTrainer."""
     dataset = openrlhf.datasets.SFTDataset
     if options.column is not None:
         dataset = functools.partial(CriticalTokenDataset, mask_column=options.column, missing=options.missing)
@@ -39,13 +39,13 @@ def classes(options: Options) -> tuple[Any, Any, Any]:
 
 
 def prepare(args: Any, options: Options) -> tuple[Any, Any, Any]:
-    """`classes`, after the checks, for an OpenRLHF tree of one's own (`patches/optional/critical_mask.patch`).
+    """Run the checks, then return `classes`. For a patched OpenRLHF tree (`patches/optional/critical_mask.patch`).
 
     Args:
         args: the script's parsed and nested flags.
 
     Raises:
-        InputError: the preflight refused what the user gave; not caught, it ends the script with its sentence alone.
+        InputError: the preflight refused the user's input. If nothing catches it, the script ends with its sentence.
     """
     sys.excepthook = _without_traceback
     preflight.check(args, options)
@@ -53,7 +53,7 @@ def prepare(args: Any, options: Options) -> tuple[Any, Any, Any]:
 
 
 def _without_traceback(kind: type[BaseException], error: BaseException, trace: Any) -> None:
-    """The hook of a script that is not ours: an `InputError` is one sentence."""
+    """The exception hook of a script that is not ours: it prints an `InputError` as one sentence."""
     if issubclass(kind, InputError):
         print(f"train_sft: {error}", file=sys.stderr)
     else:
@@ -64,7 +64,7 @@ def run(script: str, options: Options) -> None:
     """Run the stock script, a module's name, on `sys.argv`.
 
     Raises:
-        InputError: the preflight or the data set refused what the user gave.
+        InputError: the preflight or the data set refused the user's input.
     """
     with substituted(options):
         runpy.run_module(script, run_name="__main__", alter_sys=True)
@@ -72,13 +72,13 @@ def run(script: str, options: Options) -> None:
 
 @contextmanager
 def substituted(options: Options) -> Iterator[None]:
-    """The CFT classes under the stock names, where the stock script looks them up."""
+    """Put the CFT classes under the stock names, where the stock script looks them up."""
     dataset, actor, trainer = classes(options)
     replacements: list[tuple[Any, str, Any]] = [
         (openrlhf.datasets, "SFTDataset", dataset),
         (openrlhf.models, "Actor", actor),
         (openrlhf.trainer.sft_trainer, "SFTTrainer", trainer),
-        # The first thing that the script calls with its parsed flags: the checks see exactly what it will use.
+        # The script's first call with its parsed flags, so the checks see exactly the values that it will use.
         (openrlhf.utils, "get_strategy", _checked(openrlhf.utils.get_strategy, options)),
         (datasets, "concatenate_datasets", _joined(datasets.concatenate_datasets)),
         (openrlhf.datasets.utils, "interleave_datasets", _joined(datasets.interleave_datasets)),
@@ -103,7 +103,7 @@ def _checked(get_strategy: Callable[[Any], Any], options: Options) -> Callable[[
 
 
 def _joined(join: Callable[..., Any]) -> Callable[..., Any]:
-    """`join` of `datasets`, which refuses a column of two types: weights have 32 bits in Parquet, 64 in JSON."""
+    """`join` of `datasets`, with our message if a column has two types: weights are 32 bits in Parquet, 64 in JSON."""
 
     @functools.wraps(join)
     def join_or_refuse(*args: Any, **options: Any) -> Any:
@@ -118,7 +118,7 @@ def _joined(join: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _two_types(parts: list[Any]) -> str:
-    """The first column that the parts hold in different types, and these; empty where there is none."""
+    """The first column that the parts hold in different types, with these types; empty if there is none."""
     types: dict[str, set[str]] = {}
     for part in parts:
         for name, feature in (getattr(part, "features", None) or {}).items():

@@ -1,14 +1,14 @@
-"""The stock SFTTrainer with the CFT loss, and with logs of what it trains on.
+"""The stock SFTTrainer with the CFT loss, and with logs about the trained tokens.
 
-The loop is the stock `fit`. These join the stock logs (TensorBoard, W&B), over one optimizer step and all ranks:
+The loop is the stock `fit`. The stock logs (TensorBoard, W&B) also get these, over one optimizer step and all ranks:
 
     critical_tokens   trained tokens
     critical_share    trained tokens / response tokens
     critical_loss     sum(w * nll) / sum(w) (Eq. 8 of arXiv 2510.10974), whatever loss is trained with
 
-Evaluation has `critical_share` and `critical_loss` under `eval/`, and there alone `critical_entropy`, `other_loss` and
-`other_entropy` (nats; "other": the response tokens whose weight is zero). The logits that these need are not there
-while training. Without a mask column (`--cft.loss dft` alone) there are the stock logs only.
+Evaluation logs `critical_share` and `critical_loss` under `eval/`. Only there it also logs `critical_entropy`,
+`other_loss` and `other_entropy` (nats; "other": the response tokens whose weight is zero), because training does not
+compute the logits that these need. Without a mask column (`--cft.loss dft` alone) there are only the stock logs.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from openrlhf_cft.train.loss import CriticalTokenLoss, critical_logs, evaluation
 
 
 class CriticalTokenTrainer(SFTTrainer):
-    """`openrlhf.trainer.sft_trainer.SFTTrainer`; the constructor and `fit` are the stock ones, but for `options`.
+    """`openrlhf.trainer.sft_trainer.SFTTrainer`. Apart from `options`, its constructor and `fit` are the stock ones.
 
     Raises:
         InputError: no row of the training data has weights.
@@ -45,7 +45,7 @@ class CriticalTokenTrainer(SFTTrainer):
         self.model.register_forward_hook(self._count_tokens, with_kwargs=True)
 
     def _count_tokens(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        """Hook: the loss sees the weights only, so what else there is is counted where the flags pass by."""
+        """Forward hook. The loss never sees the flags, so the other figures are counted here."""
         attention_mask = kwargs.get("attention_mask")
         if attention_mask is None or not mask_bits.has_flags(attention_mask):
             return
@@ -54,7 +54,7 @@ class CriticalTokenTrainer(SFTTrainer):
             self.loss_fn.meter.add_evaluated(attention_mask, output, module.entropy)
 
     def fit(self, args: Any, consumed_samples: int = 0, num_update_steps_per_epoch: int | None = None) -> None:
-        """The stock loop, after one example with its trained tokens marked."""
+        """Print one example with its trained tokens marked, then run the stock loop."""
         self._show_example()
         self._total_steps = len(self.train_dataloader) * self.epochs // max(1, self.strategy.accumulated_gradient)
         self._first_step, self._started = self.model.model.global_steps, time.monotonic()
@@ -76,7 +76,7 @@ class CriticalTokenTrainer(SFTTrainer):
         logs_dict: dict[str, float] | None = None,
         client_states: dict[str, Any] | None = None,
     ) -> None:
-        """The stock logs, evaluation and checkpoints of one optimizer step, with the critical tokens' figures."""
+        """The stock logs, evaluation and checkpoints of one optimizer step, with the figures of critical tokens."""
         critical = critical_logs(self._reduce_meter()) if self._masked else {}
         if self._masked and global_step % args.logger.logging_steps == 0 and self.strategy.is_rank_0():
             tqdm.write(self._line(global_step, critical))  # past the progress bars, to stdout
@@ -101,7 +101,7 @@ class CriticalTokenTrainer(SFTTrainer):
         )
 
     def evaluate(self, eval_dataloader: Any, steps: int = 0) -> None:
-        """The stock evaluation, whose loss is a mean over batches, and beside it the means over all tokens."""
+        """The stock evaluation, whose loss is a mean over batches. Also logs our means over all tokens."""
         super().evaluate(eval_dataloader, steps)
         if not self._masked:
             return

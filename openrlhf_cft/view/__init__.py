@@ -1,8 +1,9 @@
 """An annotated data set for people: one self-contained HTML page, or the same in a shell.
 
-dataset.py   rows to responses, with the characters of each token
+model.py     rows as responses, with the characters of each token
 pairing.py   two data sets side by side
-summary.py   what all the rows say together
-page.py      all that as one HTML file, made of assets/
-terminal.py  all that as text
+summary.py   figures over all rows
+facts.py     what is known about a data set, in words
+page.py      all of that as one HTML file, made of assets/
+terminal.py  all of that as text
 """

@@ -1,4 +1,4 @@
-"""What a data set says of itself, in words: how its tokens were selected, and with which model and limits."""
+"""What is known about a data set, in words: how its tokens were selected, and with which model and limits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from openrlhf_cft.view.summary import Summary
 
 
 def selection(data: ShownData) -> str:
-    """What it means that a token has a weight, in a sentence or two."""
+    """One or two sentences that say what the weight of a token means."""
     criterion = criterion_of(data)
     name, _, k = str(criterion).partition("-")
     if name != "strict" or not k.isdigit():
@@ -28,7 +28,7 @@ def selection(data: ShownData) -> str:
 
 
 def criterion_of(data: ShownData) -> str | None:
-    """How the tokens of the mask were selected: by the annotator, or later by `masks derive`; None: unsaid."""
+    """How the tokens of the mask were selected: by the annotator, or later by `masks derive`; None: not stated."""
     derived = data.metadata.get("derived")
     made = derived.get(data.mask) if isinstance(derived, dict) else None
     stated = made.get("how") if isinstance(made, dict) else None
@@ -38,7 +38,7 @@ def criterion_of(data: ShownData) -> str | None:
 
 
 def facts(data: ShownData) -> list[tuple[str, str]]:
-    """Names and values of what is known, most wanted first."""
+    """Names and values of the known facts, the most useful first."""
     known = data.metadata
     decoding = known.get("decoding") or {}
     pairs: list[tuple[str, Any]] = [
@@ -56,7 +56,7 @@ def facts(data: ShownData) -> list[tuple[str, str]]:
 
 
 def hints(data: ShownData, summary: Summary) -> list[str]:
-    """What is probably wrong with the masks of the responses that are shown, see `data.mask_hints`."""
+    """Hints at likely problems with the masks of the responses that are shown, see `data.mask_hints`."""
     if not made_by_counterfactuals(data.mask, criterion_of(data)):
         return []
     rollouts, cut_off = 0, 0
@@ -66,5 +66,5 @@ def hints(data: ShownData, summary: Summary) -> list[str]:
 
 
 def metadata_text(data: ShownData) -> str:
-    """All of the file metadata, to read."""
+    """All of the file metadata, as readable text."""
     return json.dumps(data.metadata, indent=2, ensure_ascii=False) if data.metadata else ""

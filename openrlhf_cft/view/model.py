@@ -1,10 +1,10 @@
-"""Annotated rows as responses to look at: each token with its characters, its weight and its counterfactuals.
+"""Annotated rows as responses to show: each token with its characters, its weight and its counterfactuals.
 
     data = open_data("annotated")
     for response in read(data, tokenizer_of(data), mask="critical_mask", max_samples=1000).responses: ...
 
-What a token looks like comes from `data.token_text` alone; no text is split in another way. A row whose mask is null
-is left out and counted.
+Only `data.token_text` decides what a token looks like; no text is split in another way. A row whose mask is null is
+left out and counted.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Counterfactual:
 
     alternative: Alternative
     text: str  # what the token would add to the response
-    name: str | None  # in the vocabulary, where the text does not say it: part of a character, no character
-    rollout: str | None  # what the model went on with, where the data set holds it
+    name: str | None  # in the vocabulary, if the text does not show it: it is part of a character, or no character
+    rollout: str | None  # the text of the rollout, if the data set holds it
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,14 @@ class ShownResponse:
 
     id: str
     question: str
-    gold: str | None  # the gold answer, where its column is known
+    gold: str | None  # the gold answer, if its column is known
     answer: str | None  # that the verifier found in the response
     verdict: str | None
     token_ids: list[int]  # (T,)
     names: list[str | None]  # (T,) as `Counterfactual.name`
     pieces: list[Piece]  # (T,)
     weights: list[float]  # (T,) >= 0
-    counterfactuals: list[list[Counterfactual]]  # (T,) lists of A; empty ones where the data set has none
+    counterfactuals: list[list[Counterfactual]]  # (T,) lists of A; they are empty if the data set has none
 
     @property
     def critical(self) -> int:
@@ -58,7 +58,7 @@ class ShownResponse:
 
     @property
     def text(self) -> str:
-        """The response, special tokens left out."""
+        """The response, without special tokens."""
         return "".join(piece.text for piece in self.pieces if not piece.special)
 
 
@@ -66,11 +66,11 @@ class ShownResponse:
 class ShownData:
     """The responses of one data set, or the first of them."""
 
-    name: str  # as it was given
+    name: str  # as the user gave it
     mask: str  # the column of the weights
     fingerprint: str  # of the tokenizer that its tokens are shown with
-    metadata: dict[str, Any]  # the annotator's; empty where there is none
-    job: dict[str, Any]  # the summary of the whole annotation job; empty where it is not there
+    metadata: dict[str, Any]  # the annotator's; empty if there is none
+    job: dict[str, Any]  # the summary of the whole annotation job; empty if it is missing
     responses: list[ShownResponse] = field(repr=False)
     total: int  # rows in the data set
     without_mask: int  # rows that were read and left out because their mask is null
@@ -91,14 +91,14 @@ def read(
     """Read the first rows of a data set.
 
     Args:
-        data: of `data.annotated.open_data`.
-        tokenizer: of `masks.tokenizer.tokenizer_of`.
+        data: from `data.annotated.open_data`.
+        tokenizer: from `data.tokenizer.tokenizer_of`.
         mask: the column of the weights.
         max_samples: read at most so many rows.
-        only: of the rows with these ids; None for all.
+        only: read only the rows with these ids; None for all.
 
     Raises:
-        InputError: the column is missing or holds no weights, or there is no row with any.
+        InputError: the column is missing or does not hold weights, or no row has any.
     """
     try:
         data.require_weights(mask)
@@ -162,7 +162,7 @@ def _counterfactual(tokenizer: Any, special: set[int], before: list[int], value:
 
 
 def _source_text(row: Mapping[str, Any], key: str | None, usual: str) -> str | None:
-    """A column of the source as text: the one that the annotator was told of, else the usual one."""
+    """A column of the source as text: the one that the annotator used, or else the usual one."""
     for name in filter(None, (key, usual)):
         stored = f"source_{name}" if name in records.ANNOTATION_COLUMNS else name
         if stored in row:
@@ -171,13 +171,13 @@ def _source_text(row: Mapping[str, Any], key: str | None, usual: str) -> str | N
 
 
 def _text(value: Any) -> str | None:
-    """A value as text; of chat messages what each says."""
+    """A value as text; for chat messages, the content of each."""
     if isinstance(value, list) and all(isinstance(message, dict) and "content" in message for message in value):
         return "\n\n".join(str(message["content"]) for message in value)
     return None if value is None else str(value)
 
 
 def _job(data: AnnotatedData) -> dict[str, Any]:
-    """What the annotation job said at its end, if it is still beside its data set."""
+    """The summary of the annotation job, if it is still beside its data set; else empty."""
     summary = data.place / ".annotate" / "summary.json"
     return dict(json.loads(summary.read_text())) if data.place.is_dir() and summary.exists() else {}

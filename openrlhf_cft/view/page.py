@@ -1,12 +1,12 @@
 """Annotated responses as one HTML file that needs nothing else: no network, no server, no other file.
 
-    write_page(place("view.html"), [strict3])           # or two data sets, paired
+    write_page(location("view.html"), strict3)          # or a `Pairing` of two data sets
 
-The file is `assets/template.html` with style, scripts and the data inlined. What a model wrote is data, never markup:
-it travels as JSON in which `<`, `>`, `&` and characters that cannot be seen are escaped. The scripts make text nodes
-of it. The page's own policy forbids every other script, and every request.
+The file is `assets/template.html` with style, scripts and the data inlined. Text that a model wrote is data, never
+markup: it is stored as JSON in which `<`, `>`, `&` and hidden characters are escaped. The scripts turn it into text
+nodes. The page's own policy forbids every other script, and every request.
 
-The payload is arrays, to be small; `assets/data.js` is the other end of each of these functions.
+The payload consists of arrays, to be small. `assets/data.js` reads what each of these functions writes.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from openrlhf_cft.view.model import Counterfactual, ShownData, ShownResponse
 from openrlhf_cft.view.pairing import Pairing
 from openrlhf_cft.view.summary import Share, Summary, responses_summary
 
-# In this order; they share one scope.
+# They are joined in this order, and share one scope.
 SCRIPTS = ("data", "text", "summary", "tokens", "card", "responses", "filters", "keys", "main")
 SPECIAL, PARTIAL = 1, 2  # flags of a token
-DIGITS = 4  # of a weight, a log-probability, a score
+DIGITS = 4  # significant digits of a weight, a log-probability, a score
 NOT_TRIED = "not tried"
 VERDICTS = [NOT_TRIED, *(verdict.value for verdict in Verdict)]
 KINDS = [kind.value for kind in Kind]
@@ -67,7 +67,7 @@ def page(shown: ShownData | Pairing) -> str:
 
 
 def to_json(value: Any) -> str:
-    """JSON that an HTML `script` element can hold, whatever text is in it, and that an editor shows as it is."""
+    """JSON that an HTML `script` element can hold, with any text in it. An editor shows all of its characters."""
 
     def escaped(character: str) -> str:
         code = ord(character)
@@ -80,12 +80,12 @@ def to_json(value: Any) -> str:
 
 
 def payload(shown: ShownData | Pairing) -> dict[str, Any]:
-    """All that the scripts read, as JSON.
+    """Everything that the scripts read, as JSON.
 
     Returns:
-        `sets` (one or two), `rows`, and what they refer to by number: `vocabulary`, `texts`, `kinds`, `verdicts`;
-        `marks` has the mark and the name of each character that cannot be seen, as far as they occur; `agreement`
-        is None for one data set.
+        `sets` (one or two), `rows`, and the lists that they refer to by number: `vocabulary`, `texts`, `kinds`,
+        `verdicts`. `marks` has the mark and the name of each hidden character that occurs. `agreement` is None for
+        one data set.
     """
     packer = _Packer()
     if isinstance(shown, ShownData):
@@ -123,14 +123,14 @@ class _Interned:
 
 
 class _Packer:
-    """Rows to arrays; what occurs again and again is written once."""
+    """Turns rows into arrays. Values that repeat are written once."""
 
     def __init__(self) -> None:
-        self.vocabulary = _Interned()  # [token id, text, kind, flags, name]; the last two only where there are any
+        self.vocabulary = _Interned()  # [token id, text, kind, flags, name]; the last two only if there are any
         self.texts = _Interned()  # of rollouts
 
     def row(self, responses: Sequence[ShownResponse], sides: Sequence[ShownData], same: bool) -> list[Any]:
-        """[id, question, gold, [side ...], same]; the second side of the same tokens refers to the first one's."""
+        """[id, question, gold, [side ...], same]; if `same`, the second side shares the tokens of the first one."""
         first = responses[0]
         packed = [self._side(*pair) for pair in zip(responses, sides, strict=True)]
         if same:
@@ -138,7 +138,7 @@ class _Packer:
         return [first.id, first.question, first.gold, packed, int(same)]
 
     def _side(self, response: ShownResponse, data: ShownData) -> list[Any]:
-        """[answer, verdict, tokens, weights, alternatives]: weights of 0 and 1 are a string of digits."""
+        """[answer, verdict, tokens, weights, alternatives]; weights of 0 and 1 are written as a string of digits."""
         tokens = [
             self._token(token, piece.text, KINDS.index(piece.kind.value), piece.special, piece.partial, name)
             for token, piece, name in zip(response.token_ids, response.pieces, response.names, strict=True)
@@ -155,7 +155,7 @@ class _Packer:
         return self.vocabulary.number(tuple(item), item)
 
     def _alternative(self, counterfactual: Counterfactual) -> list[Any]:
-        """[token, rank, logprob] of one that was not tried; else also verdict, length, truncated, score, text."""
+        """[token, rank, logprob] if it was not tried; otherwise also verdict, length, truncated, score, text."""
         item = counterfactual.alternative
         packed: list[Any] = [
             self._token(item.token_id, counterfactual.text, None, False, False, counterfactual.name),
@@ -172,7 +172,7 @@ class _Packer:
 
 
 def _trimmed(item: list[Any]) -> list[Any]:
-    """Without what is None at the end."""
+    """The list without the None values at its end."""
     while item and item[-1] is None:
         item = item[:-1]
     return item
@@ -185,7 +185,7 @@ def _rounded(value: float) -> float:
 
 
 def _shown(shown: ShownData | Pairing) -> list[list[ShownResponse]]:
-    """The responses on the page, by data set: of two those that are in pairs."""
+    """The responses on the page, by data set; of two data sets, those that are in pairs."""
     if isinstance(shown, ShownData):
         return [shown.responses]
     return [[pair.left for pair in shown.pairs], [pair.right for pair in shown.pairs]]
@@ -258,7 +258,7 @@ def _script() -> str:
 
 
 def _policy(style: str, script: str) -> str:
-    """A Content-Security-Policy: this style and this script, and nothing from anywhere, strings as markup included."""
+    """A Content-Security-Policy that allows this style and this script, no requests, and no strings as markup."""
 
     def source(text: str) -> str:
         return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

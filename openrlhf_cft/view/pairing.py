@@ -1,7 +1,7 @@
 """Two data sets side by side: which rows belong together, and how far their masks agree.
 
-Rows belong together by id; where an id has several responses, those of the same tokens first. Masks are compared where
-both sides hold the same tokens of the same tokenizer, as bits: whether a token has a weight.
+Rows with the same id belong together. If an id has several responses, those with the same tokens are paired first.
+Masks are compared if both sides hold the same tokens of the same tokenizer, as bits: whether a token has a weight.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from openrlhf_cft.view.model import ShownData, ShownResponse, read
 
 @dataclass(frozen=True)
 class Side:
-    """What to read."""
+    """A data set to read."""
 
     data: AnnotatedData
-    tokenizer: Any  # of `masks.tokenizer.tokenizer_of`
+    tokenizer: Any  # from `data.tokenizer.tokenizer_of`
     mask: str  # the column of the weights
 
 
@@ -44,12 +44,12 @@ class Pairing:
     right: ShownData
     pairs: list[ShownPair]
     matched: int  # rows of the whole data sets that have a partner
-    only_left: int  # rows of the whole data sets that the other has no partner for
+    only_left: int  # rows of the whole data sets without a partner in the other one
     only_right: int
 
     @property
     def agreement(self) -> Agreement:
-        """Of the two masks, over the pairs with the same tokens."""
+        """The agreement of the two masks, over the pairs with the same tokens."""
         agreements = (agreement(pair.left.weights, pair.right.weights) for pair in self.pairs if pair.same)
         return sum(agreements, start=Agreement())
 
@@ -58,7 +58,7 @@ def read_pair(left: Side, right: Side, max_samples: int) -> Pairing:
     """Read the first rows that both data sets have.
 
     Raises:
-        InputError: as `model.read`, and where the two have no id in common.
+        InputError: as `model.read`, or the two have no id in common.
     """
     ids = [Counter(str(row[ID]) for row in side.data.rows([ID])) for side in (left, right)]
     common = set(ids[0]) & set(ids[1])
@@ -79,13 +79,13 @@ def match(left: ShownData, right: ShownData, comparable: bool) -> list[ShownPair
     Args:
         left: one data set.
         right: the other one.
-        comparable: token ids mean the same in both, as they do to a base model and its instruct model.
+        comparable: whether token ids mean the same in both, as for a base model and its instruct model.
     """
     waiting: dict[str, list[ShownResponse]] = defaultdict(list)
     for response in right.responses:
         waiting[response.id].append(response)
     partners: dict[int, ShownPair] = {}
-    for same in (True, False):  # first all that have the same tokens, so that no other takes their partner
+    for same in (True, False):  # first all with the same tokens, so that no other response takes their partner
         for number, response in enumerate(left.responses):
             if number in partners:
                 continue

@@ -1,4 +1,4 @@
-"""What the rows of a data set say together: where the weight lies, how it is spread over rows, what it cost."""
+"""Figures over all rows of a data set: where the weight lies, how it is spread over rows, what it cost."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from openrlhf_cft.data.tenths import SHARES, TENTHS, of_position, of_share
 from openrlhf_cft.data.token_text import Kind
 from openrlhf_cft.view.model import ShownResponse
 
-MOST_OFTEN, MOST_ALTERNATIVES = 20, 4  # that are listed
+MOST_OFTEN, MOST_ALTERNATIVES = 20, 4  # how many tokens, and alternatives of each, are listed
 
 
 @dataclass(frozen=True)
 class Share:
-    """Some of the tokens."""
+    """The counts and weights of some of the tokens."""
 
     label: str
     tokens: int
@@ -24,19 +24,19 @@ class Share:
 
     @property
     def mean(self) -> float | None:
-        """The mean weight, which is the critical share of a mask of 0 and 1; None where there are no tokens."""
+        """The mean weight; for a mask of 0 and 1, it is the critical share. None if there are no tokens."""
         return self.weight / self.tokens if self.tokens else None
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What the rows that are shown took. None of it is known where the data set has no alternatives."""
+    """The cost of the rows that are shown. It is not known if the data set has no alternatives."""
 
     positions: int  # tokens with an alternative
     rollouts: int  # alternatives that were tried
     skipped: int  # not tried, because the token was decided already
     truncated: int  # rollouts that ran out of tokens
-    decoded: int  # tokens that rollouts went on with
+    decoded: int  # tokens that rollouts generated
     verdicts: dict[str, int]  # of the rollouts
 
 
@@ -44,7 +44,7 @@ class Cost:
 class OftenCritical:
     """A token of the vocabulary that has a weight at many places."""
 
-    text: str  # what it shows; its name where that is nothing
+    text: str  # its characters; its name if it has none
     critical: int  # places where it has a weight
     tokens: int  # all places where it stands
     alternatives: list[tuple[str, int]]  # the most frequent ones at these places, the most frequent first, with counts
@@ -52,7 +52,7 @@ class OftenCritical:
 
 @dataclass(frozen=True)
 class Summary:
-    """Of all responses that are shown."""
+    """The figures of all responses that are shown."""
 
     rows: int
     all: Share
@@ -60,7 +60,7 @@ class Summary:
     places: list[Share]  # by position, in tenths of the response
     spread: list[int]  # rows by their critical share: none at all, then up to 10 %, up to 20 % ...
     lengths: tuple[int, int, int]  # the shortest, the median and the longest response, in tokens
-    often: list[OftenCritical]  # the tokens that have a weight most often, the first first
+    often: list[OftenCritical]  # the tokens that have a weight most often, the most frequent first
     cost: Cost | None
 
 

@@ -1,7 +1,7 @@
 """Annotated responses as text, for a shell and for a log: the same as on the page, in one column.
 
-Marked tokens are bold red on a terminal, between brackets in a log; weights other than 0 and 1 are said. Under each
-response is a line a marked token, with what else was tried there. What a model wrote cannot act on the terminal
+Marked tokens are bold red on a terminal, and between brackets in a log. Weights other than 0 and 1 are printed. Below
+each response, a line for each marked token shows its alternatives. Text that a model wrote cannot act on the terminal
 (`display.visible`).
 """
 
@@ -26,11 +26,11 @@ Marks = tuple[str, str]
 
 
 def terminal_text(shown: ShownData | Pairing, marks: Marks) -> str:
-    """All of it, one data set or two side by side.
+    """The whole text, for one data set or for two side by side.
 
     Args:
-        shown: what was read.
-        marks: what opens and what closes a run of marked tokens.
+        shown: the data that were read.
+        marks: the texts that open and close a run of marked tokens.
     """
     return "\n".join(_one(shown, marks) if isinstance(shown, ShownData) else _two(shown, marks))
 
