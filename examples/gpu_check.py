@@ -2,9 +2,10 @@
 
     python examples/gpu_check.py [--run_dir runs/gpu-check]
 
-SmolLM2 goes through everything: masks in float32 against those of a CPU, the quickstart on few questions, three steps
-of GRPO from its CFT checkpoint, and an annotation that is killed and goes on. Then no process may be left. A line a
-step; the last line is JSON. What a step printed is in RUN_DIR/STEP.log. Exit code 1 where a step failed.
+SmolLM2 goes through everything. Its masks in float32 are compared with those of a CPU. Then come the quickstart on few
+questions, three steps of GRPO from its CFT checkpoint, and an annotation that is killed and resumes. In the end no
+process may be left. Each step prints a line; the last line is JSON. All that a step printed is in RUN_DIR/STEP.log.
+Exit code 1 where a step failed.
 """
 
 from __future__ import annotations

@@ -69,7 +69,8 @@ def measure(questions: Iterable[SampledQuestion], samples: int, answers: bool = 
     Args:
         questions: read one after the other; none is kept in memory.
         samples: n, the number of samples of each question.
-        answers: whether the verifier finds answers in responses; if not, there is no majority.
+        answers: whether the verifier finds answers in responses; if not, majorities and distinct answers
+            are left out.
     """
     ids: list[str] = []
     all_ratios: list[dict[str, Ratio]] = []
