@@ -6,6 +6,7 @@ import html.parser
 import json
 import random
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -22,6 +23,7 @@ from openrlhf_cft.jobs.finished_rows import Outcomes
 
 HOSTILE = '<script>alert("x")</script> &amp; \u202eesrever <img src=x onerror=alert(1)> {{ 7 * 7 }} \ufffd'
 SAMPLES = 4
+QUESTIONS = 6
 
 
 def said(rng: random.Random, gold: str) -> SampledResponse:
@@ -30,6 +32,18 @@ def said(rng: random.Random, gold: str) -> SampledResponse:
     answer = rng.choice([gold, gold, "-7", None])
     verdict = Verdict.UNPARSABLE if answer is None else Verdict.CORRECT if answer == gold else Verdict.WRONG
     return SampledResponse(f"{HOSTILE} so {answer}", tokens, answer, verdict, 0.0, rng.random() < 0.9)
+
+
+def questions(path: Path, count: int = QUESTIONS) -> Path:
+    rows = [{"question": f"the sum of {i} and {i} is?", "answer": str(2 * i)} for i in range(count)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def arguments(models: dict[str, Path], data: str, out: Path, *more: str) -> list[str]:
+    compare = [f"{name}={path}" for name, path in models.items()]
+    keys = ["--data.input_key", "question", "--data.label_key", "answer", "--eval.n_samples", str(SAMPLES)]
+    return ["--compare", *compare, "--data.dataset", data, *keys, "--ckpt.output_dir", str(out), *more]
 
 
 class ScriptedPipeline:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tokenizer_families import FAMILIES
 
+from openrlhf_cft.cli import view
 from openrlhf_cft.data import records
 from openrlhf_cft.data.token_text import decode
 
@@ -139,3 +140,8 @@ def ordinary(made: Any, count: int, seed: int = 0, tokens: tuple[int, int] = (60
         found.append(row(made, f"made-{number}", text, rng))
         found[-1]["question"] = f"Question {number}: how many?"
     return found
+
+
+def load(*arguments: object) -> Any:
+    """What `view` shows of these data sets."""
+    return view.load(view.job_of([*map(str, arguments), "--terminal"]))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import view_data
 from view_browser import browser, make_pages
 
 from openrlhf_cft.data import records
@@ -26,3 +27,15 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def rows(pages: Path) -> list[dict[str, Any]]:
     return list(records.read_rows(pages / "hostile"))
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data sets: `hostile`, with texts of rollouts and a column of floats; `changed`, in which some masks differ."""
+    root = tmp_path_factory.mktemp("view")
+    made = view_data.tokenizer(root / "tokenizer")
+    rows = view_data.hostile(made)
+    stated = view_data.metadata(root / "tokenizer", made)
+    view_data.write(root / "hostile", rows, stated, texts=True)
+    view_data.write(root / "changed", view_data.changed(made, rows), stated, texts=True)
+    return root

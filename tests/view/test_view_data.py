@@ -1,4 +1,4 @@
-"""What the page and the shell show, without a browser: tokens, pairs, summary, payload, refusals."""
+"""What the page and the shell show, without a browser: tokens, pairs, payload, refusals."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import html
 import json
 import math
 import re
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -20,32 +19,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from properties import tries
 from tokenizer_families import FAMILIES
+from view_data import load
 
 from openrlhf_cft import display
 from openrlhf_cft.cli import view
 from openrlhf_cft.data import records
 from openrlhf_cft.data.annotated import open_data
-from openrlhf_cft.data.token_text import Kind, pieces
+from openrlhf_cft.data.token_text import pieces
 from openrlhf_cft.display import BRACKETS
 from openrlhf_cft.view import page, terminal
 from openrlhf_cft.view.model import read
-from openrlhf_cft.view.summary import responses_summary
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Data sets: `hostile`, with texts of rollouts and a column of floats; `changed`, in which some masks differ."""
-    root = tmp_path_factory.mktemp("view")
-    made = view_data.tokenizer(root / "tokenizer")
-    rows = view_data.hostile(made)
-    stated = view_data.metadata(root / "tokenizer", made)
-    view_data.write(root / "hostile", rows, stated, texts=True)
-    view_data.write(root / "changed", view_data.changed(made, rows), stated, texts=True)
-    return root
-
-
-def load(*arguments: object) -> Any:
-    return view.load(view.job_of([*map(str, arguments), "--terminal"]))
 
 
 def test_tokens_are_those_of_the_tokenizer(folder: Path) -> None:
@@ -136,56 +119,6 @@ def test_the_page_holds_its_parts_once_and_its_policy_fits_them(folder: Path) ->
     assert not re.search(r"(src|href)=[\"']?(https?:)?//", text)
     (data,) = re.findall(r'<script type="application/json" id="payload">(.*?)</script>', text, re.DOTALL)
     assert len(json.loads(data)["rows"]) == len(view_data.HOSTILE)  # `{{ payload }}` in a response is no slot
-
-
-def test_the_summary_counts_what_a_plain_loop_counts(folder: Path) -> None:
-    responses = load(folder / "hostile").responses
-    found = responses_summary(responses)
-    tokens = [
-        (piece.kind, 10 * at // len(response.pieces), weight)
-        for response in responses
-        for at, (piece, weight) in enumerate(zip(response.pieces, response.weights, strict=True))
-    ]
-    assert (found.all.tokens, found.all.critical) == (len(tokens), sum(w > 0 for *_, w in tokens))
-    for kind in Kind:
-        (share,) = [item for item in found.kinds if item.label == kind.value]
-        assert (share.tokens, share.critical) == (
-            sum(k is kind for k, *_ in tokens),
-            sum(k is kind and w > 0 for k, _, w in tokens),
-        )
-    for part, share in enumerate(found.places):
-        assert share.tokens == sum(p == part for _, p, _ in tokens)
-        assert share.weight == sum(w for _, p, w in tokens if p == part)
-    assert sum(found.spread) == len(responses)
-    assert found.spread[0] == sum(response.critical == 0 for response in responses)
-    stored = [a for row in records.read_rows(folder / "hostile") for p in row["alternatives"] for a in p]
-    assert found.cost is not None
-    assert found.cost.rollouts == sum(not a["skipped"] for a in stored)
-    assert found.cost.skipped == sum(a["skipped"] for a in stored)
-    assert found.cost.decoded == sum(a["rollout_length"] for a in stored)
-    assert sum(found.cost.verdicts.values()) == found.cost.rollouts
-
-
-def test_the_most_critical_tokens_are_those_that_a_plain_loop_finds(folder: Path) -> None:
-    shown = load(folder / "hostile")
-    places: dict[int, list[tuple[float, list[str]]]] = {}
-    for response in shown.responses:
-        for i, token in enumerate(response.token_ids):
-            others = [item.text or item.name or "" for item in response.counterfactuals[i]]
-            places.setdefault(token, []).append((response.weights[i], others))
-    critical = {token: [others for weight, others in found if weight] for token, found in places.items()}
-    found = responses_summary(shown.responses).often
-    counts = sorted((len(c) for c in critical.values() if c), reverse=True)
-    assert found and [item.critical for item in found] == counts[: len(found)]
-    for item in found:
-        alike = [
-            token
-            for token, others in critical.items()
-            if len(others) == item.critical and len(places[token]) == item.tokens
-        ]
-        said = [Counter(text for one in critical[token] for text in one) for token in alike]
-        assert any(all(c[text] == count for text, count in item.alternatives) for c in said)
-        assert [count for _, count in item.alternatives] == sorted((c for _, c in item.alternatives), reverse=True)
 
 
 def test_two_data_sets_are_matched_by_id_and_tokens(folder: Path) -> None:

@@ -1,0 +1,142 @@
+"""An evaluation that was interrupted, killed or changed, run again: nothing lost, nothing twice, nothing mixed."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from scripted_pipeline import QUESTIONS, ScriptedPipeline, arguments, questions
+
+from openrlhf_cft.cli.evaluate import job_of
+from openrlhf_cft.data.records import read_rows
+from openrlhf_cft.engine.scoring_process import PromptResponse, Scored
+from openrlhf_cft.evaluation.job import evaluate
+from openrlhf_cft.evaluation.joint_run import JointRun
+
+
+def test_what_is_done_is_not_done_again(
+    models: dict[str, Path], pipeline: ScriptedPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored: list[str] = []
+
+    def score(model: str, asked: list[PromptResponse], name: str) -> list[Scored]:
+        scored.append(Path(model).name)
+        zeros = [np.zeros(len(sequence.response_ids), np.float32) for sequence in asked]
+        return [Scored(zero, zero) for zero in zeros]
+
+    monkeypatch.setattr("openrlhf_cft.evaluation.entropy_cache.score", score)
+    two = {name: models[name] for name in ("base", "sft")}
+    out, data = tmp_path / "out", str(questions(tmp_path / "test.jsonl"))
+    pipeline.interrupt_after = 1
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(job_of(arguments(two, data, out)))
+    pipeline.interrupt_after = None
+    first = evaluate(job_of(arguments(two, data, out)))
+    assert pipeline.calls == [{"test/base": QUESTIONS}, {"test/sft": QUESTIONS}], "base was sampled twice"
+    again = evaluate(job_of(arguments(two, data, out)))
+    assert len(pipeline.calls) == 2 and scored == ["base", "sft"]
+    for result in [*first["results"]["test"].values(), *again["results"]["test"].values()]:
+        result.pop("seconds")
+    assert again == first
+    more = f"{data},{questions(tmp_path / 'other.jsonl', 5)}"
+    found = evaluate(job_of(arguments(models, more, out)))
+    assert pipeline.calls[2:] == [{"other/base": 5}, {"other/sft": 5}, {"test/cft": QUESTIONS, "other/cft": 5}]
+    assert scored == ["base", "sft", "base", "sft", "cft"]
+    base = [report["results"]["test"]["base"]["figures"] for report in (first, found)]
+    assert base[0] == base[1]
+    none = evaluate(job_of(arguments(models, more, out, "--eval.entropy_positions", "0")))
+    assert len(scored) == 5 and "entropy" not in none["results"]["test"]["base"]["figures"]
+    with pytest.raises(ValueError, match=r"holds another run \(sampling was .*0\.6"):
+        evaluate(job_of(arguments(models, data, out, "--eval.temperature", "0.6")))
+
+
+def test_a_run_over_two_data_sets_is_killed(
+    models: dict[str, Path], pipeline: ScriptedPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the middle of the rows, and in the middle of handing them over; without the second data set at first."""
+    one, out = {"base": models["base"]}, tmp_path / "out"
+    first, second = (str(questions(tmp_path / f"{name}.jsonl")) for name in ("test", "other"))
+    both = arguments(one, f"{first},{second}", out, "--eval.entropy_positions", "0")
+    whole = evaluate(job_of(arguments(one, f"{first},{second}", tmp_path / "whole", "--eval.entropy_positions", "0")))
+    pipeline.calls.clear()
+    pipeline.killed_after = 4
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(job_of(both))
+    pipeline.killed_after = None
+
+    write, written = JointRun._write, []
+
+    def killed(self: JointRun, key: str, name: str, table: pa.Table) -> None:
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        written.append(name)
+        write(self, key, name, table)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(JointRun, "_write", killed)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(job_of(arguments(one, first, out, "--eval.entropy_positions", "0")))
+    evaluate(job_of(arguments(one, first, out, "--eval.entropy_positions", "0")))
+    found = evaluate(job_of(both))
+    assert pipeline.calls == [{"test/base": QUESTIONS, "other/base": QUESTIONS}, {"other/base": 4}]
+    again = evaluate(job_of(both))
+    assert len(pipeline.calls) == 2
+    for name in ("test", "other"):
+        counts = [
+            {k: r["results"][name]["base"][k] for k in ("questions", "too_long", "failed")} for r in (found, whole)
+        ]
+        assert counts[0] == counts[1]
+        assert again["results"][name]["base"] == found["results"][name]["base"]
+    said = {row["id"]: row["response_token_ids"] for row in read_rows(out / "samples") if row["greedy"]}
+    assert len(said) == 2 * (QUESTIONS - 1) - (QUESTIONS - 1), "the data sets' ids are the same"
+    assert not list((out / ".evaluate" / "runs" / "base" / "outcomes").iterdir())
+
+
+def test_rows_of_a_run_that_is_gone_are_not_taken(
+    models: dict[str, Path], pipeline: ScriptedPipeline, tmp_path: Path
+) -> None:
+    one, out = {"base": models["base"]}, tmp_path / "out"
+    flags = arguments(one, str(questions(tmp_path / "test.jsonl")), out, "--eval.entropy_positions", "0")
+    pipeline.killed_after = 4
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(job_of(flags))
+    pipeline.killed_after = None
+    (state,) = (out / ".evaluate").glob("test-*")
+    shutil.rmtree(state)
+    evaluate(job_of([*flags, "--eval.temperature", "0.5"]))
+    assert pipeline.calls[1:] == [{"test/base": QUESTIONS}], "they were drawn at another temperature"
+
+
+def test_a_checkpoint_trained_again_is_another(
+    models: dict[str, Path], pipeline: ScriptedPipeline, tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    one, data = {"base": tmp_path / "model"}, str(questions(tmp_path / "test.jsonl"))
+    shutil.copytree(models["base"], one["base"])
+    flags = arguments(one, data, tmp_path / "out", "--eval.entropy_positions", "0")
+    evaluate(job_of(flags))
+    weights = load_file(one["base"] / "model.safetensors")
+    save_file({name: tensor + 1e-3 for name, tensor in weights.items()}, one["base"] / "model.safetensors")
+    with pytest.raises(ValueError, match=r"holds another run \(weights was '\w{16}' and is now '\w{16}'\)"):
+        evaluate(job_of(flags))
+
+
+def test_a_data_set_keeps_its_state_under_another_name(
+    models: dict[str, Path], pipeline: ScriptedPipeline, tmp_path: Path
+) -> None:
+    one, out = {"base": models["base"]}, tmp_path / "out"
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    first, second = (str(questions(tmp_path / name / "test.jsonl")) for name in "ab")
+    before = evaluate(job_of(arguments(one, first, out)))["results"]["test"]["base"]["figures"]
+    found = evaluate(job_of(arguments(one, f"{first},{second}", out)))["results"]
+    assert len(pipeline.calls) == 2 and found["a-test"]["base"]["figures"] == before
+    for folder in ("samples", "entropy"):
+        assert sorted(file.name for file in (out / folder).iterdir()) == [
+            "a-test--base.parquet",
+            "b-test--base.parquet",
+        ]
