@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from openrlhf_cft import log
 from openrlhf_cft.annotation.annotator import AnnotateSettings
 from openrlhf_cft.annotation.job import AnnotateJob
 from openrlhf_cft.annotation.job import annotate as run_annotation
@@ -77,6 +78,7 @@ def annotate(
     columns = (input_key, label_key, output_key, id_key)
     rendering, tokens = (apply_chat_template, input_template, max_samples), (add_bos, special_tokens)
     source = SourceSettings(dataset, dataset_split, *columns, *rendering, *tokens)
+    log.show_unless_configured()
     path, extra = absolute(model), dict(engine_args or {})
     sizes = (tensor_parallel_size, gpu_memory_utilization, max_model_len)
     engine = EngineSettings(path, dtype, *sizes, seed, extra, model, apply_chat_template)

@@ -1,30 +1,33 @@
-"""Progress of a job or of a pass over rows: in a terminal one line that is updated, in a file a line every 30 s."""
+"""Progress of a job or of a pass over rows: in a terminal one line that is updated, elsewhere a message every 30 s."""
 
 from __future__ import annotations
 
+import logging
 import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from typing import TextIO, TypeVar
+from typing import TypeVar
 
-FILE_SECONDS, LIVE_SECONDS = 30.0, 1.0  # between two lines in a file; between two updates of the live line
+LOG_SECONDS, LIVE_SECONDS = 30.0, 1.0  # between two messages; between two updates of the live line
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 
 class LiveLine:
-    """Shows the latest of many texts. In a terminal it replaces the last one; a file gets one per `FILE_SECONDS`.
+    """Shows the latest of many texts on standard error.
+
+    In a terminal it replaces the last one. Elsewhere one text per `LOG_SECONDS` is logged, at the level `info`.
 
     Args:
-        stream: the terminal or file.
         at_once: whether to show the first text immediately, not only after the first interval.
     """
 
-    def __init__(self, stream: TextIO, at_once: bool = False) -> None:
-        self.live = stream.isatty()
-        self._stream = stream
-        self._seconds = LIVE_SECONDS if self.live else FILE_SECONDS
+    def __init__(self, at_once: bool = False) -> None:
+        self.live = sys.stderr.isatty()
+        self._seconds = LIVE_SECONDS if self.live else LOG_SECONDS
         self._shown = time.monotonic() - (self._seconds if at_once else 0)
         self._open = False  # whether the cursor is still on the line of a text
 
@@ -37,24 +40,23 @@ class LiveLine:
         """Show a text, if one is due."""
         if not self.due:
             return
-        self._shown, self._open = time.monotonic(), self.live
-        if self.live:
+        self._shown = time.monotonic()
+        if not self.live:
+            logger.info("%s", text)
+        elif logger.isEnabledFor(logging.INFO):
+            self._open = True
             width = shutil.get_terminal_size().columns - 1
-            self._stream.write(f"\r{text[:width]}\x1b[K")
-        else:
-            self._stream.write(f"{text}\n")
-        self._stream.flush()
+            print(f"\r{text[:width]}\x1b[K", end="", file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Keep the last text and end its line, so that other output starts on a new line."""
         if self._open:
-            self._stream.write("\n")
-            self._stream.flush()
+            print(file=sys.stderr, flush=True)
         self._open = False
 
 
 class Progress:
-    """Counts rows, and shows `NAME: 1200/5000 rows, 310.0 rows/s, ETA 12 s` on standard error.
+    """Counts rows, and shows `NAME: 1200/5000 rows, 310.0 rows/s, ETA 12 s`.
 
     A pass that ends before its first line is due shows nothing.
 
@@ -68,7 +70,7 @@ class Progress:
         self._name, self._total, self._unit = name, total, unit
         self._done = 0
         self._started = time.monotonic()
-        self._line = LiveLine(sys.stderr)
+        self._line = LiveLine()
 
     def add(self, rows: int, detail: str = "") -> None:
         """Count `rows` more rows as done; `detail` is shown in the line."""
@@ -84,6 +86,9 @@ class Progress:
 
     def over(self, rows: Iterable[T]) -> Iterator[T]:
         """Yield the rows one by one. A row counts as done when the next one is requested."""
-        for row in rows:
-            yield row
-            self.add(1)
+        try:
+            for row in rows:
+                yield row
+                self.add(1)
+        finally:
+            self._line.close()  # there may be fewer rows than the total, or an error

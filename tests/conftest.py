@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from openrlhf_cft.log import PACKAGE
+
 
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
@@ -16,3 +18,12 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def logs_as_a_library() -> Iterator[None]:
+    """A command that runs inside a test shows what is logged; the next test sees the package as others import it."""
+    yield
+    PACKAGE.handlers.clear()
+    PACKAGE.propagate = True
+    PACKAGE.setLevel("NOTSET")

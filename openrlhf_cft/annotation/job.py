@@ -7,6 +7,7 @@ of the job (`jobs.workdir`), and `summary.json`. That file is written last: if i
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,8 @@ from openrlhf_cft.jobs.pipeline import PoolSettings
 from openrlhf_cft.jobs.progress import annotation_line
 from openrlhf_cft.jobs.run_job import run_job
 from openrlhf_cft.jobs.workdir import Workdir
+
+logger = logging.getLogger(__name__)
 
 STATE = ".annotate"
 
@@ -51,7 +54,7 @@ def annotate(job: AnnotateJob) -> dict[str, Any]:
         config = work.prepare(job.source, job.factory.engine, settings_record(job.factory))
         finished = work.root / "summary.json"
         if finished.exists():
-            print(f"annotate: {job.output_dir} is complete; delete it to annotate anew")
+            logger.info("annotate: %s is complete; delete it to annotate anew", job.output_dir)
             return dict(json.loads(finished.read_text()))
         work.try_verifier(job.factory.verifier)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from typing import Any
 
 from openrlhf_cft.annotation.annotator import AnnotateSettings
@@ -25,6 +26,7 @@ from openrlhf_cft.cli.flags import (
 )
 from openrlhf_cft.errors import InputError
 
+logger = logging.getLogger("openrlhf_cft.annotate")  # by name, since the module is run as __main__
 DRY_RUN_ROWS = 256
 EXAMPLE = (
     "python -m openrlhf_cft.cli.annotate --model.model_name_or_path runs/model --data.dataset train.jsonl "
@@ -103,7 +105,7 @@ def main() -> int:
     """Annotate, print the summary; 1 when rows are left for the next run. Or estimate what that would cost."""
     flags = vars(parser().parse_args())
     job = _job(flags)
-    print(f"annotate: engine {job.factory.engine.resolved()}", flush=True)
+    logger.info("annotate: engine %s", job.factory.engine.resolved())
     if flags["annotate.dry_run"] is not None:
         print(estimate_text(dry_run(job, flags["annotate.dry_run"], flags["annotate.gpu_hour_cost"])))
         return 0

@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from openrlhf_cft import log
 from openrlhf_cft.data.literal_text import SPECIAL_TOKENS
 from openrlhf_cft.data.location import Location, location
 from openrlhf_cft.data.model_files import absolute
@@ -55,6 +56,14 @@ class Help(argparse.RawDescriptionHelpFormatter):
         return f"{text} (default: %(default)s)" if shown and named else text
 
 
+class LogLevel(argparse.Action):
+    """Sets the level as soon as the flag is read: the flags after it may be what there is to log about."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
+        """See `argparse.Action`."""
+        log.show(values)
+
+
 class Parser(argparse.ArgumentParser):
     """A parser of a command or a verb: what is wrong with a flag is bad input like any other, said in one sentence.
 
@@ -65,6 +74,8 @@ class Parser(argparse.ArgumentParser):
         self._prefixes: dict[str, argparse._ArgumentGroup] = {}
         epilog = f"example:\n  {example}" if example else None
         super().__init__(formatter_class=Help, epilog=epilog, allow_abbrev=False, **options)
+        least = f"least important messages that standard error shows (default: {log.DEFAULT})"
+        super().add_argument("--log_level", choices=log.LEVELS, default=argparse.SUPPRESS, action=LogLevel, help=least)
 
     def add_argument(self, *names: str, **options: Any) -> argparse.Action:
         """Add a flag to the group of its prefix."""
@@ -249,26 +260,27 @@ def run_command(name: str, command: Callable[[], int], resumes: bool = True) -> 
         command: returns the exit code.
         resumes: whether the same command resumes where it stopped. Otherwise it leaves nothing behind.
     """
+    log.show()
     try:
         code = command()
     except InputError as error:
-        print(f"{name}: {error}", file=sys.stderr)
+        log.say(f"{name}: {error}")
         code = 2
     except (JobError, OSError) as error:
         kept = "finished rows are kept; run the same command to resume" if resumes else "nothing was written"
-        print(f"{name}: {error}; {kept}", file=sys.stderr)
+        log.say(f"{name}: {error}; {kept}")
         code = 1 if resumes or isinstance(error, JobError) else 2
     except Exception as error:
         if isinstance(error, ModuleNotFoundError) and error.name in HEAVY:
             missing = f"{error.name} is not installed: pip install 'openrlhf-cft[train,annotate]'"
-            print(f"{name}: {missing}", file=sys.stderr)
+            log.say(f"{name}: {missing}")
             code = 2
         else:
-            traceback.print_exc()
-            print(f"{name}: this is a bug in openrlhf_cft, please report it with the lines above", file=sys.stderr)
+            log.say(traceback.format_exc().rstrip())
+            log.say(f"{name}: this is a bug in openrlhf_cft, please report it with the lines above")
             code = 1
     except KeyboardInterrupt:
         left = "run the same command to resume" if resumes else "nothing was written"
-        print(f"{name}: interrupted; {left}", file=sys.stderr)
+        log.say(f"{name}: interrupted; {left}")
         code = 130
     sys.exit(code)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
+from openrlhf_cft import log
 from openrlhf_cft.data.model_files import TRUST_REMOTE_CODE
 from openrlhf_cft.engine.platform import apply_environment
 from openrlhf_cft.errors import JobError
@@ -58,7 +59,10 @@ def score(model: str, sequences: Sequence[PromptResponse], name: str) -> list[Sc
     """
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(sender, model, list(sequences), name, os.getpid()), daemon=True)
+    level = log.PACKAGE.getEffectiveLevel()
+    process = context.Process(
+        target=_child, args=(sender, model, list(sequences), name, os.getpid(), level), daemon=True
+    )
     process.start()
     sender.close()  # so that `recv` notices here when the process dies
     try:
@@ -79,10 +83,13 @@ def score(model: str, sequences: Sequence[PromptResponse], name: str) -> list[Sc
     return scored
 
 
-def _child(sender: Connection, model: str, sequences: list[PromptResponse], name: str, parent: int) -> None:
+def _child(
+    sender: Connection, model: str, sequences: list[PromptResponse], name: str, parent: int, log_level: int
+) -> None:
     """Send a list of `Scored`, or an error message."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     apply_environment()
+    log.show(log_level)
     try:
         loaded = load(model)
         scored: list[Scored] = []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -24,6 +25,8 @@ from openrlhf_cft.evaluation.entropy import Key, choose
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+logger = logging.getLogger(__name__)
 
 METADATA_KEY = b"openrlhf_cft_entropy"
 
@@ -123,7 +126,7 @@ def measure_units(model: str, units: Sequence[Unit], name: str) -> list[dict[Key
     if pending:
         sequences = [sequence for unit in pending for sequence in unit.sequences]
         tokens = sum(len(sequence.response_ids) for sequence in sequences)
-        print(f"{name}: exact entropies at {tokens} positions of {len(sequences)} responses", flush=True)
+        logger.info("%s: exact entropies at %d positions of %d responses", name, tokens, len(sequences))
         scored = iter(score(model, sequences, name))
         for unit in pending:
             _write(unit, model, [next(scored) for _ in unit.keys])

@@ -6,9 +6,9 @@ Several data sets, `--data.dataset a,b`, are evaluated one by one. Annotation, i
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,8 @@ from openrlhf_cft.verify.settings import VerifierSettings
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -97,10 +99,8 @@ def _benchmark(
         origin["directory"] = directory
     if problems.without_answer:
         origin["no_gold_answer"] = problems.without_answer
-        print(
-            f"evaluate: {name}: {problems.without_answer} of its rows have no gold answer and are left out",
-            file=sys.stderr,
-        )
+        missing = "evaluate: %s: %d of its rows have no gold answer and are left out"
+        logger.warning(missing, name, problems.without_answer)
     return DataSet(name, state_key(name), problems.rows, columns, verifier, origin)
 
 

@@ -14,6 +14,8 @@ from openrlhf_cft.data.model_files import first_line
 from openrlhf_cft.engine.platform import apply_environment
 from openrlhf_cft.errors import InputError
 
+logger = logging.getLogger(__name__)
+
 START_ATTEMPTS = 10  # of a local Ray, five minutes in all: a busy machine only needs more time
 START_SECONDS = 30.0  # Ray waits so long for its own node, then it raises a plain Exception
 LISTENER_SECONDS = 10.0  # limit for a cluster to accept a connection
@@ -82,7 +84,7 @@ def connect(address: str | None, num_engines: int) -> None:
             timed_out = type(error) is Exception and time.monotonic() - started >= START_SECONDS
             if attempt == START_ATTEMPTS or not timed_out:
                 raise
-            print(f"ray: {error}; trying again", flush=True)
+            logger.warning("ray: %s; trying again", error)
 
 
 def names_cluster(address: str | None) -> bool:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Iterable
 from typing import Any
 
 from openrlhf_cft.errors import InputError, JobError
+
+logger = logging.getLogger(__name__)
 
 WAIT_SECONDS = 900.0  # for the nodes that an autoscaler starts; a start takes minutes
 NOSET = "RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES"  # Ray then leaves CUDA_VISIBLE_DEVICES alone
@@ -46,7 +49,7 @@ def await_gpus(num_engines: int, gpus_per_engine: int, joined: bool) -> None:
         raise InputError(fault)
     from ray.autoscaler.sdk import request_resources
 
-    print(f"ray: {fault} in the cluster: waiting {WAIT_SECONDS / 60:.0f} minutes for new nodes", flush=True)
+    logger.warning("ray: %s in the cluster: waiting %.0f minutes for new nodes", fault, WAIT_SECONDS / 60)
     request_resources(bundles=[{"GPU": gpus_per_engine}] * num_engines)
     try:
         deadline = time.monotonic() + WAIT_SECONDS

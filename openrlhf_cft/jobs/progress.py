@@ -5,7 +5,6 @@ Metrics are gauges, named `openrlhf_cft_NAME` in Ray and `ray_openrlhf_cft_NAME`
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -34,11 +33,11 @@ GAUGES = {
 
 
 class JobProgress:
-    """Prints and publishes the tally's counters while a job runs (a context manager).
+    """Shows and publishes the tally's counters while a job runs (a context manager).
 
     Args:
         tally: the actor that counts.
-        report: turns counters and seconds into the line that is printed.
+        report: turns counters and seconds into the line that is shown.
         total: number of rows that this run has to do.
     """
 
@@ -49,7 +48,7 @@ class JobProgress:
 
         self._tally, self._report, self._total = tally, report, total
         self._gauges = {name: Gauge(f"openrlhf_cft_{name}", text) for name, text in GAUGES.items()}
-        self._line = LiveLine(sys.stdout, at_once=True)
+        self._line = LiveLine(at_once=True)
         self._started: float | None = None  # when the first engine was up; rates count from then on
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable
 
@@ -12,6 +13,8 @@ from openrlhf_cft.errors import Failure, JobError
 from openrlhf_cft.jobs.engine_actor import RowWorker
 from openrlhf_cft.jobs.pipeline import PoolSettings, run
 from openrlhf_cft.jobs.workdir import Workdir
+
+logger = logging.getLogger(__name__)
 
 SHOWN_FAILURES = 10  # so many of the rows that could not be finished are printed
 
@@ -32,7 +35,7 @@ def run_job(
         factory: makes the worker inside each actor.
         pool: engines and rows in flight.
         report: turns counters, seconds and the number of rows of this run into a progress line.
-        about: lines that are printed before an engine starts, if there are rows to do.
+        about: lines that are logged before an engine starts, if there are rows to do.
 
     Raises:
         JobError: the job cannot continue; finished rows are kept.
@@ -45,10 +48,10 @@ def run_job(
 
 
 def repaired(work: Workdir) -> int:
-    """Repair the finished rows, see `Outcomes.repair`, and print which files were cut. Returns the number of rows."""
+    """Repair the finished rows, see `Outcomes.repair`, and say which files were cut. Returns the number of rows."""
     finished, cut = work.outcomes.repair()
     for name in cut:
-        print(f"{work.name}: {name} in {work.outcomes.data} is cut; its rows are done again", flush=True)
+        logger.warning("%s: %s in %s is cut; its rows are done again", work.name, name, work.outcomes.data)
     return finished
 
 
@@ -66,20 +69,20 @@ def finish_rows(
 
     Args:
         work: the directory of the job.
-        rows: number of rows of the whole job, for what is printed.
+        rows: number of rows of the whole job, for what is logged.
         left: number of these rows that are not done, at least 1.
         factory: makes the worker inside each actor.
         pool: engines and rows in flight.
         report: turns counters, seconds and the number of rows of this run into a progress line.
-        about: lines that are printed before an engine starts.
+        about: lines that are logged before an engine starts.
         shown: turns a row's id into the one that a user knows.
 
     Raises:
         JobError: the job cannot continue; finished rows are kept.
     """
-    print(f"{work.name}: {rows} rows, {rows - left} done before, {left} to do", flush=True)
-    if about:
-        print(about, flush=True)
+    logger.info("%s: %d rows, %d done before, %d to do", work.name, rows, rows - left, left)
+    for line in about.splitlines():
+        logger.info("%s", line)
     started, before = time.monotonic(), work.seconds
 
     def tick(counts: dict[str, float], seconds: float) -> str:
@@ -96,11 +99,11 @@ def finish_rows(
 
 
 def _report(work: Workdir, found: list[Failure], shown: Callable[[str], str]) -> None:
-    """Print the rows that could not be finished, and write them to a file."""
+    """Log the rows that could not be finished, and write them to a file."""
     failures = [failure._replace(id=shown(failure.id)) for failure in found]
     records = [{name: value for name, value in failure._asdict().items() if value} for failure in failures]
     (work.root / "failed.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     for failure in failures[:SHOWN_FAILURES]:
-        print(f"{work.name}: row {failure.id!r} failed, the next run retries it: {failure.error}")
+        logger.warning("%s: row %r failed, the next run retries it: %s", work.name, failure.id, failure.error)
     if len(failures) > SHOWN_FAILURES:
-        print(f"{work.name}: all {len(failures)} failed rows are in {work.root / 'failed.jsonl'}")
+        logger.warning("%s: all %d failed rows are in %s", work.name, len(failures), work.root / "failed.jsonl")

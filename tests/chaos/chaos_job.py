@@ -136,7 +136,7 @@ def prepare(directory: Path, rows: int) -> list[dict[str, Any]]:
 
 def main() -> int:
     directory, engines = Path(sys.argv[1]), int(sys.argv[2])
-    jobs.PROGRESS_SECONDS = progress.FILE_SECONDS = 1.0
+    jobs.PROGRESS_SECONDS = progress.LOG_SECONDS = 1.0
     source = SourceSettings(str(directory / "questions.jsonl"), input_key="question", label_key="answer")
     factory = ChaosFactory(EngineSettings(str(directory / "model")), SETTINGS, VerifierSettings("math", workers=1))
     pool = PoolSettings(num_engines=engines, rows_in_flight=32)

@@ -143,14 +143,14 @@ def test_snapshots_of_the_hubs_repositories(name: str, layout: str, tmp_path: Pa
     assert found["question"][:] == expected["question"][:] * (2 if name == "svamp" else 1)
 
 
-def test_rows_without_an_answer_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rows_without_an_answer_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     rows = [
         {"question": f"What is {n}?", "answer": answer} for n, answer in enumerate(["$1$", "", "$$", " $ $ ", "$4$"])
     ]
     write_rows(tmp_path / "gaokao2023en.jsonl", rows)
     (data,) = load_data_sets(SourceSettings("gaokao2023en"), VerifierSettings(), True, str(tmp_path))
     assert data.rows["id"][:] == ["0", "4"] and data.record()["no_gold_answer"] == 3
-    assert "gaokao2023en: 3 of its rows have no gold answer and are left out" in capsys.readouterr().err
+    assert "gaokao2023en: 3 of its rows have no gold answer and are left out" in caplog.text
 
 
 def test_tolerances_of_the_benchmarks(tmp_path: Path) -> None:

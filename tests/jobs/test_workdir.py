@@ -95,7 +95,7 @@ def test_a_row_that_is_there_twice_is_done_once(
 
 
 def test_rows_that_end_the_job_are_told_and_kept(
-    tmp_path: Path, source: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, source: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def end(*_: object) -> None:
         raise JobError(
@@ -107,7 +107,7 @@ def test_rows_that_end_the_job_are_told_and_kept(
     monkeypatch.setattr("openrlhf_cft.jobs.run_job.run", end)
     with pytest.raises(JobError, match="3 consecutive rows"):
         run_job(work, config["rows"], None, PoolSettings(), report)  # type: ignore[arg-type]
-    assert "row '2' failed, the next run retries it: skipped" in capsys.readouterr().out
+    assert "row '2' failed, the next run retries it: skipped" in caplog.text
     assert list(map(json.loads, (work.root / "failed.jsonl").read_text().splitlines())) == [
         {"id": "2", "error": "skipped"},
         {"id": "3", "error": "KeyError: 'x'", "traceback": "Traceback"},

@@ -79,11 +79,12 @@ def imports(path: Path) -> set[str]:
 FLOORS: dict[str, set[str]] = {
     "errors": set(),
     "display": set(),
+    "log": set(),
     "progress": set(),
     "curves": {"errors"},
     "data": {"errors"},
     "verify": {"data", "errors"},
-    "engine": {"data", "errors", "progress"},
+    "engine": {"data", "errors", "log", "progress"},
     "jobs": {"data", "display", "engine", "errors", "progress", "verify"},
     "annotation": {"data", "engine", "errors", "jobs", "verify"},
     "evaluation": {"data", "display", "engine", "errors", "jobs", "verify"},
@@ -93,7 +94,7 @@ FLOORS: dict[str, set[str]] = {
     "doctor": {"data", "engine", "errors", "jobs", "train"},
     "reward": {"data", "errors", "verify"},
 }
-FLOORS["api"] = {"annotation", "data", "engine", "jobs", "masks", "verify"}
+FLOORS["api"] = {"annotation", "data", "engine", "jobs", "log", "masks", "verify"}
 FLOORS["cli"] = set(FLOORS)
 # Annotation must not reach DeepSpeed, training not vLLM.
 FORBIDDEN = {

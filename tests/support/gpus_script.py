@@ -15,6 +15,7 @@ import threading
 import time
 from typing import Any
 
+from openrlhf_cft import log
 from openrlhf_cft.jobs import gpus
 
 
@@ -28,9 +29,10 @@ def outcome(*arguments: Any) -> str:
 
 
 def waited(cluster: Any) -> tuple[str, str]:
-    """What `await_gpus` prints and raises where a node comes once it has said that it waits."""
+    """What `await_gpus` logs and raises where a node comes once it has said that it waits."""
     printed, raised = io.StringIO(), []
-    with contextlib.redirect_stdout(printed):
+    log.show()
+    with contextlib.redirect_stderr(printed):
         waiting = threading.Thread(target=lambda: raised.append(outcome(2, 2, True)))
         waiting.start()
         while waiting.is_alive() and "waiting" not in printed.getvalue():
