@@ -107,8 +107,14 @@ class JointRun:
         self._write_prompts(left)
         total = sum(one.rows for one in self.evaluations)
         lines = "\n".join(about(one) for one in self.evaluations if left[one.data.key])
-        finish_rows(self.work, total, rows, factory, pool, report, lines, lambda text: JointId.read(text).id)
+        finish_rows(self.work, total, rows, factory, pool, report, lines, self._shown)
         self._hand_over()
+
+    def _shown(self, text: str) -> str:
+        """A `JointId` as the user knows the row: with its data set, if there are several."""
+        joint = JointId.read(text)
+        names = {one.data.key: one.data.name for one in self.evaluations}
+        return joint.id if len(names) == 1 else f"{names[joint.key]}: {joint.id}"
 
     def _left(self, one: Evaluation) -> set[int]:
         """The numbers of a data set's rows that are not done."""
@@ -135,6 +141,7 @@ class JointRun:
     def _hand_over(self) -> None:
         """Give the data sets their finished rows; doing it again, after a kill in the middle, changes nothing."""
         if not self.work.config.exists():
+            self._clear()  # of which data sets such rows would be is not known
             return
         repaired(self.work)
         asked: dict[str, Any] = json.loads(self.work.config.read_text())
@@ -143,10 +150,14 @@ class JointRun:
         for file in files:
             for key, table in _by_key(file):
                 counts[key] += table.num_rows
-                if asked.get(key) == self._config(key):  # else its directory was deleted, or is of another run by now
+                # Otherwise its directory was deleted, or is of another run by now.
+                if key in asked and asked[key] == self._config(key):
                     self._write(key, file.name, table)
         self._share_seconds(counts)
-        self.work.config.delete()
+        self._clear()
+        self.work.config.delete()  # last: without it, what a kill left would never be cleared
+
+    def _clear(self) -> None:
         for place in (self.work.outcomes.data, self.work.outcomes.checkpoint):
             place.clear()
 

@@ -7,12 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from scripted_pipeline import QUESTIONS, ScriptedPipeline, arguments, questions
 
 from openrlhf_cft.cli.evaluate import job_of
+from openrlhf_cft.data.location import Location
 from openrlhf_cft.data.records import read_rows
 from openrlhf_cft.engine.scoring_process import PromptResponse, Scored
+from openrlhf_cft.errors import Failure
 from openrlhf_cft.evaluation.job import evaluate
 from openrlhf_cft.evaluation.joint_run import JointRun
 
@@ -140,3 +143,53 @@ def test_a_data_set_keeps_its_state_under_another_name(
             "a-test--base.parquet",
             "b-test--base.parquet",
         ]
+
+
+def test_what_a_kill_left_of_a_run_that_nothing_describes_is_not_taken(
+    models: dict[str, Path], pipeline: ScriptedPipeline, tmp_path: Path
+) -> None:
+    one, out = {"base": models["base"]}, tmp_path / "out"
+    flags = arguments(one, str(questions(tmp_path / "test.jsonl")), out, "--eval.entropy_positions", "0")
+    pipeline.killed_after = 4
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(job_of(flags))
+    pipeline.killed_after = None
+    (out / ".evaluate" / "runs" / "base" / "config.json").unlink()
+    (state,) = (out / ".evaluate").glob("test-*")
+    shutil.rmtree(state)
+    evaluate(job_of([*flags, "--eval.temperature", "0.5"]))
+    assert pipeline.calls[1:] == [{"test/base": QUESTIONS}]
+    assert sum(pq.read_table(file).num_rows for file in state.glob("base/outcomes/*.parquet")) == QUESTIONS
+
+
+def test_a_kill_before_a_run_is_cleared_changes_nothing(
+    models: dict[str, Path], pipeline: ScriptedPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, out = {"base": models["base"]}, tmp_path / "out"
+    flags = arguments(one, str(questions(tmp_path / "test.jsonl")), out, "--eval.entropy_positions", "0")
+    clear, cleared = JointRun._clear, []
+
+    def killed(self: JointRun) -> None:
+        cleared.append(self)
+        if len(cleared) == 2:  # the first was before the run
+            raise KeyboardInterrupt
+        clear(self)
+
+    monkeypatch.setattr(JointRun, "_clear", killed)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(job_of(flags))
+    found = evaluate(job_of(flags))["results"]["test"]["base"]
+    assert (found["questions"], found["too_long"], found["failed"]) == (QUESTIONS - 1, 1, 0)
+    assert len(pipeline.calls) == 1 and not list((out / ".evaluate" / "runs" / "base" / "outcomes").iterdir())
+
+
+def test_a_failed_row_is_named_with_its_data_set(
+    models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def failing(source: Location, *_: object) -> list[Failure]:
+        return [Failure(row["id"], "planted") for row in source.rows()][-1:]
+
+    monkeypatch.setattr("openrlhf_cft.jobs.run_job.run", failing)
+    data = f"{questions(tmp_path / 'test.jsonl')},{questions(tmp_path / 'other.jsonl')}"
+    evaluate(job_of(arguments({"base": models["base"]}, data, tmp_path / "out", "--eval.entropy_positions", "0")))
+    assert "evaluate base: row 'other: 5' failed, the next run retries it: planted" in caplog.text
