@@ -15,22 +15,24 @@ from openrlhf_cft.errors import InputError
 logger = logging.getLogger(__name__)
 
 
-def load_tokenizer(model: str, flag: str = FLAG, named: bool = True) -> Any:
+def load_tokenizer(model: str, flag: str = FLAG, named: bool = True, revision: str | None = None) -> Any:
     """A model's tokenizer; its weights need not be there.
 
     Args:
         model: a path or a hub name.
         flag: the flag that names the model on the command line, for messages.
         named: whether the user named the model. If only a data file names it, its own code is never run.
+        revision: a revision of a hub repository; None: its main branch.
 
     Raises:
         InputError: names the flag and the model.
     """
     from transformers import AutoTokenizer
 
-    require_model(model, flag)
+    require_model(model, flag, revision)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=TRUST_REMOTE_CODE and named)
+        code = TRUST_REMOTE_CODE and named
+        tokenizer = AutoTokenizer.from_pretrained(model, revision=revision or "main", trust_remote_code=code)
     except Exception as error:  # a broken checkpoint, or its own code, may raise anything: the user sees it
         raise InputError(f"{flag}: cannot load the tokenizer of {model!r}: {first_line(error)}") from error
     if tokenizer.get_vocab().keys() <= tokenizer.added_tokens_encoder.keys():  # some architectures, without a file
@@ -95,12 +97,15 @@ def require_one_tokenizer(inputs: Sequence[AnnotatedData]) -> None:
     named = [data for data in inputs if fingerprint_of(data)]
     if len({fingerprint_of(data) for data in named}) <= 1:
         return
-    own = next((found for found in map(_own_tokenizer, named) if found), None)
-    for data in named[1:]:
+    loaded = ((data, _own_tokenizer(data)) for data in named)
+    first, own = next(((data, tokenizer) for data, tokenizer in loaded if tokenizer), (named[0], None))
+    for data in named:
+        if fingerprint_of(data) == fingerprint_of(first):
+            continue
         if own is None or not means_the_same(fingerprint_of(data), own, data.name):
             why = "" if own else " as far as can be told (no model of theirs is here, to compare the vocabularies)"
             raise InputError(
-                f"{named[0].name!r} (tokenizer fingerprint {fingerprint_of(named[0])}) and {data.name!r} "
+                f"{first.name!r} (tokenizer fingerprint {fingerprint_of(first)}) and {data.name!r} "
                 f"({fingerprint_of(data)}) have different tokenizers{why}; masks transfer carries one to the other's"
             )
 

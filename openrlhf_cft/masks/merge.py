@@ -74,7 +74,7 @@ def _union(inputs: Sequence[AnnotatedData]) -> pa.Schema:
     for data in inputs[1:]:
         common = {key: value for key, value in common.items() if data.metadata.get(key) == value}
     fingerprints = [found for found in map(fingerprint_of, inputs) if found]
-    if fingerprints:  # they mean the same, and training requires one
+    if len(fingerprints) == len(inputs):  # they mean the same, and training requires one
         common["tokenizer_fingerprint"] = fingerprints[0]
     derived: dict[str, Any] = {}
     for data in reversed(inputs):  # also columns that only some have; `merged` shows where one was made differently

@@ -94,13 +94,22 @@ def test_a_base_model_and_its_instruct_model_are_merged(tmp_path: Path) -> None:
         rows = [{**row, ID: f"{name}-{row[ID]}"} for row in make_rows(3)]
         sets[name] = write_rows(tmp_path / f"{name}-rows", rows, about)
     assert tokenizer_fingerprint(base) != tokenizer_fingerprint(instruct)
+    for name, first, second in (("a", "base", "other"), ("b", "other", "base")):
+        with pytest.raises(ValueError, match="have different tokenizers; masks transfer"):
+            main(["merge", str(sets[first]), str(sets[second]), "--out", str(tmp_path / name)])
+    unknown = write_rows(tmp_path / "unknown", [{**row, ID: f"u-{row[ID]}"} for row in make_rows(3)])
+    assert main(["merge", str(sets["base"]), str(unknown), "--out", str(tmp_path / "with-unknown")]) == 0
+    assert "tokenizer_fingerprint" not in open_data(str(tmp_path / "with-unknown")).metadata
     assert main(["merge", str(sets["base"]), str(sets["instruct"]), "--out", str(tmp_path / "out")]) == 0
     merged = open_data(str(tmp_path / "out"))
     assert merged.count() == 6
     assert merged.metadata["tokenizer_fingerprint"] == tokenizer_fingerprint(base)
     shutil.rmtree(models["base"])
+    for first, second in (("base", "other"), ("other", "base")):  # one model is here: it knows the other's ids, or not
+        with pytest.raises(ValueError, match="have different tokenizers; masks transfer"):
+            main(["compare", str(sets[first]), str(sets[second])])
     assert main(["compare", str(sets["base"]), str(sets["instruct"])]) == 0
-    with pytest.raises(ValueError, match=r"base-rows.*have different tokenizers; masks transfer"):
+    with pytest.raises(ValueError, match=r"instruct-rows.*other-rows.*have different tokenizers; masks transfer"):
         main(["merge", *map(str, sets.values()), "--out", str(tmp_path / "second")])
     shutil.rmtree(models["instruct"])
     with pytest.raises(ValueError, match=r"have different tokenizers as far as can be told \(no model of theirs is"):
