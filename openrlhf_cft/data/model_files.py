@@ -23,7 +23,7 @@ def absolute(model: str) -> str:
     return os.path.abspath(model) if os.path.isdir(model) else model
 
 
-def require_model(model: str, flag: str = FLAG) -> None:
+def require_model(model: str, flag: str = FLAG, revision: str | None = None) -> None:
     """Refuse a name at once if there is no such folder and no hub in reach. Loading would first wait half a minute.
 
     A hub name has at most one slash.
@@ -35,17 +35,18 @@ def require_model(model: str, flag: str = FLAG) -> None:
         return
     if model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise InputError(f"{flag}: cannot load {model!r}: there is no such folder")
-    if not _hub_answers(model):
+    if not _hub_answers(model, revision):
         raise InputError(f"{flag}: cannot load {model!r}: there is no such folder, and the model hub is not in reach")
 
 
-def _hub_answers(model: str) -> bool:
+def _hub_answers(model: str, revision: str | None) -> bool:
     """Whether loading a hub name is worth a try: the model is on this machine's disk, or the hub answers."""
     from huggingface_hub import model_info, try_to_load_from_cache
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     try:
-        if not any(isinstance(try_to_load_from_cache(model, name), str) for name in CONFIGURATIONS):
+        kept = (try_to_load_from_cache(model, name, revision=revision) for name in CONFIGURATIONS)
+        if not any(isinstance(file, str) for file in kept):
             model_info(model, timeout=HUB_SECONDS)
     except (HfHubHTTPError, OfflineModeIsEnabled, ValueError):
         return True  # no such model, no access for this user, an invalid name: loading reports it best, and at once
@@ -62,7 +63,7 @@ def load_config(model: str, flag: str = FLAG, revision: str | None = None) -> An
     """
     from transformers import AutoConfig
 
-    require_model(model, flag)
+    require_model(model, flag, revision)
     try:
         config = AutoConfig.from_pretrained(model, revision=revision or "main", trust_remote_code=TRUST_REMOTE_CODE)
     except Exception as error:  # a broken checkpoint, or its own code, may raise anything: the user sees it

@@ -19,7 +19,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from openrlhf_cft.data.model_files import TRUST_REMOTE_CODE
+from openrlhf_cft.data.model_files import FLAG, TRUST_REMOTE_CODE
 from openrlhf_cft.data.stop_tokens import stop_token_ids
 from openrlhf_cft.data.tokenizer import load_tokenizer
 from openrlhf_cft.engine.engine_log import EngineLog
@@ -90,6 +90,16 @@ class EngineSettings:
         several = {"distributed_executor_backend": "mp"} if self.gpus > 1 else {}
         return {**engine_defaults(), **several, **named, **self.engine_args}
 
+    def load_tokenizer(self, flag: str = FLAG) -> PreTrainedTokenizerBase:
+        """The tokenizer of the revision that the engine takes.
+
+        Raises:
+            InputError: names the flag and the model.
+        """
+        revision = self.engine_args.get("tokenizer_revision") or self.engine_args.get("revision")
+        tokenizer: PreTrainedTokenizerBase = load_tokenizer(self.model, flag, revision=revision)
+        return tokenizer
+
     def stop_token_ids(self, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
         """The tokens that end a response, see `data.stop_tokens`."""
         return stop_token_ids(tokenizer, self.model, self.engine_args, self.chat)
@@ -137,7 +147,7 @@ class VllmGenerator:
         from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine.async_llm import AsyncLLM
 
-        self.tokenizer = load_tokenizer(settings.model)
+        self.tokenizer = settings.load_tokenizer()
         self.stop_token_ids = settings.stop_token_ids(self.tokenizer)
         self.vocabulary = frozenset(self.tokenizer.get_vocab().values())
         others = set(multiprocessing.active_children())

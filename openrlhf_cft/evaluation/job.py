@@ -17,7 +17,7 @@ from openrlhf_cft.data.location import Location, without_credentials
 from openrlhf_cft.data.model_files import load_config, weights_fingerprint
 from openrlhf_cft.data.provenance import versions, write_json
 from openrlhf_cft.data.source import SourceSettings
-from openrlhf_cft.data.tokenizer import load_tokenizer, means_the_same
+from openrlhf_cft.data.tokenizer import means_the_same
 from openrlhf_cft.engine.scoring_process import Scored
 from openrlhf_cft.engine.vllm_engine import EngineSettings
 from openrlhf_cft.errors import InputError
@@ -66,7 +66,7 @@ def evaluate(job: EvaluateJob) -> dict[str, Any]:
     """
     for engine in job.engines.values():
         load_config(engine.model, "--compare", engine.engine_args.get("revision"))
-        load_tokenizer(engine.model, "--compare")
+        engine.load_tokenizer("--compare")
     sets = load_data_sets(job.source, job.verifier, job.own_verifier, job.benchmark_dir)
     annotated = _annotated(job)
     with ExitStack() as claims:  # held to the end: bad input of one pair leaves no state of the others either
@@ -167,7 +167,7 @@ def _annotated(job: EvaluateJob) -> AnnotatedResponses | None:
         return None
     annotated = load_annotated(job.annotated, job.entropy_positions, job.settings.seed)
     for name, engine in job.engines.items():
-        if not means_the_same(annotated.fingerprint, load_tokenizer(engine.model), annotated.path):
+        if not means_the_same(annotated.fingerprint, engine.load_tokenizer(), annotated.path):
             raise InputError(
                 f"--eval.annotated: {job.annotated!r} was annotated with another tokenizer than that of "
                 f"{name}={engine.shown}, for which its token ids mean nothing"

@@ -21,7 +21,6 @@ from openrlhf_cft.data.provenance import write_json
 from openrlhf_cft.data.records import PROMPT, PROMPT_IDS, tokenizer_fingerprint
 from openrlhf_cft.data.rendering import begins_with_bos
 from openrlhf_cft.data.source import GOLD, SourceSettings, load_source
-from openrlhf_cft.data.tokenizer import load_tokenizer
 from openrlhf_cft.display import visible
 from openrlhf_cft.engine.vllm_engine import EngineSettings
 from openrlhf_cft.errors import InputError
@@ -118,7 +117,7 @@ class Workdir:
             InputError: names the wrong value, or the differences from the run that the directory holds.
         """
         load_config(engine.model, revision=engine.engine_args.get("revision"))
-        tokenizer = load_tokenizer(engine.model)
+        tokenizer = engine.load_tokenizer()
         if source.apply_chat_template and not tokenizer.chat_template:
             raise InputError(
                 f"--data.apply_chat_template: the tokenizer of {engine.model!r} has no chat template; use "
@@ -166,7 +165,7 @@ class Workdir:
 
     def first_prompt(self, engine: EngineSettings, stop: Sequence[str] = ()) -> str:
         """The first prompt as the model gets it, and what ends a response. A wrong template becomes visible here."""
-        tokenizer, row = load_tokenizer(engine.model), next(self.prompts.rows([PROMPT, PROMPT_IDS]))
+        tokenizer, row = engine.load_tokenizer(), next(self.prompts.rows([PROMPT, PROMPT_IDS]))
         ids = row[PROMPT_IDS]
         shown = visible(tokenizer.decode(ids)).replace("\n", "\\n")
         tokens = tokenizer.convert_ids_to_tokens(sorted(engine.stop_token_ids(tokenizer)))

@@ -135,3 +135,26 @@ def test_a_name_without_a_folder_is_refused_at_once_where_no_hub_answers(
     environment = {**os.environ, "HF_HOME": str(tmp_path), **variables}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0 and said in done.stdout, done.stdout + done.stderr
+
+
+def test_a_model_that_is_on_disk_at_the_wanted_revision_needs_no_hub(tmp_path: Path) -> None:
+    """The layout of the hub's own cache, with one revision that is not `main`."""
+    repository = tmp_path / "hub" / "models--models--mine"
+    make_model(repository / "snapshots" / "0123")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "v1").write_text("0123")
+    code = (
+        "from openrlhf_cft.data import model_files\n"
+        "from openrlhf_cft.engine.vllm_engine import EngineSettings\n"
+        "engine = EngineSettings('models/mine', engine_args={'revision': 'v1'})\n"
+        "print(model_files.load_config('models/mine', revision='v1').model_type, len(engine.load_tokenizer()))\n"
+        "try:\n"
+        "    EngineSettings('models/mine').load_tokenizer()\n"
+        "except ValueError as error:\n"
+        "    print(error)\n"
+    )
+    environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_ENDPOINT": "http://127.0.0.1:9"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300)
+    first, last = done.stdout.splitlines()[-2:]
+    assert int(first.split()[1]) > 0, done.stdout + done.stderr
+    assert "cannot load 'models/mine': there is no such folder, and the model hub is not in reach" in last
