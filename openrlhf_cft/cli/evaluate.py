@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import re
 from typing import Any
 
 from openrlhf_cft.cli.flags import (
@@ -73,7 +74,8 @@ def checkpoints(pairs: list[str]) -> dict[str, str]:
     paths: dict[str, str] = {}
     for pair in pairs:
         name, separator, path = pair.partition("=")
-        if not separator or not path or not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
+        # A name is a directory's; in a plot's legend, one that began with "_" would be left out.
+        if not separator or not path or not re.fullmatch(r"\w[\w.-]*", name) or name.startswith("_"):
             raise InputError(f"--compare: {pair!r} is not NAME=CHECKPOINT")
         if name in paths:
             raise InputError(f"--compare: {name!r} is given twice")

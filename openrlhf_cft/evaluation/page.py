@@ -31,11 +31,11 @@ class Image:
 
 @dataclass(frozen=True)
 class Change:
-    """From one checkpoint to another: the ids of questions whose greedy responses became right, or became wrong."""
+    """From one checkpoint to another: the questions whose greedy responses became right, or became wrong."""
 
     first: str
     second: str
-    gained: list[str]
+    gained: list[str]  # their ids
     lost: list[str]
 
 
@@ -71,23 +71,6 @@ def example(question: str, prompt: str, questions: Mapping[str, SampledQuestion]
     return Example(first.id, question, prompt, first.gold, responses)
 
 
-def changes(examples: Sequence[Example]) -> list[Change]:
-    """The changes from the first checkpoint to each other one, among the questions that are shown."""
-    if not examples:
-        return []
-    first, *others = [said.checkpoint for said in examples[0].said]
-    right = {one.id: {said.checkpoint: said.greedy.correct for said in one.said} for one in examples}
-    return [
-        Change(
-            first,
-            second,
-            [row_id for row_id, by in right.items() if by[second] and not by[first]],
-            [row_id for row_id, by in right.items() if by[first] and not by[second]],
-        )
-        for second in others
-    ]
-
-
 def _answers(samples: Sequence[SampledResponse]) -> list[tuple[str, int, bool]]:
     """The answers of samples. Equal answers are listed as one, in the words of the first of them."""
     counts: Counter[str] = Counter()
@@ -106,7 +89,10 @@ def visible(text: str) -> str:
 
 
 def render(
-    metrics: Mapping[str, Any], plots: Mapping[str, Mapping[str, Image]], examples: Mapping[str, Sequence[Example]]
+    metrics: Mapping[str, Any],
+    plots: Mapping[str, Mapping[str, Image]],
+    examples: Mapping[str, Sequence[Example]],
+    changed: Mapping[str, Sequence[Change]],
 ) -> str:
     """Render the page.
 
@@ -114,6 +100,7 @@ def render(
         metrics: the content of `metrics.json`.
         plots: by data set (`""` for plots that belong to none) and title.
         examples: by data set.
+        changed: by data set, over all of its questions.
     """
     import jinja2
 
@@ -123,6 +110,5 @@ def render(
     )
     environment.filters["visible"] = visible
     environment.filters["base64"] = lambda png: base64.b64encode(png).decode()
-    changed = {dataset: changes(of) for dataset, of in examples.items()}
     template = environment.get_template("page.html")
     return template.render(metrics=metrics, plots=plots, examples=examples, changed=changed, table=text_report)

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import zip_longest
 from typing import Any
 
 from openrlhf_cft.data.location import Location
 from openrlhf_cft.data.records import ID, PROMPT
 from openrlhf_cft.evaluation import plots
-from openrlhf_cft.evaluation.page import Example, Image, example, render
+from openrlhf_cft.evaluation.page import Change, Example, Image, example, render
 from openrlhf_cft.evaluation.samples import SampledQuestion, read_questions
 
 EXAMPLES, CHANGED = 10, 30  # questions shown per data set; the most shown on which checkpoints disagree
 
+Correct = Mapping[str, Mapping[str, bool]]  # whether the greedy response is correct: by checkpoint, by question's id
 Draw = tuple[str, Callable[[], bytes | None]]  # a file's name, and what draws it
 
 
@@ -36,6 +38,7 @@ def write_report(output_dir: Location, metrics: Mapping[str, Any], asked: Mappin
     """
     drawn: dict[str, dict[str, Image]] = {}
     shown: dict[str, list[Example]] = {}
+    changed: dict[str, list[Change]] = {}
     for dataset, results in metrics["results"].items():
         draw: dict[str, Draw] = {
             f"Pass@k and majority@k on {dataset}": (f"passes-{dataset}", partial(plots.passes, metrics, dataset)),
@@ -47,10 +50,12 @@ def write_report(output_dir: Location, metrics: Mapping[str, Any], asked: Mappin
         }
         drawn[dataset] = _drawn(draw, output_dir)
         files = {name: output_dir / "samples" / f"{dataset}--{name}.parquet" for name in results}
-        shown[dataset] = examples(files, asked[dataset])
+        correct = {name: _greedy(file) for name, file in files.items()}
+        changed[dataset] = changes(correct)
+        shown[dataset] = examples(files, correct, asked[dataset])
     title = "Entropy and loss on critical and on other tokens"
     drawn[""] = _drawn({title: ("critical", partial(plots.kinds, metrics))}, output_dir)
-    (output_dir / "report.html").write_text(render(metrics, drawn, shown))
+    (output_dir / "report.html").write_text(render(metrics, drawn, shown, changed))
 
 
 def _drawn(images: Mapping[str, Draw], output_dir: Location) -> dict[str, Image]:
@@ -68,18 +73,34 @@ def _drawn(images: Mapping[str, Draw], output_dir: Location) -> dict[str, Image]
     return found
 
 
-def examples(files: Mapping[str, Location], asked: Asked) -> list[Example]:
+def changes(correct: Correct) -> list[Change]:
+    """The changes from the first checkpoint to each other one, over the questions that both were asked."""
+    first, *others = correct
+    found = []
+    for second in others:
+        pairs = [(i, before, correct[second][i]) for i, before in correct[first].items() if i in correct[second]]
+        gained = [i for i, before, after in pairs if after and not before]
+        lost = [i for i, before, after in pairs if before and not after]
+        found.append(Change(first, second, gained, lost))
+    return found
+
+
+def examples(files: Mapping[str, Location], correct: Correct, asked: Asked) -> list[Example]:
     """Some questions that all checkpoints were asked. Questions on which their greedy responses disagree come first.
+
+    Those that the first checkpoint got wrong and those that it got right take turns.
 
     Args:
         files: a samples file by checkpoint.
+        correct: of the same checkpoints.
         asked: the questions.
     """
-    correct = [_greedy(file) for file in files.values()]
-    common = [row_id for row_id in correct[0] if all(row_id in others for others in correct)]
-    agreed = {row_id: len({others[row_id] for others in correct}) == 1 for row_id in common}
-    differ = [row_id for row_id in common if not agreed[row_id]][:CHANGED]
-    same = [row_id for row_id in common if agreed[row_id]]
+    first, *others = correct.values()
+    common = [row_id for row_id in first if all(row_id in other for other in others)]
+    same = [row_id for row_id in common if all(other[row_id] is first[row_id] for other in others)]
+    left = set(common) - set(same)
+    wrong, right = ([row_id for row_id in common if row_id in left and first[row_id] is was] for was in (False, True))
+    differ = [row_id for pair in zip_longest(wrong, right) for row_id in pair if row_id is not None][:CHANGED]
     chosen = [*differ, *same[: max(0, EXAMPLES - len(differ))]]
     rows = {row[ID]: row for row in asked.prompts.rows() if row[ID] in set(chosen)}
     sampled = {name: _questions(file, chosen) for name, file in files.items()}

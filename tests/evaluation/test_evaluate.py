@@ -16,7 +16,7 @@ from openrlhf_cft import display
 from openrlhf_cft.cli.evaluate import job_of
 from openrlhf_cft.data.location import location
 from openrlhf_cft.data.records import MASK, read_metadata, read_rows
-from openrlhf_cft.evaluation import page
+from openrlhf_cft.evaluation import page, report
 from openrlhf_cft.evaluation.job import evaluate
 from openrlhf_cft.evaluation.samples import read_questions
 from openrlhf_cft.evaluation.text_report import tables
@@ -135,6 +135,7 @@ def test_greedy_alone(models: dict[str, Path], pipeline: ScriptedPipeline, tmp_p
         (["--eval.annotated", "/nowhere"], "--eval.annotated: '/nowhere' is no annotated data set"),
         (["--compare", "base=x", "base=y"], "--compare: 'base' is given twice"),
         (["--compare", "../x=y"], "--compare: '../x=y' is not NAME=CHECKPOINT"),
+        (["--compare", "_x=y"], "--compare: '_x=y' is not NAME=CHECKPOINT"),
         (["--data.dataset", "absent.jsonl"], "--data.dataset: no file 'absent.jsonl'"),
     ],
 )
@@ -158,3 +159,23 @@ def test_annotated_responses_of_another_tokenizer(
     with pytest.raises(ValueError, match=r"was annotated with another tokenizer than that of base="):
         evaluate(job_of(flags))
     assert not pipeline.calls
+
+
+def test_changes_are_counted_over_all_questions(
+    models: dict[str, Path], pipeline: ScriptedPipeline, tmp_path: Path
+) -> None:
+    """The page counts them all, and shows some that became right and some that became wrong."""
+    pipeline.samples = 0
+    rows = [{"id": f"q{i}\u202e", "question": f"{i} and {i} is?", "answer": str(2 * i)} for i in range(200)]
+    data, out = tmp_path / "test.jsonl", tmp_path / "out"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    two = {name: models[name] for name in ("base", "cft")}
+    evaluate(job_of([*arguments(two, str(data), out, "--eval.entropy_positions", "0"), "--eval.n_samples", "0"]))
+    rows_of = {name: read_rows(out / "samples" / f"test--{name}.parquet") for name in two}
+    right = {name: {row["id"] for row in of if row["verdict"] == "correct"} for name, of in rows_of.items()}
+    gained, lost = len(right["cft"] - right["base"]), len(right["base"] - right["cft"])
+    assert min(gained, lost) > report.CHANGED // 2
+    text, half = (out / "report.html").read_text(), report.CHANGED // 2
+    assert f"base → cft: {gained} from wrong to right, {half} of them below. <a" in text
+    assert f"base → cft: {lost} from right to wrong, {half} of them below. <a" in text
+    assert text.count('href="#data-1-') == report.CHANGED and "\u202e" not in text
