@@ -109,7 +109,10 @@ def pass_at(samples: Path, k: int) -> None:
     solved = []
     for question in read_questions(location(samples)):
         correct = sum(sample.correct for sample in question.samples)
-        solved.append(openrlhf_cft.pass_at_k(len(question.samples), correct, k) or 0.0)
+        estimate = openrlhf_cft.pass_at_k(len(question.samples), correct, k)
+        if estimate is None:
+            raise SystemExit(f"{samples}: Pass@{k} needs as many samples: evaluate with --eval.n_samples {k}")
+        solved.append(estimate)
     print(f"Pass@{k} of {samples.stem}: {sum(solved) / len(solved):.3f}")
 
 

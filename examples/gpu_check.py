@@ -39,6 +39,7 @@ GRPO = {"PROMPTS": "4", "SAMPLES": "6", "MICRO": "12", "PROMPT_LENGTH": "96", "L
 STEPS = 3  # of GRPO
 MARK = "OPENRLHF_CFT_CHECK"  # in the environment of everything that is started, by which what is left is found
 LEAST_EQUAL = 0.95  # of responses, and of the tokens of equal ones: near ties fall otherwise on another processor
+FIRST_ROWS_SECONDS = 1800.0  # for an engine to start and to do some rows, on a busy machine
 LEAVING_SECONDS = 120.0  # for processes to end after their driver was killed
 BATCH = 512  # of the roofline
 
@@ -156,9 +157,13 @@ class Check:
             driver = subprocess.Popen(
                 command, stdout=file, stderr=subprocess.STDOUT, env=self.environment, start_new_session=True
             )
+        deadline = time.monotonic() + FIRST_ROWS_SECONDS
         while not list((out / ".annotate" / "outcomes").glob("*.parquet")):
             if driver.poll() is not None:
                 raise StepError(f"it ended before it could be killed; see {log}")
+            if time.monotonic() > deadline:
+                driver.kill()
+                raise StepError(f"no row is done after {FIRST_ROWS_SECONDS:.0f} s; see {log}")
             time.sleep(0.2)
         driver.send_signal(signal.SIGKILL)
         driver.wait()
@@ -166,7 +171,15 @@ class Check:
         if left:
             raise StepError(f"after a kill -9 of the driver there are still {', '.join(left)}")
         self.run(log, *command)
-        return {"rows": sum(1 for _ in read_rows(out))}
+        summary = json.loads((out / ".annotate" / "summary.json").read_text())
+        ids = [row["id"] for row in read_rows(out)]
+        if (
+            summary["rows_read"] != QUESTIONS
+            or summary["failed"]
+            or not summary["annotated"] == len(ids) == len(set(ids))
+        ):
+            raise StepError(f"{len(ids)} rows with {len(set(ids))} ids, and the summary says {summary}")
+        return {"rows": len(ids)}
 
     def left(self, log: Path) -> dict[str, Any]:
         """What all steps together left behind."""
@@ -207,14 +220,27 @@ def store(check: Check, log: Path) -> None:
     print(f"{STORED.name}: {len(rows)} rows")
 
 
+def emptied(folder: Path) -> Path:
+    """A folder of this script without what an earlier check left: a check is of the machine as it is now.
+
+    Raises:
+        SystemExit: the folder has something else in it.
+    """
+    mark = folder / ".gpu-check"
+    if folder.exists() and not mark.exists() and any(folder.iterdir()):
+        raise SystemExit(f"gpu_check: --run_dir: {str(folder)!r} holds something else; give another folder")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    mark.touch()
+    return folder
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run_dir", type=Path, default=Path("runs/gpu-check"))
     parser.add_argument("--store", action="store_true", help="make the masks anew that others are compared to")
     args = parser.parse_args()
-    shutil.rmtree(args.run_dir, ignore_errors=True)  # a check is of this machine as it is now
-    args.run_dir.mkdir(parents=True)
-    check = Check(args.run_dir.resolve())
+    check = Check(emptied(args.run_dir.resolve()))
     if args.store:
         store(check, check.run_dir / "store.log")
         return

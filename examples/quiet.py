@@ -3,7 +3,8 @@
     python examples/quiet.py --log runs/quickstart/quickstart.log -- deepspeed --module openrlhf_cft.cli.train_sft ...
 
 Shown are the lines of this package's own commands, the steps of a training every half minute and the last one, each
-step of GRPO in short, and, where the command fails, the end of its output. The exit code is the command's.
+step of GRPO in short, and, where the command fails, the end of its output. The exit code is the command's, as a
+shell gives it.
 """
 
 from __future__ import annotations
@@ -13,9 +14,12 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
 from pathlib import Path
+
+from openrlhf_cft.display import visible
 
 OWN = r"(annotate|evaluate|train_sft|masks|view|doctor)( \S+)*?: |hint: |engines are starting"
 SUMMARY = "(rows read|positions|rollouts|decoded tokens|seconds|critical share|  annotated|  wrong|  cut off)"
@@ -30,9 +34,11 @@ FIGURES = {
     "rollout/truncated_rate": "{:.0%} cut off",
     "timing/step_total": "{:.0f} s",
 }
+STAMP = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [A-Z]+ ")  # before what this package logs
 CONTROL = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")  # moves the cursor
 STEP_SECONDS = 30.0
 LAST_LINES = 30  # of a command that fails
+AFTERWARDS_SECONDS = 10.0  # for the rest of its output once a command has ended
 
 
 class Filter:
@@ -46,7 +52,7 @@ class Filter:
 
     def shown(self, line: str) -> list[str]:
         """What is to be shown of a line, and of those before it."""
-        line = CONTROL.sub("", line).rstrip()
+        line = visible(STAMP.sub("", CONTROL.sub("", line), count=1).rstrip())
         if line:
             self.last.append(line)
         if GRPO.search(line):
@@ -68,7 +74,7 @@ class Filter:
 
 def grpo_step(line: str) -> str:
     """One step of OpenRLHF's GRPO in short: `step 3: reward 0.083, entropy 1.94, 37 tokens a response ...`."""
-    (number,) = GRPO.findall(line)
+    number = GRPO.findall(line)[0]
     found = {name: re.search(rf"'{name}': (-?[\d.]+(?:e-?\d+)?)[,}}]", line) for name in FIGURES}
     shown = [form.format(float(value[1])) for name, form in FIGURES.items() if (value := found[name])]
     return f"step {number}: {', '.join(shown)}"
@@ -81,20 +87,29 @@ def run(command: list[str], log: Path) -> int:
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8", errors="replace"
     )
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the command's, which says how it ended
-    assert process.stdout is not None
-    with open(log, "a", encoding="utf-8") as file:
-        for line in process.stdout:
-            file.write(line)
-            file.flush()
-            for shown in kept.shown(line.rstrip("\n")):
-                print(shown, flush=True)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, frame: process.send_signal(number))
+
+    def read() -> None:
+        assert process.stdout is not None
+        with open(log, "a", encoding="utf-8") as file:
+            for line in process.stdout:
+                file.write(line)
+                file.flush()
+                for shown in kept.shown(line.rstrip("\n")):
+                    print(shown, flush=True)
+
+    # In a thread of its own: a process that the command left in the background may hold the pipe for hours.
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    code = process.wait()
+    reader.join(AFTERWARDS_SECONDS)
     for shown in kept.rest():
         print(shown, flush=True)
-    code = process.wait()
     if code:
         print("\n".join(kept.last), file=sys.stderr)
         print(f"{Path(command[0]).name} ended with {code}; all of its output is in {log}", file=sys.stderr)
-    return code
+    return code if code >= 0 else 128 - code
 
 
 def main() -> int:

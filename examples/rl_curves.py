@@ -60,10 +60,10 @@ def draw(arms: Arms, file: Path) -> None:
         for name, seeds in arms.items():
             colour = COLOURS.get(name)
             steps, values = aligned(seeds, tag)
-            found = [mean_over_seeds(at_step) for at_step in values]
+            found = smoothed(values)
             means, margins = [each["mean"] for each in found], [each.get("margin", 0.0) for each in found]
             count = f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}"
-            (drawn,) = panel.plot(steps, running(means), label=f"GRPO from {name.upper()}, {count}", color=colour)
+            (drawn,) = panel.plot(steps, means, label=f"GRPO from {name.upper()}, {count}", color=colour)
             low, high = ([m + sign * margin for m, margin in zip(means, margins, strict=True)] for sign in (-1, 1))
             panel.fill_between(steps, low, high, color=drawn.get_color(), alpha=0.15, linewidth=0)
             for seed in seeds:
@@ -74,6 +74,12 @@ def draw(arms: Arms, file: Path) -> None:
         panel.legend()
     figure.supxlabel(f"thick: mean over the last {WINDOW} steps; thin: each step of each seed", fontsize=8)
     figure.savefig(file, dpi=150)
+
+
+def smoothed(values: list[list[float]]) -> list[dict[str, float]]:
+    """The mean over the seeds, with its interval, of each seed's running mean. `values` are by step, then by seed."""
+    seeds = (running(list(seed)) for seed in zip(*values, strict=True))
+    return [mean_over_seeds(list(at_step)) for at_step in zip(*seeds, strict=True)]
 
 
 def running(values: list[float]) -> list[float]:

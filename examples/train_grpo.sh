@@ -49,7 +49,7 @@ fi
 START=(python -m openrlhf.cli.train_ppo_ray)
 if [ -n "${SUBMIT:-}" ]; then
   variables=$(python -c 'import json, os, sys; print(json.dumps({"env_vars": {n: os.environ[n] for n in sys.argv[1:] if n in os.environ}}))' \
-    OPENRLHF_CFT_VERIFIER OPENRLHF_CFT_VERIFIER_WORKERS TOKENIZERS_PARALLELISM NCCL_DEBUG)
+    OPENRLHF_CFT_VERIFIER OPENRLHF_CFT_VERIFIER_WORKERS TOKENIZERS_PARALLELISM NCCL_DEBUG DS_SKIP_CUDA_CHECK VLLM_USE_FLASHINFER_SAMPLER)
   START=(ray job submit --address "$SUBMIT" --runtime-env-json "$variables" -- "${START[@]}")
 fi
 "${START[@]}" \

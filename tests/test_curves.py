@@ -75,3 +75,16 @@ def test_the_figure_and_the_report(tmp_path: Path) -> None:
     assert report["differences"]["cft - sft"]["entropy_end"] == {"mean": 0.5, "seeds": 2, "margin": 0.0}
     assert report["arms"] == last and len(report["curves"]["cft"][1][REWARD]["steps"]) == 3
     assert (tmp_path / "rl_start.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_band_is_that_of_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three seeds whose entropy falls: each step's raw interval lies below the running mean."""
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    import rl_curves
+
+    values = [[2.0 / step + 0.01 * seed for seed in range(3)] for step in range(1, 21)]
+    found = rl_curves.smoothed(values)
+    for i, each in enumerate(found):
+        window = values[max(0, i + 1 - rl_curves.WINDOW) : i + 1]
+        assert each["mean"] == pytest.approx(sum(map(sum, window)) / (3 * len(window)))
+        assert 0 < each["margin"] < 0.05, "it is of three seeds that differ by 0.01"

@@ -72,6 +72,8 @@ def test_another_minor_compiles_when_deepspeed_is_told(
         monkeypatch.setenv(name, value)
     found = {finding.name: finding for finding in doctor_machine.machine(gpu=True)}["NVIDIA"]
     assert found.remedy == remedy and found.fatal is not bool(remedy), found
+    monkeypatch.setenv("DS_SKIP_CUDA_CHECK", "1")
+    assert not {finding.name: finding for finding in doctor_machine.machine(gpu=True)}["NVIDIA"].remedy, "it is done"
 
 
 def test_all_that_is_missing_is_one_message(tmp_path: Path) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
+
+import psutil
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "quiet.py"
 NOISE = [
@@ -28,7 +31,8 @@ def test_the_screen_has_what_means_something_and_the_log_all(tmp_path: Path) -> 
         "hint: over 50 % of the tokens are critical",
         "train_sft: --data.dataset: no file 'x'",
     ]
-    said = [line for pair in zip(own, [*NOISE, "noise"], strict=True) for line in pair]
+    stamped = [f"2026-12-02 05:38:19 INFO {line}" if line.startswith("annotate") else line for line in own]
+    said = [line for pair in zip(stamped, [*NOISE, "noise"], strict=True) for line in pair]
     done = run(tmp_path / "log", f"import sys\nfor line in {said!r}:\n    print(line, flush=True)")
     assert done.returncode == 0 and done.stdout.splitlines() == own and not done.stderr
     assert (tmp_path / "log").read_text().splitlines() == said
@@ -75,3 +79,36 @@ def test_of_a_failure_the_end_is_shown(tmp_path: Path) -> None:
     assert done.returncode == 3 and "line 98" in done.stderr and "ValueError: no" in done.stderr
     assert "line 10\n" not in done.stderr and done.stderr.splitlines()[-1].endswith(f"is in {tmp_path / 'log'}")
     assert "line 10\n" in (tmp_path / "log").read_text()
+
+
+def test_a_terminal_obeys_nothing_of_it(tmp_path: Path) -> None:
+    """Neither of what is shown as it comes nor of the end of a failure."""
+    marks = ["\x1b]52;c;aGk=\x07", "\x1b[?1049h", "\x9b2J", "\x1b(0", "\x1bc", "\u202e"]
+    code = f"import sys; sys.stdout.reconfigure(encoding='utf-8')\nprint(*{marks!r}, sep='\\n')\n"
+    code += f"print(*('annotate: ' + mark for mark in {marks!r}), sep='\\n')\nsys.exit(1)"
+    done = run(tmp_path / "log", code)
+    assert done.stdout.count("annotate: ") == len(marks)
+    assert not [c for c in done.stdout + done.stderr if c != "\n" and (c < " " or c in "\x7f\x9b\u202e")]
+
+
+def test_two_processes_may_share_a_line(tmp_path: Path) -> None:
+    said = "Global step 3: {'rollout/reward_mean': 0.5} Global step 4: {'rollout/reward_mean': 0.25}"
+    assert run(tmp_path / "log", f"print({said!r})").stdout == "step 3: reward 0.500\n"
+
+
+def test_a_signal_ends_the_command_too(tmp_path: Path) -> None:
+    code = "import os, time; print('annotate:', os.getpid(), flush=True); time.sleep(600)"
+    command = [sys.executable, str(SCRIPT), "--log", str(tmp_path / "log"), "--", sys.executable, "-c", code]
+    quiet = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert quiet.stdout is not None
+    working = psutil.Process(int(quiet.stdout.readline().split()[1]))
+    quiet.send_signal(signal.SIGTERM)
+    assert quiet.wait(timeout=300) == 128 + signal.SIGTERM, "as a shell has it"
+    assert not psutil.wait_procs([working], timeout=300)[1]
+
+
+def test_a_process_in_the_background_is_not_waited_for(tmp_path: Path) -> None:
+    code = "import subprocess; print('annotate:', subprocess.Popen(['sleep', '900']).pid)"
+    done = run(tmp_path / "log", code)  # it would be killed after 300 s
+    psutil.Process(int(done.stdout.split()[1])).kill()
+    assert done.returncode == 0

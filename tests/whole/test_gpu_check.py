@@ -33,3 +33,11 @@ def test_everything_works_here(tmp_path: Path) -> None:
     assert result.returncode == 0, tail(result)
     for said in ("rows under strict-3", "'so it is $6.00': wrong", "step 3: loss ", "Pass@4 of test--cft: "):
         assert said in result.stdout, result.stdout
+
+
+def test_a_folder_of_somebody_is_not_deleted(tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "keep.txt").touch()
+    result = run_command([sys.executable, str(EXAMPLES / "gpu_check.py"), "--run_dir", str(tmp_path)])
+    assert result.returncode == 1 and "holds something else" in result.stderr, tail(result)
+    assert (tmp_path / "thesis" / "keep.txt").exists()
