@@ -60,13 +60,14 @@ class RowWorker(Protocol):
 class EngineActor:
     """The class that Ray Data maps rows over: one worker, many rows concurrently."""
 
-    def __init__(self, factory: Callable[[], RowWorker], tally: ray.actor.ActorHandle) -> None:
+    def __init__(self, factory: Callable[[], RowWorker], tally: ray.actor.ActorHandle, rows_in_flight: int) -> None:
         import ray
 
         end_children_with_this_process()
         show_own_gpus()
         self.tally = tally
         self.actor = ray.get_runtime_context().get_actor_id()
+        self.rows_in_flight = rows_in_flight  # at most; Ray Data starts whole blocks
         self.in_flight = 0
         self.change = asyncio.Condition()
         self.lonely = False  # whether a row has the engine for itself, or waits for that
@@ -138,7 +139,7 @@ class EngineActor:
     async def _admitted(self, alone: bool) -> AsyncIterator[None]:
         """Wait until the row may use the engine: alone, or together with rows that do not need it for themselves."""
         async with self.change:
-            await self.change.wait_for(lambda: not self.lonely)
+            await self.change.wait_for(lambda: not self.lonely and self.in_flight < self.rows_in_flight)
             if alone:
                 self.lonely = True
                 await self.change.wait_for(lambda: self.in_flight == 0)

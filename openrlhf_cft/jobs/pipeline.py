@@ -131,7 +131,7 @@ def _execute(
         rows = rows.repartition(target_num_rows_per_block=block, strict=True)
         finished = rows.flat_map(
             EngineActor,
-            fn_constructor_args=(factory, tally),
+            fn_constructor_args=(factory, tally, pool.rows_in_flight),
             compute=ActorPoolStrategy(size=pool.num_engines, max_tasks_in_flight_per_actor=tasks),
             num_cpus=1,
             num_gpus=pool.gpus_per_engine if uses_gpu() else 0,
