@@ -17,7 +17,7 @@ from openrlhf_cft.annotation.writer import write_dataset
 from openrlhf_cft.data.location import Location
 from openrlhf_cft.data.provenance import write_json
 from openrlhf_cft.data.source import SourceSettings
-from openrlhf_cft.errors import JobError
+from openrlhf_cft.errors import InputError, JobError
 from openrlhf_cft.jobs.pipeline import PoolSettings
 from openrlhf_cft.jobs.progress import annotation_line
 from openrlhf_cft.jobs.run_job import run_job
@@ -51,6 +51,8 @@ def annotate(job: AnnotateJob) -> dict[str, Any]:
     """
     work = Workdir(job.output_dir / STATE, "annotate")
     with work.claimed():
+        if not work.config.exists():
+            _refuse_others(job.output_dir)
         config = work.prepare(job.source, job.factory.engine, settings_record(job.factory))
         finished = work.root / "summary.json"
         if finished.exists():
@@ -68,3 +70,12 @@ def annotate(job: AnnotateJob) -> dict[str, Any]:
         if summary["failed"] == 0:
             write_json(finished, summary)
         return summary
+
+
+def _refuse_others(output_dir: Location) -> None:
+    """Refuse a directory with Parquet files that no annotation in it has made: writing ours would delete them."""
+    files = output_dir.files(".parquet")
+    if files:
+        raise InputError(
+            f"--ckpt.output_dir: {str(output_dir)!r} holds another data set ({files[0].name}); give another directory"
+        )

@@ -151,9 +151,9 @@ class Workdir:
     def _refuse_other(self, before: dict[str, Any], now: dict[str, Any]) -> None:
         """Raise InputError if the directory holds another run's configuration."""
         changed = [
-            f"{key} was {before.get(key)!r} and is now {now[key]!r}"
-            for key in now
-            if before.get(key) != now[key]
+            f"{key} was {before.get(key)!r} and is now {now.get(key)!r}"
+            for key in {**before, **now}  # a setting that is not given now may have been given then
+            if before.get(key) != now.get(key)
             and not (key in LATER and not before.get(key))
             and not _moved(key, before, now)
         ]

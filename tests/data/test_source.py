@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from train_helpers import make_model
 
@@ -258,3 +260,14 @@ def test_ids_are_row_numbers_without_a_column(tmp_path: Path) -> None:
     data = load_source(settings)
     assert row_ids(data, settings) == (["0", "1"], [])
     assert row_ids(data, SourceSettings("x", id_key="nr")) == (["7", "5"], [])
+
+
+def test_another_data_set_in_the_output_directory_is_not_overwritten(model: Path, tmp_path: Path) -> None:
+    """Here that of the questions themselves; it may be one of `masks`, or one whose state was deleted."""
+    out = tmp_path / "mine"
+    out.mkdir()
+    pq.write_table(pa.Table.from_pylist(QUESTIONS), out / "part-00001.parquet")
+    with pytest.raises(ValueError, match=r"--ckpt.output_dir: '.*mine' holds another data set \(part-00001.parquet\)"):
+        annotate(job_of(arguments(model, out, out)))
+    assert [file.name for file in out.iterdir()] == ["part-00001.parquet"]
+    assert pq.read_table(out / "part-00001.parquet").num_rows == 4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import pytest
 from test_location import bucket
 from train_helpers import make_model
 
+from openrlhf_cft.annotation.annotator import AnnotateSettings
+from openrlhf_cft.annotation.row_worker import AnnotateWorkerFactory, settings_record
 from openrlhf_cft.annotation.writer import write_dataset
 from openrlhf_cft.data.location import location
 from openrlhf_cft.data.source import SourceSettings
@@ -21,6 +24,7 @@ from openrlhf_cft.errors import Failure, InputError, JobError
 from openrlhf_cft.jobs.pipeline import PoolSettings
 from openrlhf_cft.jobs.run_job import run_job
 from openrlhf_cft.jobs.workdir import Workdir
+from openrlhf_cft.verify.settings import VerifierSettings
 
 __all__ = ["bucket"]
 QUESTIONS = "".join(json.dumps({"question": f"what is {i}?", "answer": str(i)}) + "\n" for i in range(4))
@@ -114,6 +118,14 @@ def test_rows_that_end_the_job_are_told_and_kept(
     ]
 
 
+def test_a_setting_that_is_left_out_now_is_another_run(tmp_path: Path, source: str) -> None:
+    work, config = prepared(tmp_path, source)
+    limited = {**config, "verifier_time_limit": 0.01}
+    for before, now in ((limited, config), (config, limited)):
+        with pytest.raises(InputError, match="holds another run \\(verifier_time_limit was "):
+            work._refuse_other(before, now)
+
+
 def test_files_of_an_earlier_run_are_no_part_of_the_data_set(tmp_path: Path, source: str) -> None:
     work, config = prepared(tmp_path, source)
     finish(work, "file", [0, 1, 2, 3])
@@ -132,3 +144,7 @@ def test_credentials_are_not_stored(tmp_path: Path, source: str, bucket: str) ->
     work, config = prepared(tmp_path, bucket.format("questions.jsonl") + f",{source}")
     assert config["rows"] == 8 and config["source"]["dataset"] == f"s3://bucket/questions.jsonl,{source}"
     assert "secret" not in (work.root / "config.json").read_text()
+    engine = EngineSettings("m", engine_args={"hf_token": "secret", "block_size": 32})
+    assert engine.public_args == {"block_size": 32} and engine.resolved()["hf_token"] == "secret"
+    local = replace(engine, model=str(tmp_path / "model"))
+    assert "secret" not in str(settings_record(AnnotateWorkerFactory(local, AnnotateSettings(), VerifierSettings())))
