@@ -5,6 +5,7 @@ Results are printed on standard output. Everything else is logged, and a command
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 
@@ -31,10 +32,25 @@ def show_unless_configured() -> None:
         show()
 
 
+def in_terminal() -> bool:
+    """Whether standard error is a terminal. It may be closed, too."""
+    try:
+        return sys.stderr is not None and sys.stderr.isatty()
+    except ValueError:
+        return False
+
+
+def write(text: str) -> None:
+    """Write to standard error as it is. A closed terminal or a full disk must not end a job."""
+    with contextlib.suppress(OSError, ValueError):
+        if sys.stderr is not None:
+            sys.stderr.write(text)
+            sys.stderr.flush()
+
+
 def say(text: str) -> None:
-    """Print on standard error as it is, in place of a progress line that may be there: how a command ended."""
-    start = ERASE if sys.stderr.isatty() else ""
-    print(start + text, file=sys.stderr, flush=True)
+    """Write a line to standard error, in place of a progress line that may be there."""
+    write(f"{ERASE if in_terminal() else ''}{text}\n")
 
 
 class _Shown(logging.Handler):
@@ -45,7 +61,8 @@ class _Shown(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            form = self._in_terminal if sys.stderr.isatty() else self._in_file
-            say(form.format(record))
-        except Exception:  # a full disk or a closed terminal must not end the job
+            text = (self._in_terminal if in_terminal() else self._in_file).format(record)
+        except Exception:
             self.handleError(record)
+        else:
+            say(text)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import shutil
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
+
+from openrlhf_cft import log
 
 LOG_SECONDS, LIVE_SECONDS = 30.0, 1.0  # between two messages; between two updates of the live line
 
@@ -26,7 +27,7 @@ class LiveLine:
     """
 
     def __init__(self, at_once: bool = False) -> None:
-        self.live = sys.stderr.isatty()
+        self.live = log.in_terminal()
         self._seconds = LIVE_SECONDS if self.live else LOG_SECONDS
         self._shown = time.monotonic() - (self._seconds if at_once else 0)
         self._open = False  # whether the cursor is still on the line of a text
@@ -46,12 +47,12 @@ class LiveLine:
         elif logger.isEnabledFor(logging.INFO):
             self._open = True
             width = shutil.get_terminal_size().columns - 1
-            print(f"\r{text[:width]}\x1b[K", end="", file=sys.stderr, flush=True)
+            log.write(f"\r{text[:width]}\x1b[K")
 
     def close(self) -> None:
         """Keep the last text and end its line, so that other output starts on a new line."""
         if self._open:
-            print(file=sys.stderr, flush=True)
+            log.write("\n")
         self._open = False
 
 

@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import sys
+from typing import TextIO
 
 import pytest
 
@@ -108,3 +109,25 @@ def test_a_program_that_has_set_logging_up_keeps_it(monkeypatch: pytest.MonkeyPa
     log.show_unless_configured()
     log.show()
     assert len(log.PACKAGE.handlers) == 1
+
+
+class Gone(Terminal):
+    """A terminal whose window was closed."""
+
+    def write(self, text: str) -> int:
+        raise OSError(5, "Input/output error")
+
+
+@pytest.mark.parametrize("stream", [None, Gone(), open(os.devnull)])
+def test_a_closed_standard_error_ends_nothing(
+    stream: TextIO | None, now: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", stream)
+    if stream is not None and not isinstance(stream, Gone):
+        stream.close()
+    log.show()
+    line = progress.LiveLine(at_once=True)
+    line.show("1/10 rows")
+    child.warning("row 'x' failed")
+    line.close()
+    log.say("the end")

@@ -80,7 +80,7 @@ FLOORS: dict[str, set[str]] = {
     "errors": set(),
     "display": set(),
     "log": set(),
-    "progress": set(),
+    "progress": {"log"},
     "curves": {"errors"},
     "data": {"errors"},
     "verify": {"data", "errors"},
