@@ -152,7 +152,7 @@ def _prepare(job: EvaluateJob, data: DataSet, checkpoint: str, claims: ExitStack
         "weights": weights_fingerprint(engine.model, revision=engine.engine_args.get("revision")),
         "dtype": engine.dtype,
         "max_model_len": engine.max_model_len,
-        "engine_args": engine.engine_args,
+        "engine_args": engine.public_args,
         "sampling": job.settings.record(),
         **data.verifier.record(),
     }

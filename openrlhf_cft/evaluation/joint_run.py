@@ -190,7 +190,7 @@ def _by_key(file: Location) -> Iterator[tuple[str, pa.Table]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pq.read_table(file.path, filesystem=file.filesystem)
+    table = pq.read_table(file.path, filesystem=file.filesystem, partitioning=None)
     rows: dict[str, list[dict[str, Any]]] = {}
     for row in table.to_pylist():
         joint = JointId.read(row[ID])

@@ -127,7 +127,9 @@ def _execute(
         delete_checkpoint_on_success=False,
     )
     try:
-        rows = ray.data.read_parquet(source.path, filesystem=source.filesystem, columns=_needed(source))
+        # Without partitioning: by default the folder of runs/prompt=short/ would replace our column `prompt`.
+        columns = _needed(source)
+        rows = ray.data.read_parquet(source.path, filesystem=source.filesystem, columns=columns, partitioning=None)
         rows = rows.repartition(target_num_rows_per_block=block, strict=True)
         finished = rows.flat_map(
             EngineActor,

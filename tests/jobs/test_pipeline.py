@@ -98,9 +98,15 @@ def test_no_engine_takes_more_than_its_share(total: int, engines: int, blocks: i
 
 
 def test_all_engines_have_some_of_few_rows(tmp_path: Path) -> None:
-    """Though the first of them is up long before the last: none of the twelve ends before all have begun."""
-    finish(start(tmp_path, "engines=4", "together", rows=12))
-    rows = Workdir(location(tmp_path), "test").outcomes.rows(["payload"])
+    """Though the first of them is up long before the last: none of the twelve ends before all have begun.
+
+    The directory's name is one that Ray Data would take for the value of a column.
+    """
+    directory = tmp_path / "id=7"
+    directory.mkdir()
+    finish(start(directory, "engines=4", "together", rows=12))
+    rows = list(Workdir(location(directory), "test").outcomes.rows(["id", "payload"]))
+    assert sorted(row["id"] for row in rows) == sorted(f"r{i}" for i in range(12))
     assert sorted(Counter(json.loads(row["payload"])["pid"] for row in rows).values()) == [3, 3, 3, 3]
 
 
