@@ -107,7 +107,7 @@ def settings_record(factory: AnnotateWorkerFactory) -> dict[str, Any]:
         "weights": weights_fingerprint(engine.model, revision=engine.engine_args.get("revision")),
         "dtype": engine.dtype,
         "max_model_len": engine.max_model_len,
-        "engine_args": engine.engine_args,
+        "engine_args": engine.public_args,
         "criterion": f"strict-{factory.settings.top_k}",
         "decoding": factory.settings.record(),
         **factory.verifier.record(),

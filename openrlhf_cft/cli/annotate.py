@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+from dataclasses import replace
 from typing import Any
 
 from openrlhf_cft.annotation.annotator import AnnotateSettings
@@ -105,7 +106,8 @@ def main() -> int:
     """Annotate, print the summary; 1 when rows are left for the next run. Or estimate what that would cost."""
     flags = vars(parser().parse_args())
     job = _job(flags)
-    logger.info("annotate: engine %s", job.factory.engine.resolved())
+    engine = job.factory.engine
+    logger.info("annotate: engine %s", replace(engine, engine_args=engine.public_args).resolved())
     if flags["annotate.dry_run"] is not None:
         print(estimate_text(dry_run(job, flags["annotate.dry_run"], flags["annotate.gpu_hour_cost"])))
         return 0

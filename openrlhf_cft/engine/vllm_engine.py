@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from vllm.outputs import RequestOutput
 
 CLOSING_SECONDS = 300.0  # guard against a process that never ends; a slow one must still free its shared memory
+SECRETS = ("hf_token",)  # engine arguments that are neither stored nor shown
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,11 @@ class EngineSettings:
         tensor = self.engine_args.get("tensor_parallel_size", self.tensor_parallel_size)
         return int(tensor * self.engine_args.get("pipeline_parallel_size", 1))
 
+    @property
+    def public_args(self) -> dict[str, Any]:
+        """The user's engine arguments as they may be stored and shown."""
+        return {name: value for name, value in self.engine_args.items() if name not in SECRETS}
+
     def resolved(self) -> dict[str, Any]:
         """The keyword arguments of AsyncEngineArgs; later ones win: platform, named flags, the user's JSON."""
         named = {
@@ -91,14 +97,9 @@ class EngineSettings:
         return {**engine_defaults(), **several, **named, **self.engine_args}
 
     def load_tokenizer(self, flag: str = FLAG) -> PreTrainedTokenizerBase:
-        """The tokenizer of the revision that the engine takes.
-
-        Raises:
-            InputError: names the flag and the model.
-        """
+        """The tokenizer of the revision that the engine takes; see `data.tokenizer.load_tokenizer`."""
         revision = self.engine_args.get("tokenizer_revision") or self.engine_args.get("revision")
-        tokenizer: PreTrainedTokenizerBase = load_tokenizer(self.model, flag, revision=revision)
-        return tokenizer
+        return load_tokenizer(self.model, flag, revision=revision)
 
     def stop_token_ids(self, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
         """The tokens that end a response, see `data.stop_tokens`."""
