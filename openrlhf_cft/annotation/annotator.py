@@ -164,6 +164,8 @@ class Annotator:
         if not await self.judge.accepts_gold(question.answer, question.prompt):
             return Outcome(Status.BAD_ANSWER)
         top = self.settings.top_k + TIE_MARGIN
+        if given_ids is not None:  # its lengths count once it ends where one of the model's own would end
+            given_ids = self.stop.cut(Generation(list(given_ids), True, [], [])).token_ids
         if given_ids is None:
             sampling = Sampling(budget, top_logprobs=top, stop=self.settings.stop)
             response = await self.generator.generate(prompt_ids, sampling)

@@ -89,6 +89,8 @@ def test_a_given_response_ends_with_its_first_stop_string() -> None:
     annotator = Annotator(HashModel(1), SumJudge(), decode, settings)
     outcome = asyncio.run(annotator.annotate(Question(PROMPT, "1"), [5, 2, 5, 2, 3, EOS]))
     assert (outcome.response_token_ids, outcome.response) == ([5, 2], "5 2")
+    outcome = asyncio.run(annotator.annotate(Question(PROMPT, "1"), [5, 2, *[3] * 20, EOS]))
+    assert outcome.status is not Status.CUT_OFF and outcome.response_token_ids == [5, 2], "it ends within the budget"
     with pytest.raises(InputError, match=r"--annotate\.stop: '' would end"):
         AnnotateSettings(stop=("",))
 
