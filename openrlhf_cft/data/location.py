@@ -7,6 +7,7 @@ for file in (out / "outcomes").files(".parquet"): ...
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,8 @@ from openrlhf_cft.errors import InputError
 if TYPE_CHECKING:
     from pyarrow import NativeFile, RecordBatch, Schema
     from pyarrow.fs import FileSystem
+
+logger = logging.getLogger(__name__)
 
 BATCH_ROWS = 256
 
@@ -217,7 +220,7 @@ def without_credentials(uri: str) -> str:
 def lock(directory: Location) -> TextIO | None:
     """Lock a directory against other processes until the returned file is closed or this process ends in any way.
 
-    Only local filesystems have locks; elsewhere nothing happens, and None is returned.
+    Not every filesystem has locks, and remote ones have none. Without one, None is returned.
 
     Raises:
         InputError: another process holds the lock; names that process.
@@ -229,11 +232,15 @@ def lock(directory: Location) -> TextIO | None:
     file = open(os.path.join(directory.path, "lock"), "a+")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         file.seek(0)
         holder = file.read().strip() or "another process"
         file.close()
         raise InputError(f"{holder} is working on {str(directory)!r}: wait for it or end it") from None
+    except OSError as error:  # Lustre and other mounts may have no locks
+        logger.warning("%s cannot be locked (%s): run only one command on it at a time", directory, error)
+        file.close()
+        return None
     file.truncate(0)
     file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
     file.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import subprocess
@@ -125,3 +126,14 @@ def test_a_job_on_s3_is_killed_and_goes_on(bucket: str, tmp_path: Path) -> None:
     assert Counter(row["id"] for row in work.outcomes.rows(["id"])) == Counter({f"r{i}": 1 for i in range(ROWS)})
     assert Counter(row["id"] for row in read_rows(f"{uri.replace('/job', '/job/outcomes')}")).total() == ROWS
     assert not [path for path in tmp_path.iterdir() if path.suffix == ".parquet"], "written beside the bucket"
+
+
+def test_a_mount_without_locks_is_used_without_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def unsupported(*_: object) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr("fcntl.flock", unsupported)
+    assert lock(location(tmp_path)) is None
+    assert "cannot be locked" in caplog.text and "run only one command on it" in caplog.text
