@@ -27,7 +27,7 @@ import psutil
 
 from openrlhf_cft.data.provenance import versions
 from openrlhf_cft.data.records import MASK, RESPONSE_IDS, read_rows
-from openrlhf_cft.doctor.fit import CARDS, size_of, tokens_per_second
+from openrlhf_cft.doctor.fit import card_of, size_of, tokens_per_second
 from openrlhf_cft.doctor.nvidia import gpus, query
 from openrlhf_cft.engine.platform import uses_gpu
 
@@ -132,7 +132,7 @@ class Check:
     def roofline(self) -> dict[str, Any]:
         """What the card could decode at most, of a model for which the work around it takes longer."""
         name = gpus()[0][0] if uses_gpu() else ""
-        card = next((figures for mark, figures in CARDS.items() if mark in name), None)
+        card = card_of(name)
         if card is None:
             return {}
         return {"card": name, "roofline": round(tokens_per_second(size_of(str(self.model)), BATCH, LENGTH, 1, card))}

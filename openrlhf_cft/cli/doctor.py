@@ -74,6 +74,8 @@ def _card(name: str | None, memory: float | None, gpu: bool) -> tuple[str, float
         if memory is None:
             raise InputError(f"--gpu {name}: give its memory too, --gpu_memory 80")
         return name, memory
+    if memory is not None:
+        raise InputError(f"--gpu_memory {memory:g}: there is no GPU here; name the one that you mean with --gpu")
     return "CPU", memory_bytes() / GIB
 
 

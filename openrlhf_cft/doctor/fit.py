@@ -7,6 +7,7 @@ and response. The roofline is the larger of the two times, by the card's datashe
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,13 +19,14 @@ GIB = 2**30
 BYTES = 2  # of a bfloat16
 USED = 0.9  # of the memory, as --vllm.gpu_memory_utilization has it
 OTHER_BYTES = 2 * GIB  # activations, CUDA graphs and the like, of each GPU
-# Bytes and dense bfloat16 operations per second, by the makers' datasheets. The first name that fits is used.
+# Bytes and dense bfloat16 operations per second, by the makers' datasheets.
 CARDS = {
     "B200": (8.0e12, 2250e12),
     "H200": (4.8e12, 989e12),
     "H100": (3.35e12, 989e12),
     "A100": (2.04e12, 312e12),
     "L40S": (0.864e12, 362e12),
+    "L40": (0.864e12, 181e12),
     "A10": (0.6e12, 125e12),
     "L4": (0.3e12, 121e12),
     "4090": (1.008e12, 165e12),
@@ -66,9 +68,16 @@ def size_of(model: str) -> Size:
 
 def cache_bytes(config: Any) -> int:
     """Bytes of one token's keys and values in bfloat16, over all layers. Sliding windows are not subtracted."""
+    config = config.get_text_config()
     heads = config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // heads
     return int(2 * BYTES * config.num_hidden_layers * (getattr(config, "num_key_value_heads", None) or heads) * width)
+
+
+def card_of(name: str) -> tuple[float, float] | None:
+    """The figures of a card by its name, such as "NVIDIA A100-SXM4-80GB"; None if it is not known."""
+    words = re.split(r"[^A-Za-z0-9]+", name)
+    return next((figures for mark, figures in CARDS.items() if mark in words), None)
 
 
 def tokens_per_second(size: Size, batch: int, context: int, gpus: int, card: tuple[float, float]) -> float:
@@ -113,7 +122,7 @@ def fit(model: str, gpus: int, memory_gib: float, name: str, rows: int, response
         return [Finding("model", weights, problem, remedy)]
     cache = f"{tokens * size.cache_bytes / GIB:.0f} GiB, {tokens:,} tokens: {batch:,} responses of {context} at once"
     found = [Finding("model", weights), Finding("KV cache of an engine", cache)]
-    card = next((figures for mark, figures in CARDS.items() if mark in name), None)
+    card = card_of(name)
     if card is None:
         return [*found, Finding("estimate", f"none: nothing is known of the card {name!r}")]
     return [*found, _estimate(size, gpus, min(batch, 1024), card, rows, response)]

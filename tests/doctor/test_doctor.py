@@ -104,6 +104,10 @@ def test_a_model_and_a_card(screen: Screen, tmp_path: Path) -> None:
         (["--rows", "0"], "doctor: --rows: 0 must be at least 1"),
         (["--model", "./nowhere"], "cannot load './nowhere': there is no such folder"),
         (["--model", "x/y", "--gpu", "H100"], "--gpu H100: give its memory too"),
+        (
+            ["--model", "x/y", "--gpu_memory", "80"],
+            "--gpu_memory 80: there is no GPU here; name the one that you mean",
+        ),
     ],
 )
 def test_bad_flags_are_one_sentence(flags: list[str], told: str, screen: Screen) -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 from train_helpers import make_model
-from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
+from transformers import AutoModelForCausalLM, Gemma3Config, LlamaConfig, Qwen2Config
 
-from openrlhf_cft.doctor.fit import CARDS, GIB, Size, cache_bytes, fit, size_of, tokens_per_second
+from openrlhf_cft.doctor.fit import CARDS, GIB, Size, cache_bytes, card_of, fit, size_of, tokens_per_second
 
 QWEN_7B = Size(7_615_616_512, 57_344)
 
@@ -27,6 +27,23 @@ def test_keys_and_values_of_a_token() -> None:
     assert cache_bytes(qwen_7b) == QWEN_7B.cache_bytes
     wide = LlamaConfig(hidden_size=64, num_hidden_layers=2, num_attention_heads=4, head_dim=32, vocab_size=8)
     assert cache_bytes(wide) == 2 * 2 * 2 * 4 * 32, "as many heads as there are, as wide as they are"
+    text = {
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "head_dim": 32,
+        "num_key_value_heads": 4,
+    }
+    assert cache_bytes(Gemma3Config(text_config=text)) == cache_bytes(wide), "of a model that reads pictures, too"
+
+
+@pytest.mark.parametrize(
+    ("name", "card"),
+    [("NVIDIA L40", "L40"), ("NVIDIA L40S", "L40S"), ("NVIDIA A100-SXM4-80GB", "A100"), ("NVIDIA L4", "L4")],
+)
+def test_a_card_is_known_by_its_whole_name(name: str, card: str) -> None:
+    assert card_of(name) is CARDS[card]
+    assert card_of("NVIDIA RTX A1000") is None, "no A100"
 
 
 @pytest.mark.parametrize(("batch", "wanted"), [(128, 24_700), (256, 43_700)])
