@@ -101,6 +101,10 @@ class VerifierPool:
         """
         return await self._judge((response[-MAX_CHARS:], answer, prompt))
 
+    def judge_now(self, response: str, answer: str, prompt: str = "") -> Judgement:
+        """`judge` for callers without an event loop, or inside one that they must not wait in; blocks."""
+        return self._submit((response[-MAX_CHARS:], answer, prompt)).result()
+
     async def accepts_gold(self, answer: str, prompt: str = "") -> bool:
         """Whether the verifier calls the gold answer itself correct. If it does not, the row cannot be annotated."""
         return (await self._judge((None, answer, prompt))).verdict is Verdict.CORRECT

@@ -6,7 +6,6 @@ with VerifierPool(**vars(settings)) as pool: ...
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
 from dataclasses import asdict, dataclass
@@ -71,7 +70,7 @@ def try_reward_file(settings: VerifierSettings, answer: str, prompt: str) -> Non
         return
     with VerifierPool(**{**vars(settings), "workers": 1}) as pool:
         try:
-            judgement = asyncio.run(pool.judge("", answer, prompt))
+            judgement = pool.judge_now("", answer, prompt)
         except VerifierError as error:
             raise InputError(f"{settings.verifier}, asked to judge an empty response: {error}") from error
     if judgement.verdict is Verdict.TIMEOUT:

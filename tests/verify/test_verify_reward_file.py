@@ -117,6 +117,13 @@ def test_mistakes_are_found_before_an_engine_starts(tmp_path: Path, text: str, s
         try_reward_file(VerifierSettings(path, time_limit=2.0), "5", "2 + 3 = ")
 
 
+def test_a_file_is_tried_in_a_notebook_too(graded: str) -> None:
+    async def cell() -> None:
+        try_reward_file(VerifierSettings(graded), "5", "2 + 3 = ")
+
+    asyncio.run(cell())
+
+
 def test_an_error_is_no_verdict(tmp_path: Path) -> None:
     text = "def reward_func(queries, prompts, labels):\n    raise ConnectionError('no server at 10.0.0.1')\n"
     with (
