@@ -23,6 +23,9 @@ from openrlhf_cft.engine.stop_strings import StopStrings
 from openrlhf_cft.errors import InputError
 from openrlhf_cft.verify import Judgement
 
+# Rollouts at a time, of all rows of an engine: more than an engine decodes at once. Each holds its whole prefix, so
+# without a bound, 64 rows of 2,000 tokens would take 6 GiB of the engine's memory for prompts that only wait.
+ROLLOUTS = 2_048
 HIGHEST_K = MAX_LOGPROBS - 8  # Strict-k asks for eight more tokens, because of ties
 
 
@@ -145,6 +148,7 @@ class Annotator:
         self.positions = positions
         self.stop = StopStrings(settings.stop, decode)
         self.vocabulary = vocabulary
+        self._free = asyncio.Semaphore(ROLLOUTS)
 
     async def annotate(self, question: Question, given_ids: Sequence[int] | None = None) -> Outcome:
         """Annotate the model's own greedy response to a prompt, or a given one.
@@ -212,8 +216,9 @@ class Annotator:
             if decided([a.verdict for a in tried if a.verdict], self.settings.exhaustive):
                 tried.append(_skipped(candidate))
                 continue
-            prefix = [*response.token_ids[:position], candidate.token_id]
-            tried.append(await self._rollout(question, prefix, candidate, budget - len(prefix)))
+            async with self._free:
+                prefix = [*response.token_ids[:position], candidate.token_id]
+                tried.append(await self._rollout(question, prefix, candidate, budget - len(prefix)))
         return tried
 
     def _candidates(self, response: Generation, position: int) -> list[Candidate]:

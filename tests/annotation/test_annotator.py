@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 from scripted import EOS, VOCABULARY, HashModel, SumJudge, decode, ended, literal_greedy, literal_mask, sum_verdict
 
+from openrlhf_cft.annotation import annotator
 from openrlhf_cft.annotation.annotator import AnnotateSettings, Annotator, Outcome, Question, Status
 from openrlhf_cft.annotation.criterion import candidates, is_critical
 from openrlhf_cft.data.records import Verdict
@@ -252,3 +253,32 @@ def test_candidates_of_a_token_that_is_not_the_first_choice() -> None:
 def test_an_unmeasured_token_is_not_critical() -> None:
     with pytest.raises(ValueError, match="unmeasured"):
         is_critical([])
+
+
+def test_rollouts_at_a_time_are_bounded_over_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the masks are the same."""
+    monkeypatch.setattr(annotator, "ROLLOUTS", 3)
+    at_once: list[int] = []
+
+    class Counting(HashModel):
+        running = 0
+
+        async def generate(self, token_ids: Sequence[int], sampling: Sampling) -> Generation:
+            if sampling.top_logprobs:
+                return await super().generate(token_ids, sampling)
+            self.running += 1
+            at_once.append(self.running)
+            await asyncio.sleep(0)
+            generation = await super().generate(token_ids, sampling)
+            self.running -= 1
+            return generation
+
+    async def rows() -> list[Outcome]:
+        limited = Annotator(Counting(5), SumJudge(), decode, AnnotateSettings(3, 12))
+        return await asyncio.gather(*(limited.annotate(Question([*PROMPT, i % 7], str(i % 3))) for i in range(30)))
+
+    outcomes = asyncio.run(rows())
+    assert max(at_once) == 3 and sum(outcome.status is Status.ANNOTATED for outcome in outcomes) > 2
+    unlimited = Annotator(HashModel(5), SumJudge(), decode, AnnotateSettings(3, 12))
+    for i, outcome in enumerate(outcomes):
+        assert outcome == asyncio.run(unlimited.annotate(Question([*PROMPT, i % 7], str(i % 3))))
