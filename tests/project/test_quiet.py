@@ -40,6 +40,23 @@ def test_the_screen_has_what_means_something_and_the_log_all(tmp_path: Path) -> 
     assert (tmp_path / "log").read_text().splitlines() == [*said, "annotate: again"], "another command adds to it"
 
 
+def test_what_says_nothing_new_is_in_the_log_alone(tmp_path: Path) -> None:
+    said = [
+        "annotate: engine {'enable_prefix_caching': True}",
+        "annotate: the first prompt, 3 tokens: x",
+        "engines are starting",
+        "engines are starting",
+        "annotate: 0/160 rows, 0 annotated, 0 positions, none critical yet, 0.0 rollouts/s, 0 tokens/s, ETA ?",
+        "annotate: 83/160 rows, 17 annotated, 132 tokens/s, ETA 37 s",
+        "evaluate base on test: the first prompt, 61 tokens: x",
+        "evaluate base on test: a response ends with <|im_end|>",
+        "engines are starting",
+    ]
+    done = run(tmp_path / "log", f"print(*{said!r}, sep='\\n')")
+    assert done.stdout.splitlines() == [said[1], said[2], said[5], said[8]]
+    assert (tmp_path / "log").read_text().splitlines() == said
+
+
 def test_of_the_steps_of_a_training_the_last_is_shown(tmp_path: Path) -> None:
     steps = [f"step {number}/9  loss 0.5  3.1 steps/s  eta 0:00:02" for number in range(1, 10)]
     done = run(tmp_path / "log", f"print(*{steps!r}, 'saved', sep='\\n')")
