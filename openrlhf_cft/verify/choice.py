@@ -12,6 +12,7 @@ import re
 
 from openrlhf_cft.data.records import Verdict
 from openrlhf_cft.verify.boxes import last_boxed, last_boxes
+from openrlhf_cft.verify.chinese_choice import last_chinese
 from openrlhf_cft.verify.extract import MAX_CHARS, last_hashes
 from openrlhf_cft.verify.judgement import Judgement
 from openrlhf_cft.verify.next_question import before_next_question
@@ -63,6 +64,7 @@ _NOT = re.compile(
 _WRONG = re.compile(r"[)\]]?\s{1,3}(?:is|are|was|would\s{1,3}be)\s{1,3}(?:not|wrong|incorrect|false)\b", re.IGNORECASE)
 _LINE = re.compile(r"\s{0,99}(?:[(\[](?P<bracketed>[A-J])[)\]]|(?P<capital>[A-J])(?:\s{0,99}$|[.:)]))")
 _BARE = re.compile(r"\s{0,9}[(\[]?[A-J][)\].]?\s{0,9}")
+_CONTRAST = re.compile(r"(?:,|\band)\s{1,3}not\s{1,3}(?:(?:option|choice)\s{1,3})?$", re.IGNORECASE)  # E, not D
 _NAMED = re.compile(r"\b(?:[Oo]ption|[Cc]hoice)\s{0,3}\(?(?P<letter>[A-J])\b|\((?P<bracketed>[A-J])\)")
 
 
@@ -144,6 +146,9 @@ def _phrase(text: str) -> str | None:
         is_word = _is_article(match, text)
         if match.end() > end and not is_word and not _denied(text, match):
             end, letter = match.end(), _letter(match)
+    chinese = last_chinese(text)
+    if chinese is not None and chinese[0] > end:
+        end, letter = chinese
     so = _SO.search(text, max(0, len(text) - 40))
     return so["letter"] if so and so["letter"].isupper() and end < so.start("letter") else letter
 
@@ -197,8 +202,13 @@ def _another_option(line: str, match: re.Match[str]) -> bool:
 
 def _only_option(text: str) -> str | None:
     """The one option that the text names, as `option B` or `(B)`; None if it names several, or denies the one."""
-    mentions = list(_NAMED.finditer(text))
+    mentions = [match for match in _NAMED.finditer(text) if not _contrasted(text, match.start())]
     named = {match["letter"] or match["bracketed"] for match in mentions}
     if len(named) != 1 or any(_denied(text, match) or _WRONG.match(text, match.end()) for match in mentions):
         return None
     return named.pop()
+
+
+def _contrasted(text: str, start: int) -> bool:
+    """Whether the option at `start` is only named as another than the answer: `choice (E), not (D)`."""
+    return bool(_CONTRAST.search(text[max(0, start - 20) : start]))

@@ -12,9 +12,11 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from openrlhf_cft.verify.comparison import same_form
+from openrlhf_cft.verify.domains import without_domains
 from openrlhf_cft.verify.forms import Listing
-from openrlhf_cft.verify.notation import Token, key, tokens
-from openrlhf_cft.verify.options import lettered, same_option
+from openrlhf_cft.verify.grouping import same_notation
+from openrlhf_cft.verify.notation import Token, tokens
+from openrlhf_cft.verify.options import lettered, same_option, without_label
 from openrlhf_cft.verify.reading import read
 from openrlhf_cft.verify.value import EXACT, Tolerance
 
@@ -48,11 +50,16 @@ def _equal(answer: str, gold: str, tolerance: Tolerance) -> bool:
     wanted, given = _meaningful(tokens(gold)), _meaningful(tokens(answer))
     if not wanted:
         return False
-    if key(wanted) == key(given) or _same_word(wanted, given):
+    if same_notation(wanted, given) or _same_word(wanted, given):
         return True
     compare = functools.partial(_same, tolerance=tolerance)
     option = lettered(wanted)
-    return same_option(option, given, compare) if option is not None else compare(wanted, given)
+    if option is not None:
+        return same_option(option, given, compare)
+    if compare(wanted, given):
+        return True
+    value = without_label(wanted, given)
+    return value is not None and compare(wanted, value)
 
 
 def plain_number(text: str) -> Fraction | None:
@@ -64,6 +71,12 @@ def plain_number(text: str) -> Fraction | None:
 
 
 def _same(gold: Sequence[Token], answer: Sequence[Token], tolerance: Tolerance) -> bool:
+    """Whether both are equal, with or without a remark about the domain of an index."""
+    bare = without_domains(gold, answer)
+    return _same_as_written(gold, answer, tolerance) or (bare is not None and _same_as_written(*bare, tolerance))
+
+
+def _same_as_written(gold: Sequence[Token], answer: Sequence[Token], tolerance: Tolerance) -> bool:
     form = read(gold)
     return same_form(form, read(answer, several=isinstance(form, Listing)), tolerance)
 

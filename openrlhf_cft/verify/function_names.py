@@ -67,7 +67,7 @@ class NameReader(Cursor):
 
     def _index(self) -> str:
         if not self._is("{"):
-            return self._take().text
+            return "".join(key([self._take()]))
         depth = 0
         index: list[Token] = []
         while True:

@@ -29,7 +29,8 @@ Kind = Literal["number", "letter", "word", "macro", "mark"]
 class Token:
     """A number, letter, word, LaTeX macro (without its backslash) or any other character.
 
-    `parts` are the groups of a number with commas as thousands separators: `1,234` may be 1234 or two numbers.
+    `parts` are the groups of a number with plain commas as thousands separators: `1,234` may be 1234 or two numbers,
+    `1{,}234` and `1,\\!234` are 1234.
     """
 
     kind: Kind
@@ -248,7 +249,8 @@ def _key(token: Token) -> str:
 def _token(kind: str, value: str, gap: bool, prose: bool) -> Token:
     if kind == "grouped":
         parts = tuple(_LOOSE.split(value))
-        return Token("number", "".join(parts), gap, prose, parts)
+        surely = "{" in value or "!" in value
+        return Token("number", "".join(parts), gap, prose, () if surely else parts)
     if kind == "spaced":
         return Token("number", _LOOSE.sub("", value), gap, prose)
     if kind in ("number", "repeating"):

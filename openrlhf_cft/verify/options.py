@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 
 from openrlhf_cft.verify.notation import Token
 
+_LABELS = "ABCDEF"
+_OPERATORS = frozenset("+ * / × ^ _ = , . ; : ! ? < > <= >= != | ' % & ) ]".split())
 Option = tuple[str, Sequence[Token]]  # the letter, and the option's text
 
 
@@ -47,3 +49,24 @@ def same_option(
     if not text:
         return not any(lettered([token]) for token in answered[1] if token.kind == "letter")
     return same(text, answered[1])
+
+
+def without_label(gold: Sequence[Token], given: Sequence[Token]) -> Sequence[Token] | None:
+    r"""The value behind the label of an option, `\textbf{(C) } 12` or `(C) 12`; None if there is no such label.
+
+    `(C)12` is a product. So are all of these if the gold answer has the letter.
+    """
+    bracketed = [token.text for token in given[:3:2]] == ["(", ")"]
+    length = 3 if bracketed else 2
+    if len(given) <= length:
+        return None
+    letter, rest = given[length - 2], given[length:]
+    if letter.kind != "letter" or letter.text not in _LABELS or not rest[0].gap:
+        return None
+    if any(token.text == letter.text for token in gold):
+        return None
+    if not bracketed and not (letter.prose and given[1].prose and given[1].text in (".", ")", ":")):
+        return None
+    if rest[0].text == "-" and not letter.prose and (len(rest) < 2 or rest[1].gap):
+        return None  # C - 12
+    return None if rest[0].text in _OPERATORS else rest

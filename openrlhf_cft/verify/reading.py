@@ -28,6 +28,7 @@ from openrlhf_cft.verify.forms import (
     Relation,
     Union,
 )
+from openrlhf_cft.verify.grouping import has_spaced_commas, ungrouped
 from openrlhf_cft.verify.nodes import Node, Unreadable, number
 from openrlhf_cft.verify.notation import Token, key
 from openrlhf_cft.verify.plain_forms import read_based, read_clock, read_phrase, read_quantity, read_words
@@ -67,7 +68,7 @@ def read(of: Sequence[Token], several: bool = False, nesting: int = 0) -> Form:
 def _listing(of: Sequence[Token], several: bool, nesting: int) -> Form | None:
     """Several answers, with commas, semicolons, "and" or "or" between them."""
     if several:
-        of = _ungrouped(of)
+        of = of if has_spaced_commas(of) else ungrouped(of)
     together = _and_a_half(of) or read_compound(of)
     if together is not None:
         return together
@@ -98,23 +99,6 @@ def _and_a_half(of: Sequence[Token]) -> Form | None:
     if unit is None:
         return None
     return Quantity(Node("+", (parse(of[:1]), number(Fraction(1, 2)))), unit)
-
-
-def _ungrouped(of: Sequence[Token]) -> list[Token]:
-    """`1,234` as two numbers, unless commas with a space after them separate the numbers."""
-    marks = [place for place, token in outside_of(of) if token.text == "," and token.kind == "mark"]
-    if any(place + 1 < len(of) and of[place + 1].gap for place in marks):
-        return list(of)
-    ungrouped: list[Token] = []
-    outside = {place for place, _ in outside_of(of)}
-    for place, token in enumerate(of):
-        if not token.parts or place not in outside:
-            ungrouped.append(token)
-            continue
-        for part in token.parts:
-            ungrouped += [Token("number", part, token.gap), Token("mark", ",")]
-        ungrouped.pop()
-    return ungrouped
 
 
 def _plus_minus(of: Sequence[Token], several: bool, nesting: int) -> Form | None:
@@ -156,7 +140,7 @@ def _bracketed(of: Sequence[Token], several: bool, nesting: int) -> Form | None:
         return None
     if of[1].text == "begin" and (matrix := _matrix(of[1:-1], several, nesting)):
         return matrix
-    inside = _ungrouped(of[1:-1])
+    inside = ungrouped(of[1:-1])
     places = [place for place, token in outside_of(inside) if token.kind == "mark" and token.text in (",", ";")]
     if not places:
         return None
@@ -183,7 +167,7 @@ def _set(inside: Sequence[Token], nesting: int) -> Form:
     for place, token in outside_of(inside):
         if token.kind == "mark" and token.text in ("|", ":") and place:
             return Builder(_name(inside[:place]), read(inside[place + 1 :], nesting=nesting + 1))
-    inside = _ungrouped(inside)
+    inside = ungrouped(inside)
     places = [place for place, token in outside_of(inside) if token.kind == "mark" and token.text in (",", ";")]
     items = [read(part, nesting=nesting + 1) for part in split_at(inside, places) if part]
     flat: list[Form] = []
