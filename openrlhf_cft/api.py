@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -159,3 +160,7 @@ def _pool(verifier: str) -> VerifierPool:
     pool = VerifierPool(verifier)
     atexit.register(pool.close)
     return pool
+
+
+if hasattr(os, "register_at_fork"):  # the threads that serve a pool are the parent's
+    os.register_at_fork(after_in_child=_pool.cache_clear)

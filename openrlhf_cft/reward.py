@@ -23,6 +23,7 @@ import json
 import logging
 import os
 import threading
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -111,13 +112,18 @@ def verifier_and_answer(label: Any) -> tuple[str, str]:
 def response_of(query: str, prompt: str) -> str:
     """The response in a query, without the special tokens that end it.
 
-    The query may repeat its prompt with changes: a tokenizer may change white space, and OpenRLHF cuts the start of a
-    prompt that is too long.
+    The query may repeat its prompt with changes: a tokenizer may change white space or compose characters (Qwen), and
+    OpenRLHF cuts the start of a prompt that is too long.
 
     Raises:
         InputError: the query begins neither with the prompt nor with the end of it.
     """
-    return without_special_tokens(query[_prompt_end(query, prompt) :], _special_tokens())
+    try:
+        end = _prompt_end(query, prompt)
+    except InputError:
+        query, prompt = (unicodedata.normalize("NFC", text) for text in (query, prompt))
+        end = _prompt_end(query, prompt)
+    return without_special_tokens(query[end:], _special_tokens())
 
 
 def _prompt_end(query: str, prompt: str) -> int:
@@ -179,7 +185,10 @@ def _default() -> str:
 
 @functools.lru_cache(maxsize=1 << 16)
 def _accepts(verifier: str, answer: str) -> bool:
-    return _pool(verifier).judge_all([(None, answer)])[0].verdict is Verdict.CORRECT
+    verdict = _pool(verifier).judge_all([(None, answer)])[0].verdict
+    if verdict is Verdict.TIMEOUT:  # perhaps for lack of memory just now; an exception is not cached
+        raise VerifierError(f"the gold answer {_shown(answer)} itself exceeded its limits")
+    return verdict is Verdict.CORRECT
 
 
 def _pool(name: str) -> VerifierPool:
@@ -190,6 +199,17 @@ def _pool(name: str) -> VerifierPool:
 @functools.cache
 def _open_pool(name: str) -> VerifierPool:
     return VerifierPool(name, workers=int(os.environ.get(WORKERS, "2")))
+
+
+def _forget_pools() -> None:
+    """In a forked child: the threads that serve the pools are the parent's."""
+    global _lock
+    _lock = threading.Lock()
+    _open_pool.cache_clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pools)
 
 
 def _say_once(kind: str, what: str) -> None:

@@ -39,7 +39,15 @@ def test_annotate_has_the_flags_of_the_command_and_their_defaults() -> None:
         renamed.get(name, name): parameter.default
         for name, parameter in inspect.signature(openrlhf_cft.annotate).parameters.items()
     }
-    only_there = {"help", "dry_run", "gpu_hour_cost", "verifier_workers", "verifier_time_limit", "verifier_memory"}
+    only_there = {
+        "help",
+        "log_level",
+        "dry_run",
+        "gpu_hour_cost",
+        "verifier_workers",
+        "verifier_time_limit",
+        "verifier_memory",
+    }
     assert set(flags) == set(given) | only_there
     required = {"model_name_or_path", "dataset", "output_dir"}
     assert {name: flags[name] for name in set(given) - required} == {

@@ -5,17 +5,22 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import unicodedata
+from dataclasses import replace
 from typing import Any
 
 import psutil
 import pytest
 from openrlhf.utils.agent import SingleTurnAgentExecutor
 
+import openrlhf_cft
 from openrlhf_cft import reward
+from openrlhf_cft.data.records import Verdict
 from openrlhf_cft.errors import VerifierError
 from openrlhf_cft.verify.sandbox import VerifierPool
 
@@ -103,6 +108,39 @@ def test_a_prompt_that_comes_back_otherwise() -> None:
     assert outcome(prompt[20:] + " no idea", prompt, "3") == "unparsable"  # the 3 is the prompt's
     for other in ("wer: 3", "3", ""):
         assert outcome(other, prompt, "3") == "failed"
+    composed = "A 5 \u2126 resistor at a cafe\u0301: answer "  # as users write it; Qwen's tokenizer composes it
+    assert outcome(unicodedata.normalize("NFC", composed) + "10", composed, "10") == "correct"
+
+
+def test_a_gold_answer_that_timed_out_once_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    judge, calls = VerifierPool.judge_all, []
+
+    def slow_at_first(self: VerifierPool, pairs: list[Any]) -> list[Any]:
+        calls.append(pairs)
+        found = judge(self, pairs)
+        return [replace(found[0], verdict=Verdict.TIMEOUT)] if len(calls) == 1 else found
+
+    monkeypatch.setattr(VerifierPool, "judge_all", slow_at_first)
+    reward._accepts.cache_clear()
+    assert [outcome(QUERY + "5", QUERY, "5") for _ in range(2)] == ["failed", "correct"]
+
+
+def _judged_in_a_fork(queue: Any) -> None:
+    queue.put((outcome(QUERY + "5", QUERY, "5"), openrlhf_cft.judge("5", "5").verdict))
+
+
+def test_a_forked_child_has_workers_of_its_own() -> None:
+    assert outcome(QUERY + "5", QUERY, "5") == "correct" and openrlhf_cft.judge("5", "5").verdict is Verdict.CORRECT
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=_judged_in_a_fork, args=(queue,))
+    child.start()
+    try:
+        assert queue.get(timeout=300) == ("correct", Verdict.CORRECT)
+        child.join(300)
+        assert child.exitcode == 0
+    finally:
+        child.kill()
 
 
 def test_a_verifier_that_cannot_run(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
