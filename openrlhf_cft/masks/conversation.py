@@ -68,10 +68,12 @@ def question_column(data: AnnotatedData) -> str | None:
 
 def _rendering(metadata: dict[str, Any]) -> dict[str, Any]:
     """How the prompts were rendered: by the annotator, or by `masks transfer` after it."""
-    transferred = metadata.get("transferred")
-    if "source" in metadata or transferred is None:
+    transferred = metadata.get("transferred") or {}
+    if "rendering" in transferred:
+        return dict(transferred["rendering"])
+    if "source" in metadata or not transferred:
         return dict(metadata.get("source", {}))
-    return dict(transferred.get("rendering") or _rendering(transferred.get("metadata", {})))
+    return _rendering(transferred.get("metadata", {}))
 
 
 def turns(row: Row, column: str | None) -> list[dict[str, str]]:

@@ -63,7 +63,7 @@ def render(
     """
     from huggingface_hub import DatasetCard, DatasetCardData
 
-    title = f"Critical tokens of {_public(data.metadata.get('model', 'a language model'))}"
+    title = f"Critical tokens of {_line(_public(data.metadata.get('model', 'a language model')))}"
     front = DatasetCardData(
         language=list(settings.language) or None,
         license=settings.license,
@@ -115,11 +115,17 @@ def _made(metadata: dict[str, Any], mask: str) -> dict[str, str]:
         shown |= {f"{change}: {name}": value for name, value in plain.items() if value is not None}
     if "transferred" in metadata:
         shown["transferred: from model"] = metadata["transferred"].get("metadata", {}).get("model", "unknown")
-    return {name.replace("_", " "): str(_public(value)).replace("|", "\\|") for name, value in shown.items()}
+    return {name.replace("_", " "): _line(_public(value)).replace("|", "\\|") for name, value in shown.items()}
 
 
 def _public(value: Any) -> Any:
-    """A value without folders: only the last name of an absolute path."""
-    if isinstance(value, str) and os.path.isabs(value):
-        return os.path.basename(value.rstrip("/"))
-    return value
+    """A value without folders: of absolute paths, also of several with commas between them, only the last names."""
+    if not isinstance(value, str):
+        return value
+    parts = value.split(",") if "," in value and any(map(os.path.isabs, value.split(","))) else [value]
+    return ",".join(os.path.basename(part.rstrip("/")) if os.path.isabs(part) else part for part in parts)
+
+
+def _line(value: Any) -> str:
+    """A value in one line, which is all that a table or a heading takes."""
+    return " ".join(str(value).split())

@@ -87,3 +87,17 @@ def test_the_card_says_how_a_derived_mask_was_made(annotated: Path, tmp_path: Pa
 )
 def test_size_categories_are_the_hubs(rows: int, name: str) -> None:
     assert size_category(rows) == name
+
+
+def test_no_value_leaves_its_line_and_no_path_is_shown(annotated: Path) -> None:
+    data = open_data(str(annotated))
+    source = {"dataset": "data/a.jsonl,/home/me/secret/b.jsonl,/home/me/c.jsonl"}
+    source["input_template"] = "User: {}\nAssistant: "
+    hostile = {"source": source, "model": "x\n---\nlicense: mit\n---\n# Owned", "criterion": "a\n\n# b"}
+    for key, value in hostile.items():
+        data = replace(data, schema=with_record(data.schema, key, value))
+    figures = {**stats(data, MASK), "verdicts_of_alternatives": {}}
+    card = render(data, MASK, figures, CardSettings(), "*.parquet", {"format": "annotated"})
+    assert "| source: input template | User: {} Assistant: |" in card
+    assert "| source: dataset | data/a.jsonl,b.jsonl,c.jsonl |" in card and "secret" not in card
+    assert not [line for line in card.splitlines() if line.startswith(("# Owned", "# b", "license: mit"))]

@@ -85,6 +85,8 @@ def test_the_question_is_found_after_other_verbs(annotated: Path) -> None:
         ({"source": {**chat, "input_key": PROMPT}}, None),  # whose column is the rendered prompt now
         ({"transferred": {"metadata": {"source": chat}}}, "question"),
         ({"transferred": {"rendering": plain, "metadata": {"source": chat}}}, None),
+        ({"source": plain, "transferred": {"rendering": chat, "metadata": {}}}, "question"),  # to the same tokenizer
+        ({"source": chat, "transferred": {"metadata": {}}}, "question"),
     ):
         schema = data.schema.with_metadata({METADATA_KEY: json.dumps(metadata).encode()})
         assert question_column(replace(data, schema=schema)) == column
