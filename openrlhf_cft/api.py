@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import functools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -154,13 +153,21 @@ def judge(response: str, answer: str, verifier: str = "math") -> Judgement:
     return _pool(verifier).judge_all([(response, answer)])[0]
 
 
-@functools.cache
+_pools: dict[str, VerifierPool] = {}
+
+
 def _pool(verifier: str) -> VerifierPool:
     """A pool of workers that is kept for the next call, and ends with this process."""
-    pool = VerifierPool(verifier)
-    atexit.register(pool.close)
-    return pool
+    if verifier not in _pools:
+        _pools.setdefault(verifier, VerifierPool(verifier))  # one that another thread was faster with never starts
+    return _pools[verifier]
 
 
-if hasattr(os, "register_at_fork"):  # the threads that serve a pool are the parent's
-    os.register_at_fork(after_in_child=_pool.cache_clear)
+@atexit.register
+def _close_pools() -> None:
+    for pool in _pools.values():
+        pool.close()
+
+
+if hasattr(os, "register_at_fork"):  # a child has no threads to serve a pool, and must not end the parent's workers
+    os.register_at_fork(after_in_child=_pools.clear)

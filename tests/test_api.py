@@ -73,6 +73,24 @@ def test_judge() -> None:
         openrlhf_cft.judge("5", "5", verifier="oracle")
 
 
+FORK = """
+import os, sys, openrlhf_cft
+from openrlhf_cft import api
+assert openrlhf_cft.judge("5", "5").verdict == "correct"
+workers = [seat._worker for seat in api._pool("math")._seats if seat._worker]
+child = os.fork()
+if child == 0:
+    sys.exit(0)
+os.waitpid(child, 0)
+states = [open(f"/proc/{worker.pid}/stat").read().rpartition(")")[2].split()[0] for worker in workers]
+assert states and not set(states) & set("ZX"), states
+"""
+
+
+def test_a_forked_child_that_exits_leaves_the_workers_of_its_parent() -> None:
+    subprocess.run([sys.executable, "-c", FORK], check=True, timeout=300)
+
+
 def test_pass_at_k() -> None:
     assert openrlhf_cft.pass_at_k(samples=8, correct=2, k=4) == pytest.approx(0.786, abs=5e-4)
 

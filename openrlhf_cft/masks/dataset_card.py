@@ -122,7 +122,9 @@ def _public(value: Any) -> Any:
     """A value without folders: of absolute paths, also of several with commas between them, only the last names."""
     if not isinstance(value, str):
         return value
-    parts = value.split(",") if "," in value and any(map(os.path.isabs, value.split(","))) else [value]
+    parts = [part.strip() for part in value.split(",")]
+    if not any(map(os.path.isabs, parts)):
+        return value
     return ",".join(os.path.basename(part.rstrip("/")) if os.path.isabs(part) else part for part in parts)
 
 

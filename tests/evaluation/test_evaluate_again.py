@@ -98,17 +98,23 @@ def test_a_run_over_two_data_sets_is_killed(
     assert not list((out / ".evaluate" / "runs" / "base" / "outcomes").iterdir())
 
 
-def test_rows_of_a_run_that_is_gone_are_not_taken(
-    models: dict[str, Path], pipeline: ScriptedPipeline, tmp_path: Path
-) -> None:
-    one, out = {"base": models["base"]}, tmp_path / "out"
-    flags = arguments(one, str(questions(tmp_path / "test.jsonl")), out, "--eval.entropy_positions", "0")
+def _killed(models: dict[str, Path], pipeline: ScriptedPipeline, tmp_path: Path) -> list[str]:
+    """The flags of an evaluation that was killed after four rows, and whose state was deleted then."""
+    data, out = questions(tmp_path / "test.jsonl"), tmp_path / "out"
+    flags = arguments({"base": models["base"]}, str(data), out, "--eval.entropy_positions", "0")
     pipeline.killed_after = 4
     with pytest.raises(KeyboardInterrupt):
         evaluate(job_of(flags))
     pipeline.killed_after = None
     (state,) = (out / ".evaluate").glob("test-*")
     shutil.rmtree(state)
+    return flags
+
+
+def test_rows_of_a_run_that_is_gone_are_not_taken(
+    models: dict[str, Path], pipeline: ScriptedPipeline, tmp_path: Path
+) -> None:
+    flags = _killed(models, pipeline, tmp_path)
     evaluate(job_of([*flags, "--eval.temperature", "0.5"]))
     assert pipeline.calls[1:] == [{"test/base": QUESTIONS}], "they were drawn at another temperature"
 
@@ -148,18 +154,12 @@ def test_a_data_set_keeps_its_state_under_another_name(
 def test_what_a_kill_left_of_a_run_that_nothing_describes_is_not_taken(
     models: dict[str, Path], pipeline: ScriptedPipeline, tmp_path: Path
 ) -> None:
-    one, out = {"base": models["base"]}, tmp_path / "out"
-    flags = arguments(one, str(questions(tmp_path / "test.jsonl")), out, "--eval.entropy_positions", "0")
-    pipeline.killed_after = 4
-    with pytest.raises(KeyboardInterrupt):
-        evaluate(job_of(flags))
-    pipeline.killed_after = None
-    (out / ".evaluate" / "runs" / "base" / "config.json").unlink()
-    (state,) = (out / ".evaluate").glob("test-*")
-    shutil.rmtree(state)
+    flags = _killed(models, pipeline, tmp_path)
+    (tmp_path / "out" / ".evaluate" / "runs" / "base" / "config.json").unlink()
     evaluate(job_of([*flags, "--eval.temperature", "0.5"]))
     assert pipeline.calls[1:] == [{"test/base": QUESTIONS}]
-    assert sum(pq.read_table(file).num_rows for file in state.glob("base/outcomes/*.parquet")) == QUESTIONS
+    outcomes = (tmp_path / "out" / ".evaluate").glob("test-*/base/outcomes/*.parquet")
+    assert sum(pq.read_table(file).num_rows for file in outcomes) == QUESTIONS
 
 
 def test_a_kill_before_a_run_is_cleared_changes_nothing(

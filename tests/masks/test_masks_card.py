@@ -91,7 +91,7 @@ def test_size_categories_are_the_hubs(rows: int, name: str) -> None:
 
 def test_no_value_leaves_its_line_and_no_path_is_shown(annotated: Path) -> None:
     data = open_data(str(annotated))
-    source = {"dataset": "data/a.jsonl,/home/me/secret/b.jsonl,/home/me/c.jsonl"}
+    source = {"dataset": "data/a.jsonl, /home/me/secret/b.jsonl,/home/me/c.jsonl"}
     source["input_template"] = "User: {}\nAssistant: "
     hostile = {"source": source, "model": "x\n---\nlicense: mit\n---\n# Owned", "criterion": "a\n\n# b"}
     for key, value in hostile.items():
