@@ -42,16 +42,17 @@ def spans(pieces_T: Sequence[Piece], weights_T: Sequence[float]) -> list[Span]:
         pieces_T: (T,) the pieces that `token_text.pieces` returned.
         weights_T: (T,) weights, at least 0.
     """
-    heaviest: dict[tuple[int, int], float] = {}  # by place: a character, or a token without text before it
-    for piece, weight in zip(pieces_T, weights_T, strict=True):
-        places = [(character, 1) for character in range(piece.start, piece.end)] or [(piece.start, 0)]
+    text = len(pieces_T)  # after the number of any token
+    heaviest: dict[tuple[int, int], float] = {}  # by place: a character and `text`, or the number of a token before it
+    for token, (piece, weight) in enumerate(zip(pieces_T, weights_T, strict=True)):
+        places = [(character, text) for character in range(piece.start, piece.end)] or [(piece.start, token)]
         for place in places:
             heaviest[place] = max(weight, heaviest.get(place, 0.0))
     marked = []
-    for (weight, length), group in groupby(sorted(heaviest), lambda place: (heaviest[place], place[1])):
+    for (weight, kind), group in groupby(sorted(heaviest), lambda place: (heaviest[place], place[1])):
         run = list(group)
         if weight > 0:
-            marked.append(Span(run[0][0], run[-1][0] + length, weight))
+            marked.append(Span(run[0][0], run[-1][0] + (kind == text), weight))
     return marked
 
 
@@ -69,11 +70,8 @@ def question_column(data: AnnotatedData) -> str | None:
 def _rendering(metadata: dict[str, Any]) -> dict[str, Any]:
     """How the prompts were rendered: by the annotator, or by `masks transfer` after it."""
     transferred = metadata.get("transferred") or {}
-    if "rendering" in transferred:
-        return dict(transferred["rendering"])
-    if "source" in metadata or not transferred:
-        return dict(metadata.get("source", {}))
-    return _rendering(transferred.get("metadata", {}))
+    rendering = transferred.get("rendering") or (transferred and _rendering(transferred.get("metadata", {})))
+    return dict(rendering or metadata.get("source", {}))  # of an earlier transfer, before the annotator's
 
 
 def turns(row: Row, column: str | None) -> list[dict[str, str]]:

@@ -23,7 +23,7 @@ from openrlhf_cft.cli.masks import main
 from openrlhf_cft.data.annotated import open_data
 from openrlhf_cft.data.loss_mask import labels
 from openrlhf_cft.data.records import ID, MASK, METADATA_KEY, PROMPT, PROMPT_IDS, RESPONSE, RESPONSE_IDS
-from openrlhf_cft.data.token_text import decode, pieces
+from openrlhf_cft.data.token_text import Kind, Piece, decode, pieces
 from openrlhf_cft.masks.conversation import question_column, spans
 
 
@@ -87,6 +87,10 @@ def test_the_question_is_found_after_other_verbs(annotated: Path) -> None:
         ({"transferred": {"rendering": plain, "metadata": {"source": chat}}}, None),
         ({"source": plain, "transferred": {"rendering": chat, "metadata": {}}}, "question"),  # to the same tokenizer
         ({"source": chat, "transferred": {"metadata": {}}}, "question"),
+        (
+            {"source": plain, "transferred": {"metadata": {"transferred": {"rendering": chat}}}},
+            "question",
+        ),  # the first
     ):
         schema = data.schema.with_metadata({METADATA_KEY: json.dumps(metadata).encode()})
         assert question_column(replace(data, schema=schema)) == column
@@ -145,6 +149,14 @@ def test_spans_are_exact(family: str) -> None:
             assert token in special or all(characters[at] == weight for at in alone)
 
     check()
+
+
+def test_each_token_without_text_is_a_span_of_its_own() -> None:
+    places = [(0, 2), (2, 2), (2, 2), (2, 2), (2, 3), (3, 3), (3, 3)]
+    tokens = [Piece("", start, end, Kind.END, special=start == end, partial=False) for start, end in places]
+    found = spans(tokens, [1.0, 0.5, 0.0, 0.25, 1.0, 0.5, 0.5])
+    wanted = [(0, 2, 1.0), (2, 2, 0.5), (2, 2, 0.25), (2, 3, 1.0), (3, 3, 0.5), (3, 3, 0.5)]
+    assert [(span.start, span.end, span.weight) for span in found] == wanted
 
 
 def test_what_is_left_out_is_counted(annotated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
