@@ -68,9 +68,11 @@ class CriticalTokenDataset(SFTDataset):
         pretrain_mode: refused.
         mask_column: the column of weights.
         missing: how to treat a row without weights (see `arguments`).
+        vocab_size: rows of the model's embeddings, all stored ids must be below it; None: not known.
 
     Raises:
-        InputError: a mode is refused, a column is missing, a row is bad (it is named), or no row has a trained token.
+        InputError: a mode is refused, a column is missing, a row is bad (it is named), a token id is outside the
+            vocabulary, or no row has a trained token.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class CriticalTokenDataset(SFTDataset):
         *,
         mask_column: str = records.MASK,
         missing: str = "error",
+        vocab_size: int | None = None,
     ) -> None:
         Dataset.__init__(self)  # not SFTDataset's, which tokenizes text
         row_checks.refuse_pretraining(pretrain_mode)
@@ -99,6 +102,7 @@ class CriticalTokenDataset(SFTDataset):
         if len(dataset) == 0:
             raise InputError("the data set has no rows")
         counts = self._count(dataset)
+        row_checks.refuse_beyond("the data set", counts.largest_id, vocab_size)
         usable_R = counts.trained_R > 0
         self.rows = _select(dataset.select_columns(self._columns_to_read()), usable_R)
         text_R = np.flatnonzero(counts.kind_R == rows.TEXT)

@@ -66,18 +66,21 @@ def check_openrlhf(version: str | None = None, any_version: bool = False) -> Non
         raise InputError(f"--critical_mask supports openrlhf{SUPPORTED_OPENRLHF}, and {version} is installed")
 
 
-def check(args: Any, options: Options) -> None:
+def check(args: Any, options: Options) -> int | None:
     """Check everything that the stock script was given.
 
     Args:
         args: its parsed and nested flags.
         options: ours. Without a mask column nothing is checked: the stock script takes everything then.
 
+    Returns:
+        The rows of the model's embeddings, for `CriticalTokenDataset`; None if they are not known.
+
     Raises:
         InputError: one sentence that names the value.
     """
     if options.column is None:
-        return
+        return None
     check_modes(args)
     if not args.data.dataset:
         raise InputError("--data.dataset is missing: the annotated data set to train on")
@@ -93,6 +96,7 @@ def check(args: Any, options: Options) -> None:
         check_dataset(args.eval.dataset, expected)
     if not counts.texts and not counts.elsewhere and args.data.dataset_probs is None:
         refuse_small(min(counts.usable, args.data.max_samples), "{rows} rows have a token to train", args)
+    return expected.vocab_size
 
 
 def check_modes(args: Any) -> None:
@@ -190,10 +194,7 @@ def _check_files(source: str, files: list[Path], expected: Expected) -> DatasetC
             part = rows.count_rows(table, column, expected.max_length, missing, first)
         except InputError as error:
             raise InputError(f"{name}: {error}") from None
-        if expected.vocab_size is not None and part.largest_id >= expected.vocab_size:
-            raise InputError(
-                f"{name} has token id {part.largest_id}, outside the model's vocabulary of {expected.vocab_size}"
-            )
+        row_checks.refuse_beyond(name, part.largest_id, expected.vocab_size)
         parts.append(part)
         first += len(table)
     if first == 0:

@@ -60,6 +60,24 @@ def require_columns(names: Sequence[str], column: str, source: str, missing: str
             raise InputError(f"{source} has no column {name!r}; its columns are {', '.join(sorted(names))}")
 
 
+def refuse_beyond(source: str, largest_id: int, vocab_size: int | None) -> None:
+    """Refuse token ids for which the model has no embedding.
+
+    Args:
+        source: the data set, for the message.
+        largest_id: of all its token ids.
+        vocab_size: rows of the model's embeddings, which may be more than the tokenizer has tokens; None: not known.
+
+    Raises:
+        InputError: names the id and the size.
+    """
+    if vocab_size is not None and largest_id >= vocab_size:
+        raise InputError(
+            f"{source} has token id {largest_id}, outside the model's vocabulary of {vocab_size}: it was probably "
+            f"annotated with another model"
+        )
+
+
 def columns_to_read(names: Sequence[str], column: str) -> list[str]:
     """The columns that `count_tokens` reads: the ids, the mask, and the row's name if there is one."""
     return [name for name in (records.ID, records.PROMPT_IDS, records.RESPONSE_IDS, column) if name in names]

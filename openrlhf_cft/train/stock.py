@@ -29,11 +29,13 @@ from openrlhf_cft.train.dataset import CriticalTokenDataset
 from openrlhf_cft.train.trainer import CriticalTokenTrainer
 
 
-def classes(options: Options) -> tuple[Any, Any, Any]:
-    """The replacements for the stock SFTDataset, Actor and SFTTrainer."""
+def classes(options: Options, vocab_size: int | None = None) -> tuple[Any, Any, Any]:
+    """The replacements for the stock SFTDataset, Actor and SFTTrainer; `vocab_size` as from `preflight.check`."""
     dataset = openrlhf.datasets.SFTDataset
     if options.column is not None:
-        dataset = functools.partial(CriticalTokenDataset, mask_column=options.column, missing=options.missing)
+        dataset = functools.partial(
+            CriticalTokenDataset, mask_column=options.column, missing=options.missing, vocab_size=vocab_size
+        )
     actor = functools.partial(CriticalTokenActor, dense_logits=options.dense_logits)
     return dataset, actor, functools.partial(CriticalTokenTrainer, options=options)
 
@@ -48,8 +50,7 @@ def prepare(args: Any, options: Options) -> tuple[Any, Any, Any]:
         InputError: the preflight refused the user's input. If nothing catches it, the script ends with its sentence.
     """
     sys.excepthook = _without_traceback
-    preflight.check(args, options)
-    return classes(options)
+    return classes(options, preflight.check(args, options))
 
 
 def _without_traceback(kind: type[BaseException], error: BaseException, trace: Any) -> None:
@@ -79,7 +80,7 @@ def substituted(options: Options) -> Iterator[None]:
         (openrlhf.models, "Actor", actor),
         (openrlhf.trainer.sft_trainer, "SFTTrainer", trainer),
         # The script's first call with its parsed flags, so the checks see exactly the values that it will use.
-        (openrlhf.utils, "get_strategy", _checked(openrlhf.utils.get_strategy, options)),
+        (openrlhf.utils, "get_strategy", _checked(openrlhf.utils.get_strategy, options, dataset)),
         (datasets, "concatenate_datasets", _joined(datasets.concatenate_datasets)),
         (openrlhf.datasets.utils, "interleave_datasets", _joined(datasets.interleave_datasets)),
     ]
@@ -93,10 +94,12 @@ def substituted(options: Options) -> Iterator[None]:
             setattr(module, name, original)
 
 
-def _checked(get_strategy: Callable[[Any], Any], options: Options) -> Callable[[Any], Any]:
+def _checked(get_strategy: Callable[[Any], Any], options: Options, dataset: Any) -> Callable[[Any], Any]:
     @functools.wraps(get_strategy)
     def check_then_get_strategy(args: Any) -> Any:
-        preflight.check(args, options)
+        vocab_size = preflight.check(args, options)
+        if options.column is not None:  # the script has imported `dataset` by now, so it is told, not replaced
+            dataset.keywords["vocab_size"] = vocab_size
         return get_strategy(args)
 
     return check_then_get_strategy

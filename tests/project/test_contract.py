@@ -105,7 +105,7 @@ def test_substitution_is_undone() -> None:
     with stock.substituted(options):
         inside = [getattr(__import__(module, fromlist=["x"]), name) for module, name in sorted(SUBSTITUTED)]
         assert not any(one is other for one, other in zip(before, inside, strict=True))
-        assert inside[0].keywords == {"mask_column": "column", "missing": "error"}
+        assert inside[0].keywords == {"mask_column": "column", "missing": "error", "vocab_size": None}
         assert inside[1].keywords == {"dense_logits": True} and inside[2].keywords == {"options": options}
     assert before == [getattr(__import__(module, fromlist=["x"]), name) for module, name in sorted(SUBSTITUTED)]
 

@@ -266,6 +266,14 @@ def test_pretraining_is_refused() -> None:
         make(make_rows(2), pretrain_mode=True)
 
 
+def test_a_token_id_beyond_the_vocabulary_is_refused() -> None:
+    """The model's vocabulary, which may be padded: ids without a token in the tokenizer are fine."""
+    rows = [row([5], [511, 7], [1, 1])]
+    assert len(make(rows)) == len(make(rows, vocab_size=512)) == 1
+    with pytest.raises(InputError, match="the data set has token id 511, outside the model's vocabulary of 511: it"):
+        make(rows, vocab_size=511)
+
+
 def test_nothing_to_train_is_refused() -> None:
     with pytest.raises(InputError, match="none of its 1 rows has a weight above 0 in column 'critical_mask' within"):
         make([row([5, 6, 7], [8], [1.0])], max_length=3)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import datasets
+import openrlhf.datasets
+import openrlhf.utils
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from train_helpers import make_rows, make_training_folder, write_rows
+from train_helpers import Strategy, make_rows, make_training_folder, write_rows
 
 from openrlhf_cft.data import records
 from openrlhf_cft.errors import InputError
-from openrlhf_cft.train import preflight
+from openrlhf_cft.train import preflight, stock
 from openrlhf_cft.train.arguments import Options
 
 
@@ -132,7 +136,30 @@ def test_a_token_id_beyond_the_vocabulary(folder: Path, tmp_path: Path) -> None:
     rows = make_rows(9)
     rows[0][records.PROMPT_IDS] = [512]
     message = refusal(folder, data__dataset=str(write_rows(tmp_path, rows)))
-    assert message == f"data set '{tmp_path}' has token id 512, outside the model's vocabulary of 512"
+    assert message == f"data set '{tmp_path}' has token id 512, outside the model's vocabulary of 512: " + (
+        "it was probably annotated with another model"
+    )
+
+
+def test_a_token_id_beyond_the_vocabulary_in_rows_that_only_openrlhf_reads(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """JSON lines pass the preflight, and the data set that the stock script builds then knows the model's size."""
+    lines, rows = tmp_path / "rows.jsonl", make_rows(9)
+    rows[0][records.PROMPT_IDS] = [512]
+    lines.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    args = arguments(folder, data__dataset=str(lines))
+    sentence = "the data set has token id 512, outside the model's vocabulary of 512: it was probably annotated"
+    loaded = datasets.Dataset.from_list(rows)
+    monkeypatch.setattr(openrlhf.utils, "get_strategy", lambda args: Strategy())
+    with stock.substituted(Options()):
+        script_class = openrlhf.datasets.SFTDataset  # imported before the flags are known
+        strategy = openrlhf.utils.get_strategy(args)
+        with pytest.raises(InputError, match=sentence):
+            script_class(loaded, None, 64, strategy)
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # which `prepare` replaces
+    with pytest.raises(InputError, match=sentence):
+        stock.prepare(args, Options())[0](loaded, None, 64, strategy)
 
 
 def test_a_model_that_does_not_load(folder: Path, tmp_path: Path) -> None:
