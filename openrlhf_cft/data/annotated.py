@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from openrlhf_cft.data.location import Location, location, without_credentials
+from openrlhf_cft.data.location import Location, location, named_if_full, without_credentials
 from openrlhf_cft.data.parquet import PartFiles
 from openrlhf_cft.data.records import ID, METADATA_KEY, RESPONSE_IDS
 from openrlhf_cft.errors import InputError
@@ -207,7 +207,7 @@ def write(out: Location, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -
     make_unfinished(out)
     prefix = "" if out.is_local else "."
     try:
-        with PartFiles(schema, lambda number: folder / f"{prefix}part-{number:05d}.parquet") as parts:
+        with named_if_full(out), PartFiles(schema, lambda n: folder / f"{prefix}part-{n:05d}.parquet") as parts:
             for batch in batches:
                 parts.write(batch)
     except BaseException:

@@ -7,10 +7,12 @@ for file in (out / "outcomes").files(".parquet"): ...
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import socket
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 BATCH_ROWS = 256
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, the user's share of it, the largest file that is allowed
 
 
 @dataclass(frozen=True)
@@ -106,8 +109,14 @@ class Location:
     def write_bytes(self, content: bytes) -> None:
         """As `write_text`, for bytes."""
         partial = self.partial()
-        with self.filesystem.open_output_stream(partial.path) as stream:
-            stream.write(content)
+        try:
+            with named_if_full(self), self.filesystem.open_output_stream(partial.path) as stream:
+                stream.write(content)
+        except BaseException:
+            if partial.path != self.path:  # otherwise an object of before may still be there
+                with suppress(OSError):
+                    partial.delete()
+            raise
         partial.move(self)
 
     def partial(self) -> Location:
@@ -192,6 +201,17 @@ def location(value: str | Path) -> Location:
             f"{without_credentials(value)!r} is on no filesystem that pyarrow can reach: {reason}"
         ) from None
     return Location(filesystem, path)
+
+
+@contextmanager
+def named_if_full(place: Location) -> Iterator[None]:
+    """Name what is being written in the error that a full disk raises, which names no file. The outermost stays."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise OSError(error.errno, os.strerror(error.errno), str(place)) from error
+        raise
 
 
 def file_place(value: str, flag: str) -> Location:

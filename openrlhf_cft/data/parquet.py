@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from openrlhf_cft.data.location import Location
+from openrlhf_cft.data.location import Location, named_if_full
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,7 +32,7 @@ def whole_file(target: Location, schema: pa.Schema, partial: Location | None = N
 
     place = partial if partial is not None and target.is_local else target.partial()
     try:
-        with pq.ParquetWriter(place.path, schema, filesystem=place.filesystem) as writer:
+        with named_if_full(target), pq.ParquetWriter(place.path, schema, filesystem=place.filesystem) as writer:
             yield writer
     except BaseException:
         with suppress(OSError):

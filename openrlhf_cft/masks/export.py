@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from openrlhf_cft.data.annotated import AnnotatedData, Row, make_unfinished, output, unfinished
-from openrlhf_cft.data.location import Location, location, without_credentials
+from openrlhf_cft.data.location import Location, location, named_if_full, without_credentials
 from openrlhf_cft.data.records import ID, MASK, PROMPT, PROMPT_IDS, RESPONSE_IDS, check_weights
 from openrlhf_cft.errors import InputError
 from openrlhf_cft.masks.conversation import question_column
@@ -152,7 +152,8 @@ def _whole(out: Location) -> Iterator[Path]:
     shutil.rmtree(partial, ignore_errors=True)  # left by a process that was killed
     make_unfinished(out)
     try:
-        yield partial
+        with named_if_full(out):
+            yield partial
         partial.rename(target)
     except BaseException:
         shutil.rmtree(partial)
