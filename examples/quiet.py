@@ -2,8 +2,8 @@
 
     python examples/quiet.py --log runs/quickstart/quickstart.log -- deepspeed --module openrlhf_cft.cli.train_sft ...
 
-Shown are the lines of this package's own commands, the steps of a training every half minute and the last one, each
-step of GRPO in short, and, where the command fails, the end of its output. The exit code is the command's, as a
+Shown are the lines of this package's own commands but those that a later line repeats, the steps of a training every
+half minute and the last one, each step of GRPO in short, and, where the command fails, the end of its output. The exit code is the command's, as a
 shell gives it.
 """
 
@@ -21,11 +21,12 @@ from pathlib import Path
 
 from openrlhf_cft.display import visible
 
-OWN = r"(annotate|evaluate|train_sft|masks|view|doctor|model)( \S+)*?: |hint: |engines are starting"
-SUMMARY = "(rows read|positions|rollouts|decoded tokens|seconds|critical share|  annotated|  wrong|  cut off)"
+OWN = r"(annotate|evaluate|train_sft|masks|view|doctor|model|questions)( \S+)*?: |hint: |engines are starting"
+SUMMARY = "(rows read|  annotated|  wrong|  cut off)"  # the report has the rest
 SHOWN = re.compile(rf"{OWN}|{SUMMARY} +[\d.]+%?( +\(|$)")
-# Of our own lines: how the engine is set up, what annotation has shown of the same prompts, a rate that is unknown.
-HIDDEN = re.compile(r"annotate: engine |evaluate .*: (the first prompt|a response ends)|.*, ETA \?$")
+# Of our own lines: how the engine is set up, what annotation has shown of the same prompts, a rate that is unknown, the
+# end of `view`.
+HIDDEN = re.compile(r"annotate: engine |evaluate .*: (the first prompt|a response ends)|.*, ETA \?$|view: \d+ responses")
 STEP = re.compile(r"step \d+/\d+ ")  # of a training on critical tokens
 BAR = re.compile(r"Train step of epoch \d+: .*loss=")  # of one without, from the bar that stock OpenRLHF shows
 GRPO = re.compile(r"Global step (\d+): \{")  # of reinforcement learning, with all of the step's figures behind it
@@ -49,9 +50,9 @@ class Filter:
     def __init__(self) -> None:
         self.last: deque[str] = deque(maxlen=LAST_LINES)
         self.step = ""  # the last one that was not shown
-        self._line = ""  # the last one that was shown
+        self._known: set[str] = set()  # those that were shown
         self._bars = True  # whether nothing better than the bar was seen
-        self._shown = time.monotonic()
+        self._stepped: float | None = None  # when a step was last shown, or the first one came
 
     def shown(self, line: str) -> list[str]:
         """What is to be shown of a line, and of those before it."""
@@ -62,14 +63,16 @@ class Filter:
             return [grpo_step(line)]
         self._bars = self._bars and not STEP.match(line)
         if STEP.match(line) or (self._bars and BAR.match(line)):
-            if time.monotonic() - self._shown < STEP_SECONDS:
+            now = time.monotonic()
+            self._stepped = now if self._stepped is None else self._stepped
+            if now - self._stepped < STEP_SECONDS:
                 self.step = line
                 return []
-            self._shown, self.step = time.monotonic(), ""
+            self._stepped, self.step = now, ""
             return [line]
-        if not SHOWN.match(line) or HIDDEN.match(line) or line == self._line:
+        if not SHOWN.match(line) or HIDDEN.match(line) or line in self._known:
             return []
-        self._line = line
+        self._known.add(line)
         return [*self.rest(), line]
 
     def rest(self) -> list[str]:

@@ -144,6 +144,8 @@ def test_a_model_that_is_on_disk_at_the_wanted_revision_needs_no_hub(tmp_path: P
     (repository / "refs").mkdir()
     (repository / "refs" / "v1").write_text("0123")
     code = (
+        "import time\n"
+        "time.sleep = lambda seconds: None\n"  # the hub's library waits 23 s before each file that it has on disk
         "from openrlhf_cft.data import model_files\n"
         "from openrlhf_cft.engine.vllm_engine import EngineSettings\n"
         "engine = EngineSettings('models/mine', engine_args={'revision': 'v1'})\n"

@@ -27,7 +27,7 @@ def test_the_screen_has_what_means_something_and_the_log_all(tmp_path: Path) -> 
     own = [
         "annotate: 40 rows, 0 done before, 40 to do",
         "evaluate base: 3/8 rows, 20 tokens, 5 tokens/s, ETA 9 s",
-        "critical share      37.3%   (140 tokens)",
+        "  cut off           9   (ran out of --annotate.max_new_tokens)",
         "hint: over 50 % of the tokens are critical",
         "train_sft: --data.dataset: no file 'x'",
     ]
@@ -51,9 +51,11 @@ def test_what_says_nothing_new_is_in_the_log_alone(tmp_path: Path) -> None:
         "evaluate base on test: the first prompt, 61 tokens: x",
         "evaluate base on test: a response ends with <|im_end|>",
         "engines are starting",
+        "critical share      37.3%   (140 tokens)",
+        "view: 52 responses, 0.1 MB, in runs/quickstart/view.html",
     ]
     done = run(tmp_path / "log", f"print(*{said!r}, sep='\\n')")
-    assert done.stdout.splitlines() == [said[1], said[2], said[5], said[8]]
+    assert done.stdout.splitlines() == [said[1], said[2], said[5]]
     assert (tmp_path / "log").read_text().splitlines() == said
 
 

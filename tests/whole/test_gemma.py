@@ -6,14 +6,18 @@ Skipped where its packages are not installed; `examples/gemma_model.py` says whi
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
+import time
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from literal import Literal
-from train_helpers import run_command, tail
+from test_pipeline import kill_driver
+from train_helpers import environment, launch, run_command, scalars, tail
 
 from openrlhf_cft.cli import masks
 from openrlhf_cft.data.records import ID, MASK, PROMPT_IDS, RESPONSE, RESPONSE_IDS, Verdict, read_rows
@@ -42,19 +46,29 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def annotated(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sums of two digits; the end of a line ends a response, since the model never ends one itself."""
-    folder = tmp_path_factory.mktemp("annotated")
+def questions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sums of two digits."""
+    path = tmp_path_factory.mktemp("questions") / "questions.jsonl"
     pairs = [(first, second) for first in range(1, 10) for second in range(1, 10)]
     rows = [{"question": f"What is {first} + {second}?", "answer": str(first + second)} for first, second in pairs]
-    (folder / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    flags = ["--model.model_name_or_path", str(model), "--data.dataset", str(folder / "questions.jsonl")]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def command(model: Path, questions: Path, out: Path) -> list[str]:
+    """Annotate; the end of a line ends a response, since the model never ends one itself."""
+    flags = ["--model.model_name_or_path", str(model), "--data.dataset", str(questions)]
     flags += ["--data.input_key", "question", "--data.label_key", "answer", "--data.input_template", TEMPLATE]
     flags += ["--annotate.max_new_tokens", str(LENGTH), "--annotate.stop", STOP, "--vllm.dtype", "float32"]
-    command = [sys.executable, "-m", "openrlhf_cft.cli.annotate", *flags, "--ckpt.output_dir", str(folder / "out")]
-    result = run_command(command, timeout=1800)
+    return [sys.executable, "-m", "openrlhf_cft.cli.annotate", *flags, "--ckpt.output_dir", str(out)]
+
+
+@pytest.fixture(scope="module")
+def annotated(model: Path, questions: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("annotated") / "out"
+    result = run_command(command(model, questions, out), timeout=1800)
     assert result.returncode == 0, tail(result)
-    return folder / "out"
+    return out
 
 
 def test_prompts_begin_with_bos_and_responses_end_with_the_string(annotated: Path, model: Path) -> None:
@@ -112,3 +126,50 @@ def test_to_another_tokenizer_and_back(annotated: Path, model: Path, tmp_path: P
         for path in (annotated, tmp_path / "back")
     )
     assert after == before
+
+
+def test_a_job_that_is_killed_goes_on(annotated: Path, model: Path, questions: Path, tmp_path: Path) -> None:
+    """No row is lost or there twice, and every one is that of the run without a kill."""
+    again = command(model, questions, tmp_path / "out")
+    with (tmp_path / "log").open("w") as log:
+        driver = subprocess.Popen(again, env=environment(), stdout=log, stderr=log, start_new_session=True)
+    while not any((tmp_path / "out" / ".annotate" / "checkpoint").glob("*.parquet")):
+        assert driver.poll() is None, (tmp_path / "log").read_text()[-3000:]
+        time.sleep(0.1)
+    kill_driver(driver)
+    done = sum(
+        pq.read_metadata(file).num_rows for file in (tmp_path / "out" / ".annotate").glob("checkpoint/*.parquet")
+    )
+    result = run_command(again, timeout=1800)
+    assert result.returncode == 0 and f"{done} done before" in result.stdout + result.stderr, tail(result)
+    rows = [list(read_rows(folder)) for folder in (annotated, tmp_path / "out")]
+    assert len(rows[1]) == len(rows[0]) > done
+    assert [(row[ID], row[RESPONSE_IDS], row[MASK]) for row in rows[1]] == [
+        (row[ID], row[RESPONSE_IDS], row[MASK]) for row in rows[0]
+    ]
+
+
+def test_lora_learns_the_critical_tokens(annotated: Path, model: Path, tmp_path: Path) -> None:
+    """With logits at critical tokens only, as with all logits. The first loss is that before any step."""
+    losses: dict[str, list[float]] = {}
+    for name, more in {"selected": [], "dense": ["--cft.dense_logits"]}.items():
+        flags = ["--model.model_name_or_path", str(model), "--data.dataset", str(annotated), "--critical_mask", *more]
+        flags += ["--train.batch_size", "8", "--train.micro_batch_size", "4", "--adam.lr", "1e-3"]
+        flags += [
+            "--train.max_epochs",
+            "3",
+            "--data.max_samples",
+            "24",
+            "--ds.lora.rank",
+            "8",
+            "--ds.lora.alpha",
+            "16",
+        ]
+        flags += ["--ds.param_dtype", "fp32", "--ds.attn_implementation", "sdpa"]
+        flags += ["--ckpt.output_dir", str(tmp_path / name), "--logger.tensorboard_dir", str(tmp_path / f"{name}-log")]
+        result = launch(["--module", "openrlhf_cft.cli.train_sft", *flags], timeout=1800)
+        assert result.returncode == 0, tail(result)
+        assert (tmp_path / name / "adapter_config.json").exists()
+        losses[name] = scalars(tmp_path / f"{name}-log")["train/critical_loss"]
+    assert losses["selected"] == pytest.approx(losses["dense"], rel=1e-4)
+    assert losses["selected"][-1] < losses["selected"][0] / 2, losses
