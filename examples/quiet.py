@@ -3,8 +3,8 @@
     python examples/quiet.py --log runs/quickstart/quickstart.log -- deepspeed --module openrlhf_cft.cli.train_sft ...
 
 Shown are the lines of this package's own commands but those that a later line repeats, the steps of a training every
-half minute and the last one, each step of GRPO in short, and, where the command fails, the end of its output. The exit code is the command's, as a
-shell gives it.
+half minute and the last one, each step of GRPO in short, and, where the command fails, the end of its output. The exit
+code is the command's, as a shell gives it.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from openrlhf_cft.display import visible
 OWN = r"(annotate|evaluate|train_sft|masks|view|doctor|model|questions)( \S+)*?: |hint: |engines are starting"
 SUMMARY = "(rows read|  annotated|  wrong|  cut off)"  # the report has the rest
 SHOWN = re.compile(rf"{OWN}|{SUMMARY} +[\d.]+%?( +\(|$)")
-# Of our own lines: how the engine is set up, what annotation has shown of the same prompts, a rate that is unknown, the
-# end of `view`.
-HIDDEN = re.compile(r"annotate: engine |evaluate .*: (the first prompt|a response ends)|.*, ETA \?$|view: \d+ responses")
+# Of our own lines: how the engine is set up, what annotation has shown of the same prompts, a rate that is unknown,
+# what the report says.
+HIDDEN = re.compile(r"annotate: engine |evaluate .*: (the first prompt|a response ends)|.*, ETA \?$|view: \d+ resp")
 STEP = re.compile(r"step \d+/\d+ ")  # of a training on critical tokens
 BAR = re.compile(r"Train step of epoch \d+: .*loss=")  # of one without, from the bar that stock OpenRLHF shows
 GRPO = re.compile(r"Global step (\d+): \{")  # of reinforcement learning, with all of the step's figures behind it
