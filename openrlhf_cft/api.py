@@ -85,7 +85,8 @@ def annotate(
     checked = VerifierSettings(verifier, threshold).checked()
     settings = AnnotateSettings(top_k, max_new_tokens, exhaustive, tuple(stop), keep_rollouts)
     factory = AnnotateWorkerFactory(engine, settings, checked)
-    pool = PoolSettings(num_engines, engine.gpus, rows_in_flight, ray_address)
+    may_share = num_engines > 1 and engine.may_share_gpus
+    pool = PoolSettings(num_engines, engine.gpus, rows_in_flight, ray_address, may_share)
     return run_annotation(AnnotateJob(source, factory, pool, location(str(output_dir))))
 
 

@@ -241,11 +241,13 @@ def engine_settings(flags: dict[str, object], model: str) -> EngineSettings:
 
 def pool_settings(flags: dict[str, object], engine: EngineSettings) -> PoolSettings:
     """The pool's `--vllm.*` and `--ray.*` flags, for engines like this one."""
+    engines: Any = flags["vllm.num_engines"]
     return PoolSettings(
-        flags["vllm.num_engines"],  # type: ignore[arg-type]
+        engines,
         engine.gpus,
         flags["vllm.rows_in_flight"],  # type: ignore[arg-type]
         flags["ray.address"],  # type: ignore[arg-type]
+        engines > 1 and engine.may_share_gpus,
     )
 
 

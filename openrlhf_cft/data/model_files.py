@@ -73,6 +73,24 @@ def load_config(model: str, flag: str = FLAG, revision: str | None = None) -> An
     return config
 
 
+def parameter_count(model: str, flag: str = FLAG, revision: str | None = None) -> int:
+    """The number of a model's parameters, from its configuration alone; tied weights count once.
+
+    Raises:
+        InputError: as `load_config`, or it is not a causal language model; names the flag and the model.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    config = load_config(model, flag, revision)
+    try:
+        with torch.device("meta"):
+            empty = AutoModelForCausalLM.from_config(config, trust_remote_code=TRUST_REMOTE_CODE)
+    except (ValueError, ImportError) as error:
+        raise InputError(f"{flag}: {model!r} is no language model that transformers knows: {error}") from error
+    return sum(weight.numel() for weight in set(empty.parameters()))
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an exception's message; the name of its type if the message is empty."""
     return str(error).strip().split("\n")[0] or type(error).__name__

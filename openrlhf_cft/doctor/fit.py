@@ -11,9 +11,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from openrlhf_cft.data.model_files import load_config
+from openrlhf_cft.data.model_files import load_config, parameter_count
 from openrlhf_cft.doctor.finding import Finding
-from openrlhf_cft.errors import InputError
 
 GIB = 2**30
 BYTES = 2  # of a bfloat16
@@ -54,16 +53,7 @@ def size_of(model: str) -> Size:
     Raises:
         InputError: there is no such checkpoint, or it is not a causal language model.
     """
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    config = load_config(model)
-    try:
-        with torch.device("meta"):
-            empty = AutoModelForCausalLM.from_config(config)
-    except (ValueError, ImportError) as error:
-        raise InputError(f"--model: {model!r} is no language model that transformers knows: {error}") from error
-    return Size(sum(weight.numel() for weight in set(empty.parameters())), cache_bytes(config))
+    return Size(parameter_count(model, "--model"), cache_bytes(load_config(model, "--model")))
 
 
 def cache_bytes(config: Any) -> int:

@@ -15,16 +15,16 @@ import multiprocessing
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from multiprocessing.process import BaseProcess
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from openrlhf_cft.data.model_files import FLAG, TRUST_REMOTE_CODE
+from openrlhf_cft.data.model_files import FLAG, TRUST_REMOTE_CODE, parameter_count
 from openrlhf_cft.data.stop_tokens import stop_token_ids
 from openrlhf_cft.data.tokenizer import load_tokenizer
 from openrlhf_cft.engine.engine_log import EngineLog
 from openrlhf_cft.engine.generate import MAX_LOGPROBS, Generation, Sampling
+from openrlhf_cft.engine.gpu_share import gpu_share, starting_alone
 from openrlhf_cft.engine.platform import apply_environment, engine_defaults, uses_gpu
+from openrlhf_cft.engine.shared_memory import unname_shared_memory
 from openrlhf_cft.errors import EngineError, InputError
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from vllm.outputs import RequestOutput
 
 CLOSING_SECONDS = 300.0  # guard against a process that never ends; a slow one must still free its shared memory
+SMALL = 3_000_000_000  # parameters; engines of smaller models gain from sharing a GPU
 SECRETS = ("hf_token",)  # engine arguments that are neither stored nor shown
 
 
@@ -75,6 +76,13 @@ class EngineSettings:
         return int(tensor * self.engine_args.get("pipeline_parallel_size", 1))
 
     @property
+    def may_share_gpus(self) -> bool:
+        """Whether several of these engines may run on one GPU: those of a small model, each with one GPU."""
+        if not uses_gpu() or self.gpus > 1:
+            return False
+        return parameter_count(self.model, revision=self.engine_args.get("revision")) < SMALL
+
+    @property
     def public_args(self) -> dict[str, Any]:
         """The user's engine arguments as they may be stored and shown."""
         return {name: value for name, value in self.engine_args.items() if name not in SECRETS}
@@ -94,7 +102,9 @@ class EngineSettings:
         # With "mp", vLLM's processes are children of ours. By default vLLM starts Ray actors if the job is in a
         # placement group.
         several = {"distributed_executor_backend": "mp"} if self.gpus > 1 else {}
-        return {**engine_defaults(), **several, **named, **self.engine_args}
+        wanted = {**engine_defaults(), **several, **named, **self.engine_args}
+        wanted["gpu_memory_utilization"] *= gpu_share()
+        return wanted
 
     def load_tokenizer(self, flag: str = FLAG) -> PreTrainedTokenizerBase:
         """The tokenizer of the revision that the engine takes; see `data.tokenizer.load_tokenizer`."""
@@ -157,11 +167,12 @@ class VllmGenerator:
             # On a GPU of 80 GB, the defaults are 128 sequences and 2,048 tokens a step for an AsyncLLM, but 1,024 and
             # 16,384 for offline use. For CPUs, `engine_defaults` has the measured values.
             context = UsageContext.LLM_CLASS if uses_gpu() else UsageContext.ENGINE_CONTEXT
-            self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**settings.resolved()), usage_context=context)
+            with starting_alone():
+                self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**settings.resolved()), usage_context=context)
         except Exception as error:  # vLLM raises any type, and often only says that its process ended
             raise EngineError(self._log.cause(error), self._log.text()) from error
         self._processes = set(multiprocessing.active_children()) - others
-        _unname_shared_memory(self._processes)
+        unname_shared_memory(self._processes)
         self.max_model_len = int(self._llm.model_config.max_model_len)
         self._require_all_stops()
         self._requests = 0
@@ -260,25 +271,6 @@ class VllmGenerator:
             detokenize=bool(sampling.stop),
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
-
-
-def _unname_shared_memory(processes: set[BaseProcess]) -> None:
-    """Remove the names of these processes' shared memory (psm_*). By now all of them have mapped it.
-
-    It is then freed when the last of them ends. Otherwise vLLM in a Ray actor would leave it behind: 160 MiB for each
-    one that is killed.
-    """
-    import psutil
-
-    for process in processes:
-        try:
-            root = psutil.Process(process.pid)
-            for member in [root, *root.children(recursive=True)]:
-                for line in Path(f"/proc/{member.pid}/maps").read_text().splitlines():
-                    if "/dev/shm/psm_" in line and not line.endswith(" (deleted)"):
-                        Path(line.split()[-1]).unlink(missing_ok=True)
-        except (psutil.Error, OSError):  # ended meanwhile, or not Linux
-            continue
 
 
 def _to_generation(output: RequestOutput, sampling: Sampling, stops: frozenset[int]) -> Generation:

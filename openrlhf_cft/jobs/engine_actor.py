@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from openrlhf_cft.data.records import ID
 from openrlhf_cft.data.source import NUMBER
 from openrlhf_cft.errors import EngineError, JobError, VerifierError
-from openrlhf_cft.jobs.gpus import show_own_gpus
+from openrlhf_cft.jobs.gpus import take_own_gpus
 from openrlhf_cft.jobs.orphans import end_children_with_this_process
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class EngineActor:
         import ray
 
         end_children_with_this_process()
-        show_own_gpus()
+        take_own_gpus()
         self.tally = tally
         self.actor = ray.get_runtime_context().get_actor_id()
         self.rows_in_flight = rows_in_flight  # at most; Ray Data starts whole blocks

@@ -45,6 +45,7 @@ class PoolSettings:
     gpus_per_engine: int = 1  # ignored if vLLM is built for CPUs
     rows_in_flight: int = 64  # per engine
     ray_address: str | None = None  # None: a local Ray, unless RAY_ADDRESS names a cluster
+    may_share_gpus: bool = False  # several engines on a GPU, see `await_gpus`
 
     def __post_init__(self) -> None:
         if self.num_engines < 1:
@@ -80,8 +81,10 @@ def run(
         JobError: the job cannot continue.
     """
     with connected(pool.ray_address, pool.num_engines):
+        gpus = 0.0  # per engine
         if uses_gpu():
-            await_gpus(pool.num_engines, pool.gpus_per_engine, joined=names_cluster(pool.ray_address))
+            joined = names_cluster(pool.ray_address)
+            gpus = await_gpus(pool.num_engines, pool.gpus_per_engine, joined, pool.may_share_gpus)
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -91,7 +94,7 @@ def run(
         tally = ray.remote(Tally).options(**options).remote(pool.num_engines)
         try:
             with JobProgress(tally, report, total):
-                _execute(source, outcomes, factory, pool, tally, total)
+                _execute(source, outcomes, factory, pool, gpus, tally, total)
                 _await_closing(tally)
         except (ray.exceptions.RayError, OSError) as error:
             raise _ended(error, tally, engine_log) from error
@@ -105,6 +108,7 @@ def _execute(
     outcomes: Outcomes,
     factory: Callable[[], RowWorker],
     pool: PoolSettings,
+    gpus: float,
     tally: ray.actor.ActorHandle,
     total: int,
 ) -> None:
@@ -136,7 +140,7 @@ def _execute(
             fn_constructor_args=(factory, tally, pool.rows_in_flight),
             compute=ActorPoolStrategy(size=pool.num_engines, max_tasks_in_flight_per_actor=tasks),
             num_cpus=1,
-            num_gpus=pool.gpus_per_engine if uses_gpu() else 0,
+            num_gpus=gpus,
             max_concurrency=tasks,
             max_restarts=-1,  # the tally bounds them
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +41,22 @@ def test_gpus_of_a_cluster(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, str(SCRIPT)], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout.splitlines()[-1])
-    assert seen["enough"] == ["", "", ""]
+    assert seen["enough"] == ["1", "3", "2"]
     assert seen["too_few"] == [
         "InputError: --vllm.num_engines 4: an engine needs a GPU, and there are GPUs for 3",
         "InputError: --vllm.num_engines 2: an engine needs 2 GPUs of one node, and there are GPUs for 1",
     ]
-    assert seen["waited"][1] == "", "a node came"
+    assert seen["shared"] == ["0.5", "0.333333", "1"]
+    hint = "; 6 engines of this small model would share them, two to a GPU"
+    assert seen["shared_too_few"] == [
+        f"InputError: --vllm.num_engines 4: an engine needs a GPU, and there are GPUs for 3{hint}",
+        f"InputError: --vllm.num_engines 15: an engine needs a GPU, and there are GPUs for 3{hint}",
+        "InputError: --vllm.num_engines 2: an engine needs 2 GPUs of one node, and there are GPUs for 1",
+    ]
+    assert seen["waited"][1] == "2", "a node came"
     assert "there are GPUs for 1 in the cluster: waiting 15 minutes for new nodes" in seen["waited"][0]
     assert seen["never"].startswith("JobError: --vllm.num_engines 9: an engine needs a GPU, and there are GPUs for 5")
+    assert sorted(Counter(gpu for gpu, _ in seen["shares"]).values()) == [2, 2, 2]
+    assert sorted(Counter(gpu for gpu, _ in seen["thirds"]).values()) == [3, 3, 3]
+    assert {share for _, share in seen["shares"]} == {0.5} and {share for _, share in seen["thirds"]} == {0.3333}
     assert len(set(seen["devices"])) == 2 and all(device.isdigit() for device in seen["devices"])

@@ -20,12 +20,11 @@ from openrlhf_cft.jobs import gpus
 
 
 def outcome(*arguments: Any) -> str:
-    """What `await_gpus` raises, or nothing."""
+    """What `await_gpus` raises, or the GPUs that an engine has by it."""
     try:
-        gpus.await_gpus(*arguments)
+        return f"{gpus.await_gpus(*arguments):g}"
     except Exception as error:
         return f"{type(error).__name__}: {error}"
-    return ""
 
 
 def waited(cluster: Any) -> tuple[str, str]:
@@ -49,11 +48,27 @@ def visible_devices(names: list[str]) -> list[str]:
     @ray.remote(num_cpus=0, num_gpus=1)
     class Actor:
         def devices(self) -> str:
-            gpus.show_own_gpus()
+            gpus.take_own_gpus()
             return os.environ.get("CUDA_VISIBLE_DEVICES", "")
 
     actors = [Actor.remote() for _ in names]
     return sorted(ray.get([actor.devices.remote() for actor in actors]))
+
+
+def shares(count: int, share: float) -> list[tuple[str, float]]:
+    """The GPU of each of some actors that share GPUs, and what its engine knows of its share."""
+    import ray
+
+    from openrlhf_cft.engine.gpu_share import gpu_share
+
+    @ray.remote(num_cpus=0, num_gpus=share)
+    class Actor:
+        def share(self) -> tuple[str, float]:
+            gpus.take_own_gpus()
+            return os.environ.get("CUDA_VISIBLE_DEVICES", ""), gpu_share()
+
+    actors = [Actor.remote() for _ in range(count)]
+    return sorted(ray.get([actor.share.remote() for actor in actors]))
 
 
 def main() -> None:
@@ -67,7 +82,10 @@ def main() -> None:
     ray.init(address=cluster.address, logging_level="ERROR")
     seen: dict[str, Any] = {"enough": [outcome(3, 1, False), outcome(1, 3, False), outcome(1, 2, True)]}
     seen["too_few"] = [outcome(4, 1, False), outcome(2, 2, False)]
+    seen["shared"] = [outcome(6, 1, False, True), outcome(9, 1, False, True), outcome(3, 1, False, True)]
+    seen["shared_too_few"] = [outcome(4, 1, False, True), outcome(15, 1, False, True), outcome(2, 2, False, True)]
     seen["devices"] = visible_devices(["a", "b"])
+    seen["shares"], seen["thirds"] = shares(6, 1 / 2), shares(9, 1 / 3)
     seen["waited"] = waited(cluster)
     gpus.WAIT_SECONDS = 1.0
     seen["never"] = outcome(9, 1, True)
