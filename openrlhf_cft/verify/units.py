@@ -42,7 +42,8 @@ ms millisecond milliseconds|minute minutes min mins|hour hours h hr hrs|day days
 month months|year years yr yrs|decade decades|century centuries|dollar dollars $ usd buck bucks|cent cents ¢
 euro euros € eur|sterling £ gbp|yuan rmb|rupee rupees rs|yen ¥|degree degrees deg|radian radians rad
 % percent pct|n newton newtons|j joule joules|kj kilojoule kilojoules|w watt watts|v volt volts
-amp amps ampere amperes|ohm ohms omega|pa pascal pascals|kpa kilopascal kilopascals|k kelvin kelvins|hz hertz
+amp amps ampere amperes|ohm ohms omega|kiloohm kiloohms kilohm kilohms|megohm megohms|milliohm milliohms
+pa pascal pascals|kpa kilopascal kilopascals|k kelvin kelvins|hz hertz
 mol mole moles|cal calorie calories|kcal kilocalorie kilocalories|ev|mev|angstrom angstroms|celsius|fahrenheit
 unit units|ma milliamp milliamps|penny pennies|nickel nickels|dime dimes|quarter quarters|acre acres|erg ergs|kb|mb|gb
 cms
@@ -53,12 +54,14 @@ _COMPOUND["mps"] = (("m", 1), ("second", -1))
 # Symbols of one letter, which may be variables elsewhere.
 _SYMBOLS = {"m": "m", "s": "second", "g": "g", "h": "hour", "L": "liter", "l": "liter", "N": "n", "J": "j", "W": "w"}
 _SYMBOLS |= {"V": "v", "K": "k", "A": "amp", "C": "celsius", "F": "fahrenheit"}
+_OHMS = {"k": "kiloohm", "M": "megohm", "m": "milliohm"}  # by what stands before the sign
 # Measures of the same thing: the smaller one, and how many of it make the larger one.
 _SCALES = {
     **{"km": ("mm", 10**6), "m": ("mm", 1_000), "cm": ("mm", 10), "mile": ("inch", 63_360), "yard": ("inch", 36)},
     **{"foot": ("inch", 12), "kg": ("mg", 10**6), "g": ("mg", 1_000), "pound": ("ounce", 16), "liter": ("ml", 1_000)},
     **{"week": ("second", 604_800), "day": ("second", 86_400), "hour": ("second", 3_600)},
     **{"minute": ("second", 60), "dollar": ("cent", 100), "dozen": ("", 12)},
+    **{"ohm": ("milliohm", 1_000), "kiloohm": ("milliohm", 10**6), "megohm": ("milliohm", 10**9)},
     **{"century": ("month", 1_200), "decade": ("month", 120), "year": ("month", 12)},
 }
 _POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
@@ -110,6 +113,10 @@ def read_unit(of: Sequence[Token]) -> Unit | None:
             continue
         if token.kind not in ("word", "letter"):
             return None
+        if token.text in _OHMS and position < len(of) and of[position].text == "Omega":
+            measures[_OHMS[token.text]] += sign
+            position += 1
+            continue
         if word in _POWERS:
             power = _POWERS[word]
             continue
