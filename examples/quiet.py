@@ -2,9 +2,9 @@
 
     python examples/quiet.py --log runs/quickstart/quickstart.log -- deepspeed --module openrlhf_cft.cli.train_sft ...
 
-Shown are the lines of this package's own commands but those that a later line repeats, the steps of a training every
-half minute and the last one, each step of GRPO in short, and, where the command fails, the end of its output. The exit
-code is the command's, as a shell gives it.
+It shows the lines of this package's own commands, without those that a later line repeats. Of a training it shows a
+step every half minute and the last one, and of GRPO each step in short. If the command fails, it shows the end of the
+output. The exit code is the command's, as a shell gives it.
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ def parameter_count(model: str, flag: str = FLAG, revision: str | None = None) -
     try:
         with torch.device("meta"):
             empty = AutoModelForCausalLM.from_config(config, trust_remote_code=TRUST_REMOTE_CODE)
-    except (ValueError, ImportError) as error:
+    except Exception as error:  # of a model's own code, too
         raise InputError(f"{flag}: {model!r} is no language model that transformers knows: {error}") from error
     return sum(weight.numel() for weight in set(empty.parameters()))
 

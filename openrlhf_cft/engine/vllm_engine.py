@@ -80,7 +80,10 @@ class EngineSettings:
         """Whether several of these engines may run on one GPU: those of a small model, each with one GPU."""
         if not uses_gpu() or self.gpus > 1:
             return False
-        return parameter_count(self.model, revision=self.engine_args.get("revision")) < SMALL
+        try:
+            return parameter_count(self.model, revision=self.engine_args.get("revision")) < SMALL
+        except InputError:  # vLLM has models that transformers does not
+            return False
 
     @property
     def public_args(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import time
 from pathlib import Path
@@ -47,6 +48,15 @@ def test_only_small_models_share(
     flags += ["--vllm.num_engines", engines, "--vllm.tensor_parallel_size", tensor]
     given = vars(parser().parse_args(flags))
     assert pool_settings(given, engine_settings(given, model)).may_share_gpus is may
+
+
+def test_a_model_that_only_vllm_knows_has_its_gpu_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vllm_engine, "uses_gpu", lambda: True)
+    model = make_model(tmp_path / "model")
+    assert EngineSettings(str(model)).may_share_gpus
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, "model_type": "strange"}))
+    assert not EngineSettings(str(model)).may_share_gpus
 
 
 def start(times: Any, share: str, gpu: str) -> None:
