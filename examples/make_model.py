@@ -89,11 +89,24 @@ def make(family: str, dtype: str, output_dir: Path) -> None:
 
     partial = output_dir.with_name(output_dir.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
+    say_gguf_version()
     model, tokenizer = FAMILIES[family](partial)
     model.to(getattr(torch, dtype)).save_pretrained(partial)
     tokenizer.save_pretrained(partial)
     os.replace(partial, output_dir)
     print(f"model: {model.num_parameters() / 1e6:.0f} M parameters, vocabulary {len(tokenizer)}, in {output_dir}")
+
+
+def say_gguf_version() -> None:
+    """Give the reader of GGUF files the version that transformers asks for.
+
+    Python 3.10 lists no import name of a package without `top_level.txt`, so transformers looks into the module, which
+    has no version either.
+    """
+    import gguf
+
+    if not hasattr(gguf, "__version__"):
+        gguf.__version__ = metadata.version("gguf")
 
 
 if __name__ == "__main__":

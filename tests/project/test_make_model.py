@@ -36,3 +36,19 @@ def test_two_at_once_make_one_model(tmp_path: Path) -> None:
     assert log.read_text() == "made\n"
     assert [path.name for path in model.parent.iterdir()] == ["model"]
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= {path.name for path in model.iterdir()}
+
+
+# As on Python 3.10, where it has no package whose files alone tell the import name.
+WITHOUT_IMPORT_NAMES = """
+import importlib.metadata, sys
+importlib.metadata.packages_distributions = dict
+sys.path.insert(0, {examples!r})
+import make_model
+make_model.say_gguf_version()
+from transformers.utils import is_gguf_available
+assert is_gguf_available()
+"""
+
+
+def test_gguf_files_are_read_where_python_does_not_know_the_package() -> None:
+    subprocess.run([sys.executable, "-c", WITHOUT_IMPORT_NAMES.format(examples=str(EXAMPLES))], check=True)
