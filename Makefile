@@ -50,7 +50,7 @@ help:
 	echo "make bench-train  a training step of CFT against stock SFT: time, memory, gradient"
 	echo "make bench-annotate  annotation against one rollout at a time and against batches"
 	echo "make bench-verify  verdicts per second, and what verifying costs decoding"
-	echo "make bench-scale  1 to 64 engines that sleep on one machine; driver memory by rows"
+	echo "make bench-scale  a fast engine's slots; 1 to 64 engines that sleep on one machine; driver memory by rows"
 	echo "make evidence     the study of CFT against SFT and other choices; MINUTES=60 stops it after an hour"
 	echo "make setup        the environment only, in $(VENV)"
 	echo "make wheel        the package as a wheel in dist/, tried in an environment of its own"
@@ -121,6 +121,7 @@ bench-verify: $(STAMP)
 	python examples/bench_verify.py --model $(VENV)/smollm2
 
 bench-scale: $(STAMP)
+	python examples/bench_slots.py
 	python examples/bench_scale.py
 
 evidence: $(STAMP)
