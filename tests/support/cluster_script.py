@@ -133,6 +133,8 @@ def main() -> None:
     # Workers are nice by default: beside other tests, they would hardly start.
     os.environ |= {"RAY_worker_niceness": "0"}
     os.environ |= {"RAY_DISABLE_USAGE_STATS": "1", "RAY_metrics_report_interval_ms": "1000"}
+    # Before Ray 2.57, asking for metrics while another is added can stop a node's agent for good (its pull request 64946).
+    os.environ |= {"RAY_enable_open_telemetry": "0"}
     # On a busy machine a part of the dashboard takes longer than Ray's 30 s, and then there is none.
     os.environ |= {"RAY_DASHBOARD_SUBPROCESS_MODULE_WAIT_READY_TIMEOUT": "800"}
     # Not Ray's usual folder: there it notes the address of this cluster, for every later `ray.init()` on the machine.
