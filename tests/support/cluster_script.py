@@ -53,6 +53,25 @@ def ray(*arguments: str) -> None:
         raise SystemExit(f"ray {' '.join(arguments)}:\n{done.stdout}")
 
 
+def start_node(*arguments: str) -> None:
+    """`ray start`, which gives up if the node is not registered after 30 s, as on a very busy machine."""
+    for number in range(TRIES):
+        before = {process.pid for process in psutil.process_iter()}
+        try:
+            return ray("start", *arguments)
+        except SystemExit:
+            if number == TRIES - 1:
+                raise
+        kill([p for p in psutil.process_iter() if p.pid not in before and of_this_session(p)])
+
+
+def of_this_session(process: psutil.Process) -> bool:
+    try:
+        return os.getsid(process.pid) == os.getsid(0)
+    except OSError:
+        return False
+
+
 def members(node: str) -> list[psutil.Process]:
     """The raylet of a node and all that it started."""
     mark = f"--node_ip_address={node}"
@@ -100,7 +119,14 @@ def cluster_of_two() -> tuple[str, str, int]:
     import ray
 
     ray.init(address=f"{HEAD}:{PORT}", log_to_driver=False, logging_level="ERROR")
-    nodes = sorted(ray.nodes(), key=lambda node: "node:__internal_head__" not in node["Resources"])
+    nodes: list[dict[str, Any]] = []
+
+    def two() -> bool:  # a node that has been killed is alive until Ray misses it
+        nodes[:] = [node for node in ray.nodes() if node["Alive"]]
+        return len(nodes) == 2
+
+    wait_for("cluster of two nodes", two)
+    nodes.sort(key=lambda node: "node:__internal_head__" not in node["Resources"])
     ray.shutdown()
     head, second = (str(node["NodeManagerAddress"]) for node in nodes)
     return head, second, int(nodes[0]["MetricsExportPort"])
@@ -133,8 +159,10 @@ def main() -> None:
     # Workers are nice by default: beside other tests, they would hardly start.
     os.environ |= {"RAY_worker_niceness": "0"}
     os.environ |= {"RAY_DISABLE_USAGE_STATS": "1", "RAY_metrics_report_interval_ms": "1000"}
-    # Before Ray 2.57, asking for metrics while another is added can stop a node's agent for good (its pull request 64946).
+    # Before Ray 2.57, asking for metrics while another is added can stop a node's agent for good (its PR 64946).
     os.environ |= {"RAY_enable_open_telemetry": "0"}
+    # On a busy machine the first answer of Ray's store takes longer than its 60 s, and `ray start` gives up.
+    os.environ |= {"RAY_gcs_server_request_timeout_seconds": "800"}
     # On a busy machine a part of the dashboard takes longer than Ray's 30 s, and then there is none.
     os.environ |= {"RAY_DASHBOARD_SUBPROCESS_MODULE_WAIT_READY_TIMEOUT": "800"}
     # Not Ray's usual folder: there it notes the address of this cluster, for every later `ray.init()` on the machine.
@@ -149,8 +177,8 @@ def main() -> None:
 def run(folder: str, output_dir: Path, go: Path, command: list[str]) -> None:
     ports = [f"--port={PORT}", f"--dashboard-port={DASHBOARD}"]
     agents = [f"--dashboard-agent-listen-port={port}" for port in AGENTS]
-    ray("start", "--head", f"--node-ip-address={HEAD}", *ports, agents[0], f"--temp-dir={folder}", *NODE)
-    ray("start", f"--address={HEAD}:{PORT}", f"--node-ip-address={SECOND}", agents[1], *NODE)
+    start_node("--head", f"--node-ip-address={HEAD}", *ports, agents[0], f"--temp-dir={folder}", *NODE)
+    start_node(f"--address={HEAD}:{PORT}", f"--node-ip-address={SECOND}", agents[1], *NODE)
     addresses = cluster_of_two()
     # `ray start` waits for neither.
     wait_for("dashboard", lambda: page(f"{JOBS}/api/version"))
