@@ -5,9 +5,12 @@
 Everything is real but the engine, which has as many slots as a GPU's and decodes a token in each of them at the same
 pace. The math verifier judges every response, and Ray's pipeline brings the rows.
 
-- slots_filled: share of the slots that decode, from when all are full for the first time until the last row begins;
-  by_tenth: the same for each tenth of that time.
-- requests_per_second of that time, and cpu_us_per_request of the actor's process.
+The measured time begins when all slots are full for the first time. It ends when the last row begins.
+
+- slots_filled: share of the slots that decode in that time.
+- by_tenth: the same for each tenth of it.
+- requests_per_second: of that time.
+- cpu_us_per_request: CPU time of the actor's process over the whole run, by request.
 """
 
 from __future__ import annotations
