@@ -1,9 +1,10 @@
 """GRPO by stock OpenRLHF, all parts real, on a tiny model: `examples/train_grpo.sh` as its users start it.
 
 Weight sync is proven by what OpenRLHF itself logs: `is_filter_ratio`, the share of sampled tokens whose probability in
-the engine is not within a thousandth of that in the trainer; all is float32. With the sync taken out the same test has
+the engine is not within a hundredth of that in the trainer; all is float32. With the sync taken out the same test has
 to fail. The learning rate is such that one update moves most probabilities by more than that, and leaves responses
-long and logits small: a larger one makes a policy that float32 itself cannot tell to a thousandth.
+long and logits small. The band is as wide as that, since OpenRLHF asks the engine for one token at least: a first
+token's probability there is larger by that of an end, which is about a thousandth in this model.
 """
 
 from __future__ import annotations
@@ -73,8 +74,8 @@ def train(folder: Path, name: str, tree: Path | None = None) -> Path:
         "--algo.advantage.is_correction_level",
         "token",
         "--algo.advantage.is_correction_threshold",
-        "0.999",
-        "1.001",
+        "0.99",
+        "1.01",
     ]
     memory = set(os.listdir("/dev/shm"))
     with (out.parent / f"{name}.log").open("w+") as log:
