@@ -1,10 +1,9 @@
 """GRPO by stock OpenRLHF, all parts real, on a tiny model: `examples/train_grpo.sh` as its users start it.
 
 Weight sync is proven by what OpenRLHF itself logs: `is_filter_ratio`, the share of sampled tokens whose probability in
-the engine is not within a hundredth of that in the trainer; all is float32. With the sync taken out the same test has
+the engine is not within a thousandth of that in the trainer; all is float32. With the sync taken out the same test has
 to fail. The learning rate is such that one update moves most probabilities by more than that, and leaves responses
-long and logits small. The band is as wide as that, since OpenRLHF asks the engine for one token at least: a first
-token's probability there is larger by that of an end, which is about a thousandth in this model.
+long and logits small: a larger one makes a policy that float32 itself cannot tell to a thousandth.
 """
 
 from __future__ import annotations
@@ -50,11 +49,28 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer = AutoTokenizer.from_pretrained(make_model(folder / "model"))
     tokenizer.chat_template = TEMPLATE
     tokenizer.save_pretrained(folder / "model")
+    never_end_at_once(folder / "model", tokenizer("the sum of 1 and 1 is").input_ids)
     labels = ["3", 4, {"verifier": "exact", "answer": "5"}]
     rows = [{"question": f"the sum of {i} and {i}", "answer": json.dumps(labels[i % 3])} for i in range(2 * STEPS)]
     (folder / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "rewards.py").write_text(REWARDS)
     return folder
+
+
+def never_end_at_once(path: Path, prompt: list[int]) -> None:
+    """Make the end of a response very improbable as its first token.
+
+    OpenRLHF asks the engine for one token at least. So an end that may come first has its probability there given to
+    the other tokens, and they would differ from the trainer's by that much.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(path)
+    with torch.no_grad():
+        hidden_H = model.model(torch.tensor([prompt])).last_hidden_state[0, -1]
+        model.lm_head.weight[model.config.eos_token_id] = -20 * hidden_H / hidden_H.square().sum()
+    model.save_pretrained(path)
 
 
 def train(folder: Path, name: str, tree: Path | None = None) -> Path:
@@ -74,8 +90,8 @@ def train(folder: Path, name: str, tree: Path | None = None) -> Path:
         "--algo.advantage.is_correction_level",
         "token",
         "--algo.advantage.is_correction_threshold",
-        "0.99",
-        "1.01",
+        "0.999",
+        "1.001",
     ]
     memory = set(os.listdir("/dev/shm"))
     with (out.parent / f"{name}.log").open("w+") as log:
