@@ -5,7 +5,8 @@
 
 Both arms are built by the stock script itself, from the same flags, and their `fit` is called in turns for one step on
 one batch of the same token ids, so what is timed is all that a user waits for: data set, forward, backward, optimizer,
-logs. Memory is the peak of a step above what is held between steps, without and with gradient checkpointing.
+logs. Memory is the peak of a step above what is held between steps, without and with gradient checkpointing. The arm
+"floor" trains one token of each row, its last: what a step costs without output embeddings.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ from openrlhf_cft.train.dataset import CriticalTokenDataset, encode_row
 from openrlhf_cft.train.loss import CriticalTokenLoss
 
 PROMPT = 64  # tokens of each row; the rest is response
+FLOOR = "floor"  # the arm with one loss token a row
 MEASURES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
 SHAPES = {  # of Qwen2.5's configurations
     "qwen2.5-0.5b": dict(zip(MEASURES, (896, 4864, 24, 14), strict=True)),
@@ -64,13 +66,16 @@ def make_random(name: str, tokenizer: str, folder: Path) -> Path:
 
 
 def make_rows(count: int, length: int, share: float, vocabulary: int) -> list[dict[str, Any]]:
-    """Rows of random ids, `share` of their response tokens critical, at random places. The ids do not depend on it."""
+    """Rows of random ids, `share` of their response tokens critical, at random places. The ids do not depend on it.
+
+    The last token of a row is always critical, since nothing after a row's last loss position is computed.
+    """
     rng = random.Random(0)
     rows = []
     for index in range(count):
         ids = [rng.randrange(vocabulary) for _ in range(length)]
-        order = rng.sample(range(length - PROMPT), length - PROMPT)
-        critical = set(order[: round(share * (length - PROMPT))])
+        order = [length - PROMPT - 1, *rng.sample(range(length - PROMPT - 1), length - PROMPT - 1)]
+        critical = set(order[: max(1, round(share * (length - PROMPT)))])
         weights = [float(position in critical) for position in range(length - PROMPT)]
         rows.append(
             {
@@ -256,11 +261,9 @@ def run(own: argparse.Namespace, folder: Path) -> dict[str, Any]:
     gc.collect()  # an actor and its hook refer to each other
     plain, cft = build(None, flags), build(Options(), flags)
     arms = {"stock": step_of(plain, plain.train_dataloader.dataset)}
-    for share in own.shares:
-        dataset = CriticalTokenDataset(
-            datasets.Dataset.from_list(rows[share]), cft.tokenizer, own.length, cft.strategy
-        )
-        arms[f"{share:.0%}"] = step_of(cft, dataset)
+    for share, given in [(0.0, make_rows(own.rows, own.length, 0, vocabulary)), *rows.items()]:
+        dataset = CriticalTokenDataset(datasets.Dataset.from_list(given), cft.tokenizer, own.length, cft.strategy)
+        arms[f"{share:.0%}" if share else FLOOR] = step_of(cft, dataset)
     seconds = measure(arms, own.repetitions)
     peaks = {name: peak_of(step) for name, step in arms.items()}
     for trainer in (plain, cft):  # as OpenRLHF's own scripts do: what is left to hold are the logits
@@ -273,6 +276,10 @@ def run(own: argparse.Namespace, folder: Path) -> dict[str, Any]:
         found[f"step_time_ratio{suffix}"] = round(seconds["stock"] / seconds[name], 3)
         found[f"activation_memory_ratio{suffix}"] = round(peaks["stock"] / peaks[name], 3)
         found[f"activation_memory_ratio_checkpointed{suffix}"] = round(checkpointed["stock"] / checkpointed[name], 3)
+        found[f"activation_memory_above_floor{suffix}"] = round(peaks[name] / peaks[FLOOR], 3)
+        found[f"activation_memory_above_floor_checkpointed{suffix}"] = round(
+            checkpointed[name] / checkpointed[FLOOR], 3
+        )
         found[f"gradient_rel_error{suffix}"] = errors[share]
     return {
         **found,

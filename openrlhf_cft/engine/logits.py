@@ -11,7 +11,7 @@ Axes: B batch, L padded length, N selected positions, H hidden size, V vocabular
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,6 +36,7 @@ class SelectedLogits:
         self._name = type(model).__name__
         self._positions_N: torch.Tensor | None = None  # during `at`
         self._shape: tuple[int, ...] | None = None  # of the hidden states without H, if it is checked
+        self._use: Callable[[torch.Tensor], None] | None = None  # instead of logits
         head = model.get_output_embeddings()  # reached through PeftModel too
         if head is None:
             raise InputError(f"{self._name} has no output embeddings, in front of which logits are selected")
@@ -46,30 +47,38 @@ class SelectedLogits:
         self._hook.remove()
 
     @contextmanager
-    def at(self, positions_N: torch.Tensor, shape: tuple[int, ...] | None = None) -> Iterator[None]:
+    def at(
+        self,
+        positions_N: torch.Tensor,
+        shape: tuple[int, ...] | None = None,
+        use: Callable[[torch.Tensor], None] | None = None,
+    ) -> Iterator[None]:
         """Forwards inside this context have logits (1, N, V), at these positions of the flattened batch.
 
         Args:
             positions_N: (N,) int64, indices into hidden states (B, L, H) or (1, total, H), flattened but for H.
             shape: the shape that the hidden states must have, without H; None: any shape.
+            use: gets the hidden states (N, H) before the output embeddings, which then see none: logits are (1, 0, V).
 
         Raises:
             InputError: in the forward, if the hidden states have another shape.
         """
-        self._positions_N, self._shape = positions_N, shape
+        self._positions_N, self._shape, self._use = positions_N, shape, use
         try:
             yield
         finally:
-            self._positions_N = self._shape = None
+            self._positions_N = self._shape = self._use = None
 
     def _select(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """The hook: replaces the hidden states by the selected ones, (1, N, H)."""
+        """The hook: replaces the hidden states by the selected ones, (1, N, H), or by none if `use` gets them."""
         if self._positions_N is None:
             return None
-        if args:
-            return (self._gather(args[0]), *args[1:]), kwargs
-        name = next(iter(kwargs))
-        return args, {**kwargs, name: self._gather(kwargs[name])}
+        name = None if args else next(iter(kwargs))
+        hidden_1NH = self._gather(args[0] if name is None else kwargs[name])
+        if self._use is not None:
+            self._use(hidden_1NH[0])
+            hidden_1NH = hidden_1NH[:, :0]
+        return ((hidden_1NH, *args[1:]), kwargs) if name is None else (args, {**kwargs, name: hidden_1NH})
 
     def _gather(self, hidden: torch.Tensor) -> torch.Tensor:
         assert self._positions_N is not None

@@ -1,12 +1,14 @@
-"""The stock Actor, with logits at loss positions only.
+"""The stock Actor, with log-probabilities at loss positions only.
 
 CFT trains only a small part of the response tokens. The logits of all others are the largest tensor of a training step
-and a third of its work. `SelectedLogits` keeps the hidden states at loss positions only.
+and a third of its work. `SelectedLogits` keeps the hidden states at loss positions only, and `LogProbs` makes
+log-probabilities of them without holding their logits. The logits at the selected positions are computed in
+evaluation, which needs the entropy, and for output embeddings that `LogProbs` does not know.
 
 Invariants:
 
-- Every rank runs every module in every forward, even with nothing selected (N = 0). The output embeddings then see a
-  (1, 0, H) tensor, their gradient is zero, and the collectives of ZeRO 2 and 3 stay aligned.
+- Every rank runs every module in every forward, even with nothing selected (N = 0). `LogProbs` then gets a (0, H)
+  tensor, and the gradient of the output embeddings is zero. So the collectives of ZeRO 2 and 3 stay aligned.
 - A mask without flags (`mask_bits`) takes the unchanged stock path.
 - In a causal model, later tokens do not change earlier results. So nothing is computed after a row's last loss
   position.
@@ -23,6 +25,7 @@ from openrlhf.models import Actor
 
 from openrlhf_cft.engine.logits import SelectedLogits, entropy, later_tokens_change_nothing
 from openrlhf_cft.train import mask_bits
+from openrlhf_cft.train.log_probs import attach_log_probs
 
 
 class CriticalTokenActor(Actor):
@@ -45,6 +48,7 @@ class CriticalTokenActor(Actor):
         runs_on = self.packing_samples and getattr(self.model, "_is_stateful", False)
         self._trims = later_tokens_change_nothing(self.model.config) and not runs_on
         self._selected = SelectedLogits(self.model)
+        self._log_probs = attach_log_probs(self.model, self.temperature)
 
     def forward(
         self,
@@ -66,7 +70,7 @@ class CriticalTokenActor(Actor):
 
         Returns:
             (B, L - 1) float32. With `return_output`, a pair of these and the model's output, whose logits are
-            (1, N, V).
+            (1, N, V), or (1, 0, V) where `LogProbs` made the log-probabilities.
         """
         flagged = attention_mask is not None and mask_bits.has_flags(attention_mask)
         plain = mask_bits.real(attention_mask) if flagged else attention_mask
@@ -85,10 +89,11 @@ class CriticalTokenActor(Actor):
         wanted_BL = mask_bits.loss(attention_mask)
         if not self.training:
             wanted_BL = wanted_BL | mask_bits.response(attention_mask)
-        output = self._forward_selected(sequences, plain, wanted_BL, kwargs)
-        log_probs = scatter_log_probs(output["logits"], sequences, wanted_BL)
+        labels_N = torch.roll(sequences, shifts=-1, dims=1)[wanted_BL]
+        output, log_probs_N = self._forward_selected(sequences, plain, wanted_BL, labels_N, kwargs)
         if not self.training:
             self.entropy = scatter(entropy(output["logits"][0]), wanted_BL)
+        log_probs = scatter(log_probs_N, wanted_BL)
         return (log_probs, output) if return_output else log_probs
 
     def _dense(
@@ -111,9 +116,14 @@ class CriticalTokenActor(Actor):
         return (log_probs, output) if return_output else log_probs
 
     def _forward_selected(
-        self, sequences: torch.Tensor, plain: torch.Tensor, wanted_BL: torch.Tensor, kwargs: dict[str, Any]
-    ) -> Any:
-        """The stock forward up to its logits, float32 and scaled by temperature, at the wanted positions."""
+        self,
+        sequences: torch.Tensor,
+        plain: torch.Tensor,
+        wanted_BL: torch.Tensor,
+        labels_N: torch.Tensor,
+        kwargs: dict[str, Any],
+    ) -> tuple[Any, torch.Tensor]:
+        """The output of the stock forward, and the log-probabilities of the labels at the wanted positions, (N,)."""
         if self._trims:
             kept_BK = up_to_last(wanted_BL)
             length = kept_BK.shape[1]
@@ -125,8 +135,14 @@ class CriticalTokenActor(Actor):
         if self.packing_samples:  # the stock forward drops padding: count real tokens only, as its unpad does
             positions_N = (plain.flatten().cumsum(0) - 1)[positions_N]
             shape = (1, int(plain.sum()))
-        with self._selected.at(positions_N, shape):
-            return super().forward(sequences, attention_mask=plain, return_output=True, **kwargs)
+        made: list[torch.Tensor] = []
+        make = self._log_probs if self.training and self._log_probs and self._log_probs.usable() else None
+        if make is not None:
+            make.share_parameters()
+        use = None if make is None else lambda hidden_NH: made.append(make(hidden_NH, labels_N))
+        with self._selected.at(positions_N, shape, use):
+            output = super().forward(sequences, attention_mask=plain, return_output=True, **kwargs)
+        return output, made[0] if made else chosen_log_probs(output["logits"][0], labels_N)
 
 
 def up_to_last(wanted_BL: torch.Tensor) -> torch.Tensor:
@@ -151,18 +167,7 @@ def scatter(values_N: torch.Tensor, wanted_BL: torch.Tensor) -> torch.Tensor:
     return flat.view_as(wanted_BL)[:, :-1]
 
 
-def scatter_log_probs(logits: torch.Tensor, sequences: torch.Tensor, wanted_BL: torch.Tensor) -> torch.Tensor:
-    """Log-probability of the following token at each wanted position, put back in its place.
-
-    Args:
-        logits: (1, N, V) float32.
-        sequences: (B, L) int64.
-        wanted_BL: (B, L) bool, N of them true.
-
-    Returns:
-        (B, L - 1) float32, as `scatter` returns it.
-    """
-    labels_N = torch.roll(sequences, shifts=-1, dims=1)[wanted_BL]
+def chosen_log_probs(logits_NV: torch.Tensor, labels_N: torch.Tensor) -> torch.Tensor:
+    """Log-probability of one token for each row of logits, (N, V) float32 and (N,) int64 to (N,)."""
     # logit - logsumexp keeps no second (N, V) tensor for the backward pass, unlike log_softmax.
-    chosen_N = logits[0].gather(-1, labels_N[:, None]).squeeze(-1) - torch.logsumexp(logits[0], dim=-1)
-    return scatter(chosen_N, wanted_BL)
+    return logits_NV.gather(-1, labels_N[:, None]).squeeze(-1) - torch.logsumexp(logits_NV, dim=-1)

@@ -12,7 +12,7 @@ from train_helpers import TINY, VOCAB, make_model, make_rows
 
 from openrlhf_cft.data import records
 from openrlhf_cft.engine.logits import later_tokens_change_nothing
-from openrlhf_cft.train.actor import CriticalTokenActor, scatter_log_probs
+from openrlhf_cft.train.actor import CriticalTokenActor, chosen_log_probs, scatter
 from openrlhf_cft.train.dataset import encode_row
 from openrlhf_cft.train.loss import CriticalTokenLoss
 
@@ -64,8 +64,7 @@ def test_same_log_probabilities_and_gradients_as_everywhere(model_path: Path, na
     expected = stock(ids, attention_mask=bits & 1, return_logprobs=True)
     found, output = ours(ids, attention_mask=bits, return_logprobs=True, return_output=True)
     trained = mask[:, :-1] != 0
-    assert output["logits"].shape == (1, trained.sum(), VOCAB)
-    assert output["logits"].dtype == torch.float32
+    assert output["logits"].shape == (1, 0, VOCAB)
     torch.testing.assert_close(found[trained], expected[trained], rtol=0, atol=5e-6)
     assert (found[~trained] == 0).all()
     for log_probs in (expected, found):
@@ -74,6 +73,21 @@ def test_same_log_probabilities_and_gradients_as_everywhere(model_path: Path, na
     assert wanted.keys() == got.keys() and wanted
     for parameter in wanted:
         torch.testing.assert_close(got[parameter], wanted[parameter], rtol=1e-4, atol=1e-6)
+
+
+def test_a_model_whose_logits_are_needed_trains_all_the_same(
+    model_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stock, ours = pair(model_path)
+    monkeypatch.setattr(ours, "_log_probs", None)
+    ids, bits, mask = batch(make_rows(4, floats=True))
+    expected = stock(ids, attention_mask=bits & 1, return_logprobs=True)
+    found, output = ours(ids, attention_mask=bits, return_logprobs=True, return_output=True)
+    assert output["logits"].shape[1] == (mask[:, :-1] != 0).sum()
+    for values in (expected, found):
+        CriticalTokenLoss()(values, mask[:, :-1]).backward()
+    for name, gradient in gradients(stock).items():
+        torch.testing.assert_close(gradients(ours)[name], gradient, rtol=1e-4, atol=1e-6)
 
 
 SPECIAL = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 1}
@@ -88,6 +102,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "phi": {"num_key_value_heads": 2},
     "phi3": {},
     "cohere": {"logit_scale": 0.5},
+    "granite": {"logits_scaling": 3.0},
     "olmo2": {},
 }
 
@@ -103,7 +118,8 @@ def test_any_causal_model(architecture: str, packing_samples: bool, tmp_path: Pa
     stock, ours = pair(tmp_path, packing_samples=packing_samples)
     ids, bits, mask = batch(make_rows(4, critical=0.1))
     expected = stock(ids, attention_mask=bits & 1, return_logprobs=True)
-    found = ours(ids, attention_mask=bits, return_logprobs=True)
+    found, output = ours(ids, attention_mask=bits, return_logprobs=True, return_output=True)
+    assert output["logits"].numel() == 0  # no architecture of these needs its logits
     trained = mask[:, :-1] != 0
     torch.testing.assert_close(found[trained], expected[trained], rtol=0, atol=1e-5)
     for log_probs in (expected, found):
@@ -221,8 +237,7 @@ def test_nothing_selected_gives_zero_gradients_for_every_parameter(model_path: P
     _, ours = pair(model_path, packing_samples=packing_samples)
     rows = [{**row, records.MASK: [0.0] * len(row[records.MASK])} for row in make_rows(3)]
     ids, bits, mask = batch(rows)
-    log_probs, output = ours(ids, attention_mask=bits, return_logprobs=True, return_output=True)
-    assert output["logits"].shape == (1, 0, VOCAB)
+    log_probs = ours(ids, attention_mask=bits, return_logprobs=True)
     loss = CriticalTokenLoss()(log_probs, mask[:, :-1], dp_size=2, batch_num_tokens=torch.tensor(0.0))
     assert loss.item() == 0
     loss.backward()
@@ -264,10 +279,10 @@ def test_the_balancing_loss_of_a_mixture_of_experts_survives(tmp_path: Path, pac
 
 def test_log_probabilities_go_back_to_their_places() -> None:
     torch.manual_seed(0)
-    sequences, logits = torch.randint(0, 7, (2, 4)), torch.randn(1, 2, 7)
+    sequences, logits = torch.randint(0, 7, (2, 4)), torch.randn(2, 7)
     wanted = torch.tensor([[False, True, False, False], [False, False, True, False]])
-    scattered = scatter_log_probs(logits, sequences, wanted)
-    log_probs = logits[0].log_softmax(-1)
+    labels = torch.stack([sequences[0, 2], sequences[1, 3]])
+    log_probs = logits.log_softmax(-1)
     expected = torch.zeros(2, 3)
-    expected[0, 1], expected[1, 2] = log_probs[0, sequences[0, 2]], log_probs[1, sequences[1, 3]]
-    torch.testing.assert_close(scattered, expected)
+    expected[0, 1], expected[1, 2] = log_probs[0, labels[0]], log_probs[1, labels[1]]
+    torch.testing.assert_close(scatter(chosen_log_probs(logits, labels), wanted), expected)
