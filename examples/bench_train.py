@@ -6,37 +6,38 @@
 Both arms are built by the stock script itself, from the same flags, and their `fit` is called in turns for one step on
 one batch of the same token ids, so what is timed is all that a user waits for: data set, forward, backward, optimizer,
 logs. Memory is the peak of a step above what is held between steps, without and with gradient checkpointing. The arm
-"floor" trains one token of each row, its last: what a step costs without output embeddings.
+"floor" trains one token of each row, its last: what a step costs without output embeddings. The arms "trl" are
+`bench_train_trl.py` on the rows of the first share: TRL's defaults, and weights in bfloat16 without a float32 copy.
 """
 
 from __future__ import annotations
 
 import argparse
-import ctypes
 import gc
 import glob
 import importlib.util
 import json
 import os
 import random
-import re
 import runpy
 import socket
-import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import openrlhf.datasets
 import torch
+from bench_train_trl import trl_step
 from openrlhf.trainer.sft_trainer import SFTTrainer
 from openrlhf.utils.deepspeed import DeepspeedStrategy
+from step_cost import matmul_rate, measure, peak_of
 
 from openrlhf_cft.cli.train_sft import STOCK_SCRIPT
 from openrlhf_cft.data import records
+from openrlhf_cft.engine.platform import has_fast_bfloat16
 from openrlhf_cft.train import stock
 from openrlhf_cft.train.actor import CriticalTokenActor
 from openrlhf_cft.train.arguments import Options
@@ -118,39 +119,6 @@ def build(options: Options | None, flags: list[str]) -> Any:
     return made[0]
 
 
-def resident(field: str) -> int:
-    """Bytes of `VmRSS` or `VmHWM` of this process."""
-    found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert found is not None
-    return int(found[1]) * 1024
-
-
-def peak_of(step: Callable[[], None]) -> int:
-    """Bytes that a step needs above what is held before it: from the allocator on a GPU, else resident memory."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        step()
-        return torch.cuda.max_memory_allocated() - before
-    ctypes.CDLL("libc.so.6").malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
-    before = resident("VmRSS")
-    step()
-    return resident("VmHWM") - before
-
-
-def seconds_of(step: Callable[[], None]) -> float:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    started = time.perf_counter()
-    step()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
-
-
 def step_of(trainer: Any, dataset: Any) -> Callable[[], None]:
     """One optimizer step of an arm on one batch."""
     strategy = trainer.strategy
@@ -191,22 +159,6 @@ def gradient_errors(model: str, rows: dict[float, list[dict[str, Any]]], length:
     return found
 
 
-def measure(arms: dict[str, Callable[[], None]], repetitions: int) -> dict[str, float]:
-    """Median seconds of a step by arm; arms take turns, the order turned round each time."""
-    seconds: dict[str, list[float]] = {name: [] for name in arms}
-    for name, step in arms.items():  # the first step of an arm allocates what it then keeps
-        step()
-        print(f"bench: {name} is warm", file=sys.stderr, flush=True)
-    for repetition in range(repetitions):
-        names = list(arms) if repetition % 2 == 0 else list(arms)[::-1]
-        for name in names:
-            seconds[name].append(seconds_of(arms[name]))
-            print(
-                f"bench: {repetition + 1}/{repetitions} {name} {seconds[name][-1]:.2f} s", file=sys.stderr, flush=True
-            )
-    return {name: statistics.median(values) for name, values in seconds.items()}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", required=True, help="a checkpoint; with --random only its tokenizer is used")
@@ -227,6 +179,10 @@ def main() -> None:
     print(json.dumps(found), flush=True)
 
 
+def fast_bfloat16() -> bool:
+    return torch.cuda.is_available() or has_fast_bfloat16()
+
+
 def stock_flags(own: argparse.Namespace, model: str, rows: list[dict[str, Any]], folder: Path) -> list[str]:
     """The command line of both arms; the rows are written where it says."""
     records_file = folder / "rows.jsonl"
@@ -239,7 +195,7 @@ def stock_flags(own: argparse.Namespace, model: str, rows: list[dict[str, Any]],
         "--train.micro_batch_size": own.rows,
         "--train.max_epochs": 1,
         "--ds.zero_stage": 2,
-        "--ds.param_dtype": "bf16",
+        "--ds.param_dtype": "bf16" if fast_bfloat16() else "fp32",
         "--ds.attn_implementation": "sdpa",
         "--adam.lr": 1e-6,
         "--ckpt.output_dir": folder / "out",
@@ -249,41 +205,39 @@ def stock_flags(own: argparse.Namespace, model: str, rows: list[dict[str, Any]],
 
 def run(own: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Everything that is printed."""
-    import datasets
     from transformers import AutoConfig
 
     model = str(make_random(own.random, own.model, folder / "model")) if own.random else own.model
     vocabulary = AutoConfig.from_pretrained(model).vocab_size
-    rows = {share: make_rows(own.rows, own.length, share, vocabulary) for share in own.shares}
-    first = own.shares[0]
-    flags = stock_flags(own, model, rows[first], folder)
-    errors = gradient_errors(model, rows, own.length)
+    rows = {share: make_rows(own.rows, own.length, share, vocabulary) for share in (0.0, *own.shares)}
+    errors = gradient_errors(model, {share: rows[share] for share in own.shares}, own.length)
     gc.collect()  # an actor and its hook refer to each other
+    flags = stock_flags(own, model, rows[own.shares[0]], folder)
     plain, cft = build(None, flags), build(Options(), flags)
-    arms = {"stock": step_of(plain, plain.train_dataloader.dataset)}
-    for share, given in [(0.0, make_rows(own.rows, own.length, 0, vocabulary)), *rows.items()]:
-        dataset = CriticalTokenDataset(datasets.Dataset.from_list(given), cft.tokenizer, own.length, cft.strategy)
-        arms[f"{share:.0%}" if share else FLOOR] = step_of(cft, dataset)
-    seconds = measure(arms, own.repetitions)
-    peaks = {name: peak_of(step) for name, step in arms.items()}
+    arms = {"stock": step_of(plain, plain.train_dataloader.dataset), **cft_steps(cft, rows, own.length)}
+    rivals = trl_steps(model, rows[own.shares[0]], own.length, folder)
+    seconds = measure(arms | rivals, own.repetitions)
+    peaks = {name: peak_of(step) for name, step in (arms | rivals).items()}
     for trainer in (plain, cft):  # as OpenRLHF's own scripts do: what is left to hold are the logits
         trainer.model.gradient_checkpointing_enable()
     checkpointed = {name: peak_of(step) for name, step in arms.items()}
-    found: dict[str, Any] = {}
+    head = cft.model.model.module.get_output_embeddings().weight
+    per_token = (
+        6 * head.numel() / matmul_rate(head.dtype, head.shape[1])
+    )  # seconds: forward, and two products backward
+    ratios: dict[str, Any] = {}
     for share in own.shares:
-        name = f"{share:.0%}"
-        suffix = "" if share == first else f"_at_{100 * share:.0f}"
-        found[f"step_time_ratio{suffix}"] = round(seconds["stock"] / seconds[name], 3)
-        found[f"activation_memory_ratio{suffix}"] = round(peaks["stock"] / peaks[name], 3)
-        found[f"activation_memory_ratio_checkpointed{suffix}"] = round(checkpointed["stock"] / checkpointed[name], 3)
-        found[f"activation_memory_above_floor{suffix}"] = round(peaks[name] / peaks[FLOOR], 3)
-        found[f"activation_memory_above_floor_checkpointed{suffix}"] = round(
-            checkpointed[name] / checkpointed[FLOOR], 3
-        )
-        found[f"gradient_rel_error{suffix}"] = errors[share]
+        suffix = "" if share == own.shares[0] else f"_at_{100 * share:.0f}"
+        extra = sum(weight > 0 for row in rows[share] for weight in row[records.MASK]) - own.rows
+        bound = seconds[FLOOR] + per_token * extra
+        figures = compare(f"{share:.0%}", seconds, peaks, checkpointed, bound) | {"gradient_rel_error": errors[share]}
+        ratios |= {name + suffix: value for name, value in figures.items()}
+    fastest = seconds[f"{own.shares[0]:.0%}"]
+    ratios |= {f"{name}_step_time_ratio": round(seconds[name] / fastest, 3) for name in rivals}
     return {
-        **found,
-        "critical": first,
+        **ratios,
+        "critical": own.shares[0],
+        "head_milliseconds_per_token": round(1000 * per_token, 3),
         "step_seconds": {name: round(value, 3) for name, value in seconds.items()},
         "activation_mib": {name: round(value / 2**20) for name, value in peaks.items()},
         "activation_mib_checkpointed": {name: round(value / 2**20) for name, value in checkpointed.items()},
@@ -296,6 +250,40 @@ def run(own: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "device": torch.cuda.get_device_name()
         if torch.cuda.is_available()
         else f"{torch.get_num_threads()} CPU threads",
+    }
+
+
+def cft_steps(trainer: Any, rows: dict[float, list[dict[str, Any]]], length: int) -> dict[str, Callable[[], None]]:
+    """A step of CFT by the share of critical tokens."""
+    import datasets
+
+    steps = {}
+    for share, given in rows.items():
+        dataset = CriticalTokenDataset(datasets.Dataset.from_list(given), trainer.tokenizer, length, trainer.strategy)
+        steps[f"{share:.0%}" if share else FLOOR] = step_of(trainer, dataset)
+    return steps
+
+
+def trl_steps(model: str, rows: list[dict[str, Any]], length: int, folder: Path) -> dict[str, Callable[[], None]]:
+    """A step of TRL, by its settings."""
+    trl = partial(trl_step, model, rows, length)
+    steps = {"trl": trl(folder / "trl", torch.float32, autocast=fast_bfloat16())}
+    if fast_bfloat16():
+        steps["trl_bf16_weights"] = trl(folder / "trl-bf16", torch.bfloat16, autocast=False)
+    return steps
+
+
+def compare(
+    arm: str, seconds: dict[str, float], peaks: dict[str, int], checkpointed: dict[str, int], bound: float
+) -> dict[str, float]:
+    """An arm's ratios to stock SFT, to the floor, and to `bound`, the floor's time and the arm's output embeddings."""
+    return {
+        "step_time_ratio": round(seconds["stock"] / seconds[arm], 3),
+        "step_time_above_arithmetic": round(seconds[arm] / bound, 3),
+        "activation_memory_ratio": round(peaks["stock"] / peaks[arm], 3),
+        "activation_memory_above_floor": round(peaks[arm] / peaks[FLOOR], 3),
+        "activation_memory_ratio_checkpointed": round(checkpointed["stock"] / checkpointed[arm], 3),
+        "activation_memory_above_floor_checkpointed": round(checkpointed[arm] / checkpointed[FLOOR], 3),
     }
 
 

@@ -2,8 +2,8 @@
 
 CFT trains only a small part of the response tokens. The logits of all others are the largest tensor of a training step
 and a third of its work. `SelectedLogits` keeps the hidden states at loss positions only, and `LogProbs` makes
-log-probabilities of them without holding their logits. The logits at the selected positions are computed in
-evaluation, which needs the entropy, and for output embeddings that `LogProbs` does not know.
+log-probabilities of them without holding their logits. Only for output embeddings that `LogProbs` does not know, the
+logits at the selected positions are computed.
 
 Invariants:
 
@@ -90,9 +90,9 @@ class CriticalTokenActor(Actor):
         if not self.training:
             wanted_BL = wanted_BL | mask_bits.response(attention_mask)
         labels_N = torch.roll(sequences, shifts=-1, dims=1)[wanted_BL]
-        output, log_probs_N = self._forward_selected(sequences, plain, wanted_BL, labels_N, kwargs)
-        if not self.training:
-            self.entropy = scatter(entropy(output["logits"][0]), wanted_BL)
+        output, log_probs_N, entropy_N = self._forward_selected(sequences, plain, wanted_BL, labels_N, kwargs)
+        if entropy_N is not None:
+            self.entropy = scatter(entropy_N, wanted_BL)
         log_probs = scatter(log_probs_N, wanted_BL)
         return (log_probs, output) if return_output else log_probs
 
@@ -122,8 +122,11 @@ class CriticalTokenActor(Actor):
         wanted_BL: torch.Tensor,
         labels_N: torch.Tensor,
         kwargs: dict[str, Any],
-    ) -> tuple[Any, torch.Tensor]:
-        """The output of the stock forward, and the log-probabilities of the labels at the wanted positions, (N,)."""
+    ) -> tuple[Any, torch.Tensor, torch.Tensor | None]:
+        """The output of the stock forward, and log-probabilities and entropies at the wanted positions, (N,) each.
+
+        Entropies are None in training.
+        """
         if self._trims:
             kept_BK = up_to_last(wanted_BL)
             length = kept_BK.shape[1]
@@ -135,14 +138,17 @@ class CriticalTokenActor(Actor):
         if self.packing_samples:  # the stock forward drops padding: count real tokens only, as its unpad does
             positions_N = (plain.flatten().cumsum(0) - 1)[positions_N]
             shape = (1, int(plain.sum()))
-        made: list[torch.Tensor] = []
-        make = self._log_probs if self.training and self._log_probs and self._log_probs.usable() else None
+        made: list[tuple[torch.Tensor, torch.Tensor | None]] = []
+        make = self._log_probs if self._log_probs is not None and self._log_probs.usable() else None
         if make is not None:
             make.share_parameters()
         use = None if make is None else lambda hidden_NH: made.append(make(hidden_NH, labels_N))
         with self._selected.at(positions_N, shape, use):
             output = super().forward(sequences, attention_mask=plain, return_output=True, **kwargs)
-        return output, made[0] if made else chosen_log_probs(output["logits"][0], labels_N)
+        if made:
+            return output, *made[0]
+        logits_NV = output["logits"][0]
+        return output, chosen_log_probs(logits_NV, labels_N), None if self.training else entropy(logits_NV)
 
 
 def up_to_last(wanted_BL: torch.Tensor) -> torch.Tensor:

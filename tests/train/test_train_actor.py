@@ -182,13 +182,15 @@ def test_where_later_tokens_matter_all_are_computed(changes: dict[str, Any], tri
     assert later_tokens_change_nothing(config) is trims
 
 
-@pytest.mark.parametrize("dense_logits", [False, True])
+@pytest.mark.parametrize("logits", ["none", "selected", "dense"])
 @pytest.mark.parametrize("packing_samples", [False, True])
 def test_evaluation_sees_every_response_token_and_its_entropy(
-    model_path: Path, packing_samples: bool, dense_logits: bool
+    model_path: Path, packing_samples: bool, logits: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stock, ours = pair(model_path, packing_samples=packing_samples)
-    ours.dense_logits = dense_logits
+    ours.dense_logits = logits == "dense"
+    if logits == "selected":
+        monkeypatch.setattr(ours, "_log_probs", None)
     ids, bits, _ = batch(make_rows(4))
     response = ((bits & 4) != 0)[:, :-1]
     with torch.no_grad():

@@ -102,6 +102,26 @@ def test_no_position_gives_zero_gradients() -> None:
         assert (gradient == 0).all()
 
 
+@pytest.mark.parametrize("words", [1, 4, 23, 100])
+@pytest.mark.parametrize("transform", TRANSFORMS, ids=str)
+def test_entropy_is_that_of_log_softmax(
+    transform: LogitTransform, words: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_probs, "FEWEST", words)
+    monkeypatch.setattr(log_probs, "BLOCK", 1)
+    part = projection(transform, bias=True, pairs=2)
+    assert part.bias is not None
+    with torch.no_grad():
+        part.bias[[3, 4, 22]] = -torch.inf if transform.cap is None else 0.0  # words that cannot occur
+    labels = torch.tensor([0, 1, 2, 21, 20, 5, 7])
+    values, entropy = log_probs.log_probs_and_entropy(part, labels)
+    torch.testing.assert_close(values, plainly(part, labels).detach(), rtol=1e-10, atol=1e-12)
+    everywhere = torch.stack([plainly(part, torch.full((POSITIONS,), word)) for word in range(WORDS)]).detach()
+    plain = -torch.where(everywhere.isinf(), 0, everywhere.exp() * everywhere).sum(0)
+    torch.testing.assert_close(entropy, plain, rtol=1e-10, atol=1e-12)
+    assert not values.requires_grad and not entropy.requires_grad
+
+
 def test_a_frozen_weight_gets_no_gradient() -> None:
     part = projection(LogitTransform(), bias=True, pairs=1)
     frozen = part._replace(weights=(part.weights[0].detach(),), bias=part.bias.detach())
