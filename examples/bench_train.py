@@ -3,10 +3,11 @@
     python examples/bench_train.py --model PATH                        a checkpoint
     python examples/bench_train.py --model PATH --random qwen2.5-0.5b  that shape, random weights, PATH's tokenizer
 
-Both arms are built by the stock script itself, from the same flags, and their `fit` is called in turns for one step on
-one batch of the same token ids, so what is timed is all that a user waits for: data set, forward, backward, optimizer,
-logs. Memory is the peak of a step above what is held between steps, without and with gradient checkpointing. The arm
-"floor" trains one token of each row, its last: what a step costs without output embeddings. The arms "trl" are
+The stock script itself builds both arms, from the same flags. Their `fit` is called in turns for one step on one batch
+of the same token ids. So the time is all that a user waits for: data set, forward, backward, optimizer, logs.
+
+Memory is the peak of a step above what is held between steps, without and with gradient checkpointing. The arm "floor"
+trains one token of each row, its last: what a step costs without output embeddings. The arms "trl" are
 `bench_train_trl.py` on the rows of the first share: TRL's defaults, and weights in bfloat16 without a float32 copy.
 """
 

@@ -108,6 +108,7 @@ class _ChosenLogProbs(torch.autograd.Function):
     def forward(
         ctx: Any, labels_N: torch.Tensor, transform: LogitTransform, bias_V: torch.Tensor | None, *pairs: torch.Tensor
     ) -> torch.Tensor:
+        """One pass over the vocabulary; `pairs` are inputs (N, H) and weights (V, H) in turn. Returns (N,)."""
         projection = Projection(pairs[0::2], pairs[1::2], bias_V, transform)
         summary = summarize(projection, labels_N, keep=KEPT if any(ctx.needs_input_grad) else 0)
         ctx.transform, ctx.pairs, ctx.has_bias = transform, len(pairs), bias_V is not None
@@ -118,6 +119,7 @@ class _ChosenLogProbs(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient_N: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """A second pass. From the gradient of the log-probabilities, (N,), to those of the arguments of `forward`."""
         labels_N, logsumexp_N, *saved = ctx.saved_tensors
         pairs, rest = saved[: ctx.pairs], saved[ctx.pairs :]
         bias_V, kept = (rest[0], rest[1:]) if ctx.has_bias else (None, rest)

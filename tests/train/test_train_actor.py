@@ -65,6 +65,7 @@ def test_same_log_probabilities_and_gradients_as_everywhere(model_path: Path, na
     found, output = ours(ids, attention_mask=bits, return_logprobs=True, return_output=True)
     trained = mask[:, :-1] != 0
     assert output["logits"].shape == (1, 0, VOCAB)
+    assert found.dtype == torch.float32
     torch.testing.assert_close(found[trained], expected[trained], rtol=0, atol=5e-6)
     assert (found[~trained] == 0).all()
     for log_probs in (expected, found):
@@ -83,7 +84,8 @@ def test_a_model_whose_logits_are_needed_trains_all_the_same(
     ids, bits, mask = batch(make_rows(4, floats=True))
     expected = stock(ids, attention_mask=bits & 1, return_logprobs=True)
     found, output = ours(ids, attention_mask=bits, return_logprobs=True, return_output=True)
-    assert output["logits"].shape[1] == (mask[:, :-1] != 0).sum()
+    assert output["logits"].shape == (1, (mask[:, :-1] != 0).sum(), VOCAB)
+    assert output["logits"].dtype == torch.float32
     for values in (expected, found):
         CriticalTokenLoss()(values, mask[:, :-1]).backward()
     for name, gradient in gradients(stock).items():
