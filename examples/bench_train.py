@@ -2,6 +2,7 @@
 
     python examples/bench_train.py --model PATH                        a checkpoint
     python examples/bench_train.py --model PATH --random qwen2.5-0.5b  that shape, random weights, PATH's tokenizer
+    ... --random qwen2.5-0.5b --layers 12 --no_trl                     what 24 GB hold: all arms are in memory at once
 
 The stock script itself builds both arms, from the same flags. Their `fit` is called in turns for one step on one batch
 of the same token ids. So the time is all that a user waits for: data set, forward, backward, optimizer, logs.
@@ -34,7 +35,7 @@ import torch
 from bench_train_trl import trl_step
 from openrlhf.trainer.sft_trainer import SFTTrainer
 from openrlhf.utils.deepspeed import DeepspeedStrategy
-from step_cost import matmul_rate, measure, peak_of
+from step_cost import matmul_rate, measure, parts_of, peak_of
 
 from openrlhf_cft.cli.train_sft import STOCK_SCRIPT
 from openrlhf_cft.data import records
@@ -54,13 +55,12 @@ SHAPES = {  # of Qwen2.5's configurations
 }
 
 
-def make_random(name: str, tokenizer: str, folder: Path) -> Path:
+def make_random(name: str, layers: int | None, tokenizer: str, folder: Path) -> Path:
     """A checkpoint of one of `SHAPES` with random weights; the tokenizer is only there to be loaded."""
     from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
-    config = Qwen2Config(
-        **SHAPES[name], num_key_value_heads=2, vocab_size=151936, tie_word_embeddings=True, dtype="bfloat16"
-    )
+    shape = SHAPES[name] | ({"num_hidden_layers": layers} if layers else {})
+    config = Qwen2Config(**shape, num_key_value_heads=2, vocab_size=151936, tie_word_embeddings=True, dtype="bfloat16")
     torch.manual_seed(0)
     Qwen2ForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
     AutoTokenizer.from_pretrained(tokenizer).save_pretrained(folder)
@@ -133,37 +133,55 @@ def step_of(trainer: Any, dataset: Any) -> Callable[[], None]:
     return step
 
 
-def gradient_errors(model: str, rows: dict[float, list[dict[str, Any]]], length: int) -> dict[float, float]:
-    """Relative error of the sparse gradient against the dense one as one vector, float32, by share of critical tokens.
+def gradient_errors(model: str, rows: dict[float, list[dict[str, Any]]], length: int) -> dict[float, dict[str, float]]:
+    """Relative errors of the gradient as one vector, by share of critical tokens.
 
+    CFT's in float32 against the same step with logits everywhere ("dense"), and both against the dense one in float64.
     Two rows of the batch are enough to tell, and dense float32 logits of all of them are too much for a GPU.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    actor = CriticalTokenActor(model, attn_implementation="sdpa").float().to(device)
+    actor = CriticalTokenActor(model, attn_implementation="sdpa").to(device)
     found = {}
     for share, batch in rows.items():
         encoded = [
             encode_row(row[records.PROMPT_IDS], row[records.RESPONSE_IDS], row[records.MASK], length)
             for row in batch[:2]
         ]
-        ids, flags, mask = (torch.cat(column).to(device) for column in zip(*encoded, strict=True))
-        gradients = []
-        for dense in (True, False):
-            actor.dense_logits = dense
-            actor.zero_grad()
-            log_probs = actor(ids, attention_mask=flags, return_logprobs=True)
-            CriticalTokenLoss()(log_probs, mask[:, :-1]).backward()
-            gradients.append([p.grad.clone() for p in actor.parameters() if p.grad is not None])
-        errors = [(sparse - dense).double().square().sum() for dense, sparse in zip(*gradients, strict=True)]
-        norms = [dense.double().square().sum() for dense in gradients[0]]
-        found[share] = float((sum(errors) / sum(norms)).sqrt())
+        tensors = [torch.cat(column).to(device) for column in zip(*encoded, strict=True)]
+        exact = gradient(actor.double(), *tensors, dense=True)
+        dense = gradient(actor.float(), *tensors, dense=True)
+        sparse = gradient(actor, *tensors, dense=False)
+        found[share] = {
+            "gradient_rel_error": relative_error(sparse, dense),
+            "gradient_float64_error": relative_error(sparse, exact),
+            "gradient_float64_error_dense": relative_error(dense, exact),
+        }
     return found
+
+
+def gradient(
+    actor: CriticalTokenActor, ids: torch.Tensor, flags: torch.Tensor, mask: torch.Tensor, *, dense: bool
+) -> list[torch.Tensor]:
+    """Of the critical token loss, by parameter."""
+    actor.dense_logits = dense
+    actor.zero_grad()
+    log_probs = actor(ids, attention_mask=flags, return_logprobs=True)
+    CriticalTokenLoss()(log_probs, mask[:, :-1].to(log_probs.dtype)).backward()
+    return [parameter.grad.clone() for parameter in actor.parameters() if parameter.grad is not None]
+
+
+def relative_error(gradients: list[torch.Tensor], reference: list[torch.Tensor]) -> float:
+    """Norm of the difference over the norm of the reference."""
+    errors = [(one.double() - other.double()).square().sum() for one, other in zip(gradients, reference, strict=True)]
+    return float((sum(errors) / sum(other.double().square().sum() for other in reference)).sqrt())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", required=True, help="a checkpoint; with --random only its tokenizer is used")
     parser.add_argument("--random", choices=list(SHAPES))
+    parser.add_argument("--layers", type=int, help="of the --random model, where memory does not hold all of them")
+    parser.add_argument("--no_trl", action="store_true", help="leave out the arms of TRL")
     parser.add_argument("--rows", type=int, default=8)
     parser.add_argument("--length", type=int, default=512, help="tokens of a row")
     parser.add_argument("--shares", type=float, nargs="+", default=[0.1, 0.5, 1.0], help="critical response tokens")
@@ -208,7 +226,7 @@ def run(own: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Everything that is printed."""
     from transformers import AutoConfig
 
-    model = str(make_random(own.random, own.model, folder / "model")) if own.random else own.model
+    model = str(make_random(own.random, own.layers, own.model, folder / "model")) if own.random else own.model
     vocabulary = AutoConfig.from_pretrained(model).vocab_size
     rows = {share: make_rows(own.rows, own.length, share, vocabulary) for share in (0.0, *own.shares)}
     errors = gradient_errors(model, {share: rows[share] for share in own.shares}, own.length)
@@ -216,8 +234,9 @@ def run(own: argparse.Namespace, folder: Path) -> dict[str, Any]:
     flags = stock_flags(own, model, rows[own.shares[0]], folder)
     plain, cft = build(None, flags), build(Options(), flags)
     arms = {"stock": step_of(plain, plain.train_dataloader.dataset), **cft_steps(cft, rows, own.length)}
-    rivals = trl_steps(model, rows[own.shares[0]], own.length, folder)
+    rivals = {} if own.no_trl else trl_steps(model, rows[own.shares[0]], own.length, folder)
     seconds = measure(arms | rivals, own.repetitions)
+    parts = {name: parts_of(step) for name, step in arms.items()}
     peaks = {name: peak_of(step) for name, step in (arms | rivals).items()}
     for trainer in (plain, cft):  # as OpenRLHF's own scripts do: what is left to hold are the logits
         trainer.model.gradient_checkpointing_enable()
@@ -231,7 +250,7 @@ def run(own: argparse.Namespace, folder: Path) -> dict[str, Any]:
         suffix = "" if share == own.shares[0] else f"_at_{100 * share:.0f}"
         extra = sum(weight > 0 for row in rows[share] for weight in row[records.MASK]) - own.rows
         bound = seconds[FLOOR] + per_token * extra
-        figures = compare(f"{share:.0%}", seconds, peaks, checkpointed, bound) | {"gradient_rel_error": errors[share]}
+        figures = compare(f"{share:.0%}", seconds, peaks, checkpointed, bound) | errors[share]
         ratios |= {name + suffix: value for name, value in figures.items()}
     fastest = seconds[f"{own.shares[0]:.0%}"]
     ratios |= {f"{name}_step_time_ratio": round(seconds[name] / fastest, 3) for name in rivals}
@@ -240,6 +259,7 @@ def run(own: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "critical": own.shares[0],
         "head_milliseconds_per_token": round(1000 * per_token, 3),
         "step_seconds": {name: round(value, 3) for name, value in seconds.items()},
+        "parts_seconds": {name: {part: round(value, 2) for part, value in of.items()} for name, of in parts.items()},
         "activation_mib": {name: round(value / 2**20) for name, value in peaks.items()},
         "activation_mib_checkpointed": {name: round(value / 2**20) for name, value in checkpointed.items()},
         "rows": own.rows,
@@ -248,6 +268,7 @@ def run(own: argparse.Namespace, folder: Path) -> dict[str, Any]:
         # With flash-attn OpenRLHF takes its fused cross entropy for the stock arm, and without it slices.
         "flash_attn": importlib.util.find_spec("flash_attn") is not None,
         "model": own.random or Path(own.model).name,
+        "layers": cft.model.model.module.config.num_hidden_layers,
         "device": torch.cuda.get_device_name()
         if torch.cuda.is_available()
         else f"{torch.get_num_threads()} CPU threads",

@@ -1,4 +1,4 @@
-"""What a step costs: its time, and the memory that it needs at its peak."""
+"""What a step costs: its time and where it goes, and the memory that it needs at its peak."""
 
 from __future__ import annotations
 
@@ -61,6 +61,31 @@ def measure(arms: dict[str, Callable[[], None]], repetitions: int) -> dict[str, 
                 f"bench: {repetition + 1}/{repetitions} {name} {seconds[name][-1]:.2f} s", file=sys.stderr, flush=True
             )
     return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def parts_of(step: Callable[[], None]) -> dict[str, float]:
+    """Seconds of a step by kind of operator, without what an operator calls; the profiler makes a step a bit longer.
+
+    "outside operators" is Python, and what is no operator of PyTorch: DeepSpeed's Adam on a CPU.
+    """
+    gpu = torch.cuda.is_available()
+    kinds = [torch.profiler.ProfilerActivity.CUDA if gpu else torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=kinds) as profile:
+        whole = seconds_of(step)
+    seconds = dict.fromkeys(["matrix products", "attention", "other operators"], 0.0)
+    for event in profile.key_averages():
+        own = event.self_device_time_total if gpu else event.self_cpu_time_total
+        seconds[_kind(event.key)] += own / 1e6
+    return {**seconds, "outside operators": max(0.0, whole - sum(seconds.values()))}
+
+
+def _kind(operator: str) -> str:
+    """Of `aten::mm`, or of a kernel of a GPU."""
+    name = operator.lower()
+    if "scaled_dot_product" in name or "flash" in name or "fmha" in name:
+        return "attention"
+    products = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "gemm", "cutlass")
+    return "matrix products" if name.startswith(products) or "gemm" in name else "other operators"
 
 
 def matmul_rate(dtype: torch.dtype, hidden: int) -> float:

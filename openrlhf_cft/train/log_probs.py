@@ -1,10 +1,11 @@
 """Log-probabilities of chosen tokens from hidden states, through the model's output embeddings, block by block.
 
 A step never holds logits of all positions and all words. The forward pass goes through the vocabulary in blocks and
-keeps one logsumexp a position. The backward pass computes each block's logits again, and from them the gradient of the
-block. With blocks of words, the gradient of a block's weights is one matrix product over all positions, which sums in
-float32. With blocks of positions, each block would add a gradient of the size of all weights. Cut Cross-Entropy
-(arXiv 2411.09009) has the same idea as a GPU kernel; these are plain matrix products, for any device.
+keeps two numbers of each position's softmax: the largest logit, and the sum. The backward pass computes each block's
+logits again, and from them the gradient of the block. With blocks of words, the gradient of a block's weights is one
+matrix product over all positions, which sums in float32. With blocks of positions, each block would add a gradient of
+the size of all weights. Cut Cross-Entropy (arXiv 2411.09009) has the same idea as a GPU kernel; these are plain matrix
+products, for any device.
 
 Axes: N positions, H hidden size, V vocabulary, W words of a block.
 """
@@ -66,24 +67,38 @@ def in_block(labels_N: torch.Tensor, words: slice) -> tuple[torch.Tensor, torch.
 
 
 class Summary(NamedTuple):
-    """What is left of the logits of N positions after one pass over the vocabulary; (N,) at least in float32."""
+    """What is left of the logits of N positions after one pass over the vocabulary; (N,) at least in float32.
 
-    chosen_N: torch.Tensor  # logit of the label
-    logsumexp_N: torch.Tensor
-    mean_N: torch.Tensor  # expected logit, zero unless asked for
+    All are relative to the largest logit, as in a softmax: logits are of a size at which float32 rounds by 1e-6.
+    """
+
+    chosen_N: torch.Tensor  # logit of the label, minus the largest
+    largest_N: torch.Tensor
+    total_N: torch.Tensor  # sum over the words of exp(logit - largest)
+    weighted_N: torch.Tensor  # sum of exp(logit - largest) * (logit - largest); zero unless asked for
     kept: list[torch.Tensor]  # raw logits of the first blocks
 
+    def log_probs(self) -> torch.Tensor:
+        """Of the labels, (N,)."""
+        return self.chosen_N - self.total_N.log()
 
-def summarize(projection: Projection, labels_N: torch.Tensor, *, keep: int = 0, mean: bool = False) -> Summary:
+    def entropy(self) -> torch.Tensor:
+        """In nats, (N,)."""
+        return self.total_N.log() - self.weighted_N / self.total_N
+
+
+def summarize(projection: Projection, labels_N: torch.Tensor, *, keep: int = 0, entropy: bool = False) -> Summary:
     """Go through the vocabulary once.
 
     Args:
         keep: the number of raw logits to keep.
-        mean: whether the expected logit is wanted, for the entropy.
+        entropy: whether it is wanted.
     """
     dtype = torch.promote_types(projection.weights[0].dtype, torch.float32)
     chosen_N = torch.zeros(labels_N.shape, dtype=dtype, device=labels_N.device)
-    logsumexp_N, mean_N = torch.full_like(chosen_N, -torch.inf), torch.zeros_like(chosen_N)
+    lowest = torch.finfo(dtype).min
+    largest_N = torch.full_like(chosen_N, lowest)
+    total_N, weighted_N = torch.zeros_like(chosen_N), torch.zeros_like(chosen_N)
     kept: list[torch.Tensor] = []
     for words in projection.blocks():
         raw_NW = projection.raw(words)
@@ -93,12 +108,14 @@ def summarize(projection: Projection, labels_N: torch.Tensor, *, keep: int = 0, 
         logits_NW = projection.logits(raw_NW)
         inside_N, index_N1 = in_block(labels_N, words)
         chosen_N = torch.where(inside_N, logits_NW.gather(1, index_N1).squeeze(1), chosen_N)
-        before_N, logsumexp_N = logsumexp_N, torch.logaddexp(logsumexp_N, logits_NW.logsumexp(-1))
-        if mean:
-            logits_NW.clamp_(min=torch.finfo(dtype).min)  # a word that cannot occur adds 0, not 0 * inf
-            here_N = (logits_NW - logsumexp_N[:, None]).exp_().mul_(logits_NW).sum(-1)
-            mean_N = mean_N * (before_N - logsumexp_N).exp() + here_N
-    return Summary(chosen_N, logsumexp_N, mean_N, kept)
+        before_N, largest_N = largest_N, torch.maximum(largest_N, logits_NW.amax(-1))
+        logits_NW.sub_(largest_N[:, None])
+        step_N = before_N - largest_N
+        if entropy:
+            logits_NW.clamp_(min=lowest)  # a word that cannot occur adds 0, not 0 * inf
+            weighted_N = (weighted_N + total_N * step_N) * step_N.exp() + (logits_NW.exp() * logits_NW).sum(-1)
+        total_N = total_N * step_N.exp() + logits_NW.exp_().sum(-1)
+    return Summary(chosen_N - largest_N, largest_N, total_N, weighted_N, kept)
 
 
 class _ChosenLogProbs(torch.autograd.Function):
@@ -113,20 +130,20 @@ class _ChosenLogProbs(torch.autograd.Function):
         summary = summarize(projection, labels_N, keep=KEPT if any(ctx.needs_input_grad) else 0)
         ctx.transform, ctx.pairs, ctx.has_bias = transform, len(pairs), bias_V is not None
         bias = [] if bias_V is None else [bias_V]
-        ctx.save_for_backward(labels_N, summary.logsumexp_N, *pairs, *bias, *summary.kept)
-        return summary.chosen_N - summary.logsumexp_N
+        ctx.save_for_backward(labels_N, summary.largest_N, summary.total_N, *pairs, *bias, *summary.kept)
+        return summary.log_probs()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient_N: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """A second pass. From the gradient of the log-probabilities, (N,), to those of the arguments of `forward`."""
-        labels_N, logsumexp_N, *saved = ctx.saved_tensors
+        labels_N, largest_N, total_N, *saved = ctx.saved_tensors
         pairs, rest = saved[: ctx.pairs], saved[ctx.pairs :]
         bias_V, kept = (rest[0], rest[1:]) if ctx.has_bias else (None, rest)
         projection = Projection(tuple(pairs[0::2]), tuple(pairs[1::2]), bias_V, ctx.transform)
         wanted = ctx.needs_input_grad[3:]
         inputs = [  # sums over all blocks
-            torch.zeros_like(tensor, dtype=logsumexp_N.dtype) if want else None
+            torch.zeros_like(tensor, dtype=total_N.dtype) if want else None
             for tensor, want in zip(projection.inputs, wanted[0::2], strict=True)
         ]
         weights = [
@@ -136,7 +153,7 @@ class _ChosenLogProbs(torch.autograd.Function):
         bias = torch.empty_like(bias_V) if ctx.needs_input_grad[2] else None
         for number, words in enumerate(projection.blocks()):
             raw_NW = kept[number] if number < len(kept) else projection.raw(words)
-            full_NW = _logit_gradient(projection, raw_NW, labels_N, logsumexp_N, gradient_N, words)
+            full_NW = _logit_gradient(projection, raw_NW, labels_N, (largest_N, total_N), gradient_N, words)
             if bias is not None:
                 bias[words] = full_NW.sum(0)
             gradient_NW = full_NW.to(raw_NW.dtype)
@@ -154,15 +171,20 @@ def _logit_gradient(
     projection: Projection,
     raw_NW: torch.Tensor,
     labels_N: torch.Tensor,
-    logsumexp_N: torch.Tensor,
+    summary: tuple[torch.Tensor, torch.Tensor],
     gradient_N: torch.Tensor,
     words: slice,
 ) -> torch.Tensor:
-    """Gradient of raw logits (N, W), at least in float32: (1 where the label is, minus the probability) * gradient."""
+    """Gradient of raw logits (N, W), at least in float32: (1 where the label is, minus the probability) * gradient.
+
+    Args:
+        summary: `largest_N` and `total_N` of a `Summary`.
+    """
+    largest_N, total_N = summary
     logits_NW = projection.logits(raw_NW)
     slope = projection.transform.slope(logits_NW)
     inside_N, index_N1 = in_block(labels_N, words)
-    result_NW = logits_NW.sub_(logsumexp_N[:, None]).exp_().mul_(-gradient_N[:, None])
+    result_NW = logits_NW.sub_(largest_N[:, None]).exp_().mul_((-gradient_N / total_N)[:, None])
     result_NW.scatter_add_(1, index_N1, torch.where(inside_N, gradient_N, 0)[:, None])
     return result_NW if isinstance(slope, float) and slope == 1 else result_NW.mul_(slope)
 
@@ -176,8 +198,8 @@ def log_probs(projection: Projection, labels_N: torch.Tensor) -> torch.Tensor:
 @torch.no_grad()
 def log_probs_and_entropy(projection: Projection, labels_N: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """`log_probs`, and the entropy at each position in nats, (N,) each; without gradients."""
-    summary = summarize(projection, labels_N, mean=True)
-    return summary.chosen_N - summary.logsumexp_N, summary.logsumexp_N - summary.mean_N
+    summary = summarize(projection, labels_N, entropy=True)
+    return summary.log_probs(), summary.entropy()
 
 
 class LogProbs(nn.Module):

@@ -93,6 +93,29 @@ def test_half_precision_is_rounded_as_by_the_plain_path() -> None:
     assert distance(values) <= 1.5 * autograd
 
 
+def test_large_logits_lose_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Around 1000, float32 rounds a logsumexp by 3e-5, but not the difference of two logits."""
+    monkeypatch.setattr(log_probs, "FEWEST", 4)
+    monkeypatch.setattr(log_probs, "BLOCK", 1)
+    labels = torch.arange(POSITIONS)
+    whole = projection(LogitTransform(), bias=True, pairs=1)
+    for tensor in tensors(whole):
+        tensor.data.mul_(2).round_()  # products and sums of small whole numbers are exact in float32 too
+    whole.bias.data.add_(1000)
+    single = whole._replace(
+        inputs=(whole.inputs[0].detach().float().requires_grad_(),),
+        weights=(whole.weights[0].detach().float().requires_grad_(),),
+        bias=whole.bias.detach().float().requires_grad_(),
+    )
+    results = []
+    for part, compute in ((single, log_probs.log_probs), (whole, plainly)):
+        values = compute(part, labels)
+        _, entropies = log_probs.log_probs_and_entropy(part, labels)
+        results.append([values.detach(), entropies, *torch.autograd.grad(values.sum(), tensors(part))])
+    for ours, exact in zip(*results, strict=True):
+        torch.testing.assert_close(ours.double(), exact, rtol=1e-6, atol=2e-6)
+
+
 def test_no_position_gives_zero_gradients() -> None:
     part = projection(LogitTransform(), bias=True, pairs=2)
     empty = part._replace(inputs=tuple(x.detach()[:0].requires_grad_() for x in part.inputs))
