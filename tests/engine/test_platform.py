@@ -18,6 +18,15 @@ def test_an_x86_cpu_needs_avx512_for_bfloat16(extra: str, fast: bool, tmp_path: 
     assert platform.has_fast_bfloat16(tmp_path / "cpuinfo") is fast
 
 
+@pytest.mark.parametrize("capability, fast", [("avx2", False), ("default", False), ("avx512", True), ("amx", True)])
+def test_an_older_cpu_can_be_played(
+    capability: str, fast: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cpuinfo").write_text(PROCESSOR.format("avx512f avx512bw"))
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", capability)
+    assert platform.has_fast_bfloat16(tmp_path / "cpuinfo") is fast
+
+
 def test_of_other_machines_nothing_is_known(tmp_path: Path) -> None:
     assert platform.has_fast_bfloat16(tmp_path / "none")
     (tmp_path / "arm").write_text("processor\t: 0\nFeatures\t: fp asimd bf16\n")
