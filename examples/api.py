@@ -16,7 +16,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import openrlhf_cft
-from openrlhf_cft.annotation.annotator import AnnotateSettings, Annotator, Question
+from openrlhf_cft.annotation.annotator import Annotator
+from openrlhf_cft.annotation.settings import AnnotateSettings, Question
 from openrlhf_cft.data.location import location
 from openrlhf_cft.engine.generate import Generation, Sampling
 from openrlhf_cft.evaluation.samples import read_questions

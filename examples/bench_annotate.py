@@ -31,8 +31,9 @@ from typing import Any
 from make_questions import questions
 from sequential_rollouts import sequential
 
-from openrlhf_cft.annotation.annotator import AnnotateSettings, Annotator, Outcome, Question, Status
+from openrlhf_cft.annotation.annotator import Annotator, Outcome, Status
 from openrlhf_cft.annotation.criterion import candidates
+from openrlhf_cft.annotation.settings import AnnotateSettings, Question
 from openrlhf_cft.data.records import Alternative
 from openrlhf_cft.engine.generate import Generation, Sampling
 from openrlhf_cft.engine.vllm_engine import EngineSettings, VllmGenerator

@@ -30,9 +30,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from openrlhf_cft.annotation.annotator import AnnotateSettings
 from openrlhf_cft.annotation.job import STATE, AnnotateJob, annotate
 from openrlhf_cft.annotation.row_worker import AnnotateWorker, AnnotateWorkerFactory
+from openrlhf_cft.annotation.settings import AnnotateSettings
 from openrlhf_cft.data.location import location
 from openrlhf_cft.data.records import Verdict
 from openrlhf_cft.data.source import SourceSettings

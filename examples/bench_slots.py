@@ -29,9 +29,9 @@ from typing import Any
 
 from bench_scale import prepare
 
-from openrlhf_cft.annotation.annotator import AnnotateSettings
 from openrlhf_cft.annotation.job import AnnotateJob, annotate
 from openrlhf_cft.annotation.row_worker import AnnotateWorker, AnnotateWorkerFactory
+from openrlhf_cft.annotation.settings import AnnotateSettings
 from openrlhf_cft.data.location import location
 from openrlhf_cft.data.source import SourceSettings
 from openrlhf_cft.engine.generate import Generation, Sampling

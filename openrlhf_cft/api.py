@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from openrlhf_cft import log
-from openrlhf_cft.annotation.annotator import AnnotateSettings
 from openrlhf_cft.annotation.job import AnnotateJob
 from openrlhf_cft.annotation.job import annotate as run_annotation
 from openrlhf_cft.annotation.row_worker import AnnotateWorkerFactory
+from openrlhf_cft.annotation.settings import AnnotateSettings
 from openrlhf_cft.data.annotated import AnnotatedData, open_data, output
 from openrlhf_cft.data.location import location
 from openrlhf_cft.data.model_files import absolute
@@ -49,6 +49,8 @@ def annotate(
     exhaustive: bool = False,
     stop: Sequence[str] = (),
     keep_rollouts: bool = False,
+    samples: int = 0,
+    temperature: float = 1.0,
     verifier: str = "math",
     threshold: float = 0.5,
     num_engines: int = 1,
@@ -83,7 +85,9 @@ def annotate(
     sizes = (tensor_parallel_size, gpu_memory_utilization, max_model_len)
     engine = EngineSettings(path, dtype, *sizes, seed, extra, model, apply_chat_template)
     checked = VerifierSettings(verifier, threshold).checked()
-    settings = AnnotateSettings(top_k, max_new_tokens, exhaustive, tuple(stop), keep_rollouts)
+    settings = AnnotateSettings(
+        top_k, max_new_tokens, exhaustive, tuple(stop), keep_rollouts, samples, temperature, seed
+    )
     factory = AnnotateWorkerFactory(engine, settings, checked)
     may_share = num_engines > 1 and engine.may_share_gpus
     pool = PoolSettings(num_engines, engine.gpus, rows_in_flight, ray_address, may_share)

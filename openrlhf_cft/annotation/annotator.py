@@ -13,28 +13,15 @@ from __future__ import annotations
 import asyncio
 import enum
 from collections.abc import Callable, Container, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from openrlhf_cft.annotation.criterion import TIE_MARGIN, Candidate, candidates, decided, is_critical, passed_over
-from openrlhf_cft.data.records import Alternative, Verdict
-from openrlhf_cft.engine.generate import MAX_LOGPROBS, Generation, Generator, Sampling
-from openrlhf_cft.engine.stop_strings import StopStrings
-from openrlhf_cft.errors import InputError
+from openrlhf_cft.annotation.rollouts import Judge, Rollouts
+from openrlhf_cft.annotation.settings import AnnotateSettings, Question
+from openrlhf_cft.data.records import Alternative, Sampled, Verdict
+from openrlhf_cft.engine.generate import Generation, Generator, Sampling
 from openrlhf_cft.verify import Judgement
-
-# Rollouts at a time, of all rows of an engine: more than an engine decodes at once. Each holds its whole prefix, so
-# without a bound, 64 rows of 2,000 tokens would take 6 GiB of the engine's memory for prompts that only wait.
-ROLLOUTS = 2_048
-HIGHEST_K = MAX_LOGPROBS - 8  # Strict-k asks for eight more tokens, because of ties
-
-
-class Judge(Protocol):
-    """Judges the text of a response by the gold answer. `verify.sandbox.VerifierPool` implements it."""
-
-    async def judge(self, response: str, answer: str, prompt: str) -> Judgement: ...
-
-    async def accepts_gold(self, answer: str, prompt: str) -> bool: ...
 
 
 class Status(str, enum.Enum):
@@ -52,42 +39,6 @@ class Status(str, enum.Enum):
 
 
 @dataclass(frozen=True)
-class AnnotateSettings:
-    """The settings that decide a mask, besides the model and the verifier."""
-
-    top_k: int = 3  # k of Strict-k
-    max_new_tokens: int = 512  # budget of the response; a rollout gets what is left of it at its position
-    exhaustive: bool = False  # try every alternative, even of tokens that are already decided
-    stop: tuple[str, ...] = ()  # strings that end a response or a rollout, besides the stop tokens
-    keep_rollouts: bool = False  # keep the text of each rollout
-
-    def __post_init__(self) -> None:
-        if not 2 <= self.top_k <= HIGHEST_K:
-            raise InputError(f"--annotate.top_k: {self.top_k} must be between 2 and {HIGHEST_K}")
-        if self.max_new_tokens < 1:
-            raise InputError(f"--annotate.max_new_tokens: {self.max_new_tokens} must be at least 1")
-        if "" in self.stop:
-            raise InputError("--annotate.stop: '' would end every response before it begins")
-
-    def record(self) -> dict[str, Any]:
-        """The settings as JSON. Unused settings of later versions are left out, so that earlier runs can resume."""
-        record = asdict(self)
-        for name in ("stop", "keep_rollouts"):
-            if not record[name]:
-                del record[name]
-        return record
-
-
-@dataclass(frozen=True)
-class Question:
-    """The prompt of a row, and its gold answer."""
-
-    prompt_ids: Sequence[int]  # (P,) at least one
-    answer: str  # the gold answer
-    prompt: str = ""  # text of the prompt; only reward files use it
-
-
-@dataclass(frozen=True)
 class Outcome:
     """All measurements of one row. T response tokens, A alternatives of each."""
 
@@ -99,6 +50,7 @@ class Outcome:
     alternatives: list[list[Alternative]] = field(default_factory=list)  # (T, A), empty unless annotated
     given: bool = False  # the response was given, not generated
     passed_over: int = 0  # ids without text that would have been alternatives
+    sampled: list[Sampled] = field(default_factory=list)  # (T,) of the response's own tokens; empty without samples
 
     @property
     def rollouts(self) -> int:
@@ -108,8 +60,23 @@ class Outcome:
     @property
     def decoded_tokens(self) -> int:
         """The number of tokens that the engine generated: all rollouts, and the response unless it was given."""
-        rolled = sum(alternative.rollout_length for position in self.alternatives for alternative in position)
+        tried = [alternative for position in self.alternatives for alternative in position]
+        rolled = sum(alternative.rollout_length for alternative in tried)
+        rolled += sum(sampled.tokens for sampled in self.all_sampled)
         return rolled if self.given else len(self.response_token_ids) + rolled
+
+    @property
+    def all_sampled(self) -> list[Sampled]:
+        """Of the response's own tokens, and of the alternatives."""
+        tried = [alternative for position in self.alternatives for alternative in position]
+        return [*self.sampled, *(alternative.sampled for alternative in tried if alternative.sampled)]
+
+
+class Position(NamedTuple):
+    """What was measured at one token of a response."""
+
+    alternatives: list[Alternative]  # (A,)
+    sampled: Sampled | None  # of the response's own token; None without samples
 
 
 Positions = Callable[[Question, int], Sequence[int]]  # from a question and its T, some of 0 ... T - 1, in order
@@ -146,9 +113,9 @@ class Annotator:
         self.decode = decode
         self.settings = settings
         self.positions = positions
-        self.stop = StopStrings(settings.stop, decode)
         self.vocabulary = vocabulary
-        self._free = asyncio.Semaphore(ROLLOUTS)
+        self.rollouts = Rollouts(generator, judge, decode, settings)
+        self.stop = self.rollouts.stop
 
     async def annotate(self, question: Question, given_ids: Sequence[int] | None = None) -> Outcome:
         """Annotate the model's own greedy response to a prompt, or a given one.
@@ -185,16 +152,19 @@ class Annotator:
         status = _status(response, judgement)
         if status is not Status.ANNOTATED:
             return Outcome(status, response.token_ids, text, judgement, given=given_ids is not None)
-        alternatives = await self._counterfactuals(question, response, budget)
+        measured = await self._counterfactuals(question, response, budget)
+        alternatives = [position.alternatives for position in measured]
         mask = [float(is_critical([a.verdict for a in position if a.verdict])) for position in alternatives]
         over = sum(
             passed_over(top, self._candidates(response, position), self.vocabulary)
             for position, top in enumerate(response.top_logprobs)
         )
-        return Outcome(status, response.token_ids, text, judgement, mask, alternatives, given_ids is not None, over)
+        sampled = [position.sampled for position in measured if position.sampled]
+        given = given_ids is not None
+        return Outcome(status, response.token_ids, text, judgement, mask, alternatives, given, over, sampled)
 
-    async def _counterfactuals(self, question: Question, response: Generation, budget: int) -> list[list[Alternative]]:
-        """Try the alternatives of each position, (T, A). Early positions start first: their rollouts are longest."""
+    async def _counterfactuals(self, question: Question, response: Generation, budget: int) -> list[Position]:
+        """Measure each position, (T,). Early positions start first: their rollouts are longest."""
         tasks = [
             asyncio.ensure_future(self._position(question, response, position, budget))
             for position in self.positions(question, len(response.token_ids))
@@ -207,50 +177,28 @@ class Annotator:
             await asyncio.gather(*tasks, return_exceptions=True)
             raise
 
-    async def _position(
-        self, question: Question, response: Generation, position: int, budget: int
-    ) -> list[Alternative]:
-        """Try the alternatives of one position in rank order until the token is decided."""
+    async def _position(self, question: Question, response: Generation, position: int, budget: int) -> Position:
+        """Try the alternatives of one position in rank order until the token is decided; then sample, if asked to."""
+        before, budget = response.token_ids[:position], budget - position - 1
         tried: list[Alternative] = []
         for candidate in self._candidates(response, position):
             if decided([a.verdict for a in tried if a.verdict], self.settings.exhaustive):
                 tried.append(_skipped(candidate))
                 continue
-            async with self._free:
-                prefix = [*response.token_ids[:position], candidate.token_id]
-                tried.append(await self._rollout(question, prefix, candidate, budget - len(prefix)))
-        return tried
+            tried.append(await self.rollouts.greedy(question, [*before, candidate.token_id], candidate, budget))
+        if not self.settings.samples:
+            return Position(tried, None)
+        tokens = [response.token_ids[position], *(a.token_id for a in tried if not a.skipped)]
+        own, *others = await asyncio.gather(
+            *(self.rollouts.sampled(question, [*before, token], budget) for token in tokens)
+        )
+        of_token = dict(zip(tokens[1:], others, strict=True))
+        return Position([replace(a, sampled=of_token.get(a.token_id)) for a in tried], own)
 
     def _candidates(self, response: Generation, position: int) -> list[Candidate]:
         """The alternatives of one position, in rank order."""
         top, chosen = response.top_logprobs[position], response.token_ids[position]
         return candidates(top, chosen, self.settings.top_k, self.vocabulary)
-
-    async def _rollout(self, question: Question, prefix: list[int], candidate: Candidate, budget: int) -> Alternative:
-        """Continue greedily after `prefix`, which ends with the candidate, and verify the text. `budget` may be 0."""
-        suffix: list[int] = []
-        ended = candidate.token_id in self.generator.stop_token_ids or self.stop.ends(prefix)
-        if not ended and budget > 0:
-            sampling = Sampling(budget, stop=self.settings.stop)
-            generation = await self.generator.generate([*question.prompt_ids, *prefix], sampling)
-            generation = self.stop.cut(generation, prefix)
-            suffix, ended = generation.token_ids, generation.stopped
-        text = self.decode([*prefix, *suffix])
-        judgement = await self.judge.judge(text, question.answer, question.prompt)
-        verdict = judgement.verdict
-        if not ended and verdict in (Verdict.WRONG, Verdict.UNPARSABLE):
-            verdict = Verdict.TRUNCATED
-        return Alternative(
-            candidate.token_id,
-            candidate.rank,
-            candidate.logprob,
-            verdict,
-            len(suffix),
-            truncated=not ended,
-            skipped=False,
-            score=judgement.score,
-            text=self.decode(suffix) if self.settings.keep_rollouts else None,
-        )
 
 
 def _status(response: Generation, judgement: Judgement) -> Status:

@@ -16,11 +16,12 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from openrlhf_cft.annotation.annotator import Question, Status
+from openrlhf_cft.annotation.annotator import Status
 from openrlhf_cft.annotation.job import STATE, AnnotateJob
 from openrlhf_cft.annotation.row_worker import AnnotateWorker, AnnotateWorkerFactory, settings_record
+from openrlhf_cft.annotation.settings import Question
 from openrlhf_cft.data.provenance import write_json
-from openrlhf_cft.data.records import ALTERNATIVES, RESPONSE_IDS
+from openrlhf_cft.data.records import ALTERNATIVES, RESPONSE_IDS, SAMPLED
 from openrlhf_cft.data.source import load_source
 from openrlhf_cft.engine.platform import uses_gpu
 from openrlhf_cft.engine.vllm_engine import VllmGenerator
@@ -155,7 +156,11 @@ def _cost(status: str, payload: dict[str, Any]) -> dict[str, tuple[float, float]
     """The cost of one full row and its variance. The response counts as it is; the sampled positions stand for all."""
     counts, length, positions = payload[COUNTS], len(payload[RESPONSE_IDS]), payload[ALTERNATIVES]
     tried = [[alternative for alternative in position if not alternative["skipped"]] for position in positions]
-    rolled = [float(sum(alternative["rollout_length"] for alternative in position)) for position in tried]
+    own = payload.get(SAMPLED) or [{"tokens": 0}] * len(tried)
+    rolled = [
+        float(sampled["tokens"] + sum(_decoded(alternative) for alternative in position))
+        for sampled, position in zip(own, tried, strict=True)
+    ]
     of_response = counts["decoded_tokens"] - sum(rolled)
     tokens, variance = _sum_over(rolled, length)
     return {
@@ -164,6 +169,11 @@ def _cost(status: str, payload: dict[str, Any]) -> dict[str, tuple[float, float]
         "rollouts": _sum_over([float(len(position)) for position in tried], length),
         "decoded_tokens": (of_response + tokens, variance),
     }
+
+
+def _decoded(alternative: dict[str, Any]) -> int:
+    """The tokens that were decoded for one alternative."""
+    return int(alternative["rollout_length"] + (alternative.get("sampled") or {"tokens": 0})["tokens"])
 
 
 def _sum_over(values: list[float], total: int) -> tuple[float, float]:

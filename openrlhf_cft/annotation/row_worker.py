@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from openrlhf_cft.annotation.annotator import (
-    AnnotateSettings,
-    Annotator,
-    Outcome,
-    Positions,
-    Question,
-    Status,
-    every_position,
-)
+from openrlhf_cft.annotation.annotator import Annotator, Outcome, Positions, Status, every_position
+from openrlhf_cft.annotation.settings import AnnotateSettings, Question
 from openrlhf_cft.data.model_files import weights_fingerprint
 from openrlhf_cft.data.records import (
     ALTERNATIVES,
     ANSWER,
+    ID,
     MASK,
     PROMPT,
     PROMPT_IDS,
     RESPONSE,
     RESPONSE_IDS,
+    SAMPLED,
     VERDICT,
     alternative_to_dict,
 )
@@ -66,7 +61,7 @@ class AnnotateWorker(EngineWorker):
     async def _annotate(self, row: dict[str, Any]) -> Outcome:
         """Annotate the model's own response, or a given one."""
         given_ids = [int(i) for i in row[GIVEN_IDS]] if GIVEN_IDS in row else None
-        question = Question([int(i) for i in row[PROMPT_IDS]], row[GOLD], row[PROMPT])
+        question = Question([int(i) for i in row[PROMPT_IDS]], row[GOLD], row[PROMPT], row[ID])
         return await self.annotator.annotate(question, given_ids)
 
 
@@ -80,6 +75,7 @@ def to_payload(outcome: Outcome) -> dict[str, Any]:
         ALTERNATIVES: [[alternative_to_dict(a) for a in position] for position in outcome.alternatives],
         VERDICT: judgement.verdict.value if judgement else None,
         ANSWER: judgement.answer if judgement else None,
+        **({SAMPLED: [asdict(sampled) for sampled in outcome.sampled]} if outcome.sampled else {}),
     }
 
 
@@ -96,7 +92,16 @@ def counters(outcome: Outcome) -> dict[str, float]:
         "skipped": sum(a.skipped for position in outcome.alternatives for a in position),
         "decoded_tokens": outcome.decoded_tokens,
         **({"passed_over": outcome.passed_over} if outcome.passed_over else {}),
+        **_sample_counters(outcome),
     }
+
+
+def _sample_counters(outcome: Outcome) -> dict[str, float]:
+    """The counts of sampled continuations; empty without any."""
+    found = outcome.all_sampled
+    if not found:
+        return {}
+    return {"samples": sum(one.count for one in found), "samples_correct": sum(one.correct for one in found)}
 
 
 def settings_record(factory: AnnotateWorkerFactory) -> dict[str, Any]:

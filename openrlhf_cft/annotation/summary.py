@@ -41,6 +41,8 @@ def annotation_summary(config: dict[str, Any], totals: dict[str, float], seconds
     }
     if totals.get("passed_over"):
         summary["ids_without_text"] = int(totals["passed_over"])
+    if totals.get("samples"):
+        summary |= {name: int(totals[name]) for name in ("samples", "samples_correct")}
     if compared:
         summary |= {"mask_bits_compared": compared, "mask_bits_changed": int(totals.get("mask_bits_changed", 0))}
     return summary
@@ -64,6 +66,7 @@ def annotation_text(summary: dict[str, Any]) -> str:
         f"positions           {summary['positions']}",
         f"rollouts            {summary['rollouts']}   ({summary['rollouts_skipped']} skipped: token already decided)",
         *([f"  of them           {_outcomes(summary)}"] if _outcomes(summary) else []),
+        *([f"samples             {_samples(summary)}"] if "samples" in summary else []),
         f"decoded tokens      {summary['decoded_tokens']}",
         f"seconds             {summary['seconds']:.1f}",
     ]
@@ -100,6 +103,11 @@ def hints(summary: dict[str, Any]) -> list[str]:
         )
     cut_off = summary.get("rollouts_by_outcome", {}).get(Verdict.TRUNCATED.value, 0)
     return lines + mask_hints(summary["critical_tokens"], summary["positions"], cut_off, summary["rollouts"])
+
+
+def _samples(summary: dict[str, Any]) -> str:
+    """The number of sampled continuations, and how many of them are correct."""
+    return f"{summary['samples']}   ({summary['samples_correct'] / summary['samples']:.1%} correct)"
 
 
 def _outcomes(summary: dict[str, Any]) -> str:

@@ -90,7 +90,8 @@ def _schema(work: Workdir, config: dict[str, Any]) -> pa.Schema:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    added = annotation_fields((config.get("decoding") or {}).get("keep_rollouts", False))
+    decoding = config.get("decoding") or {}
+    added = annotation_fields(decoding.get("keep_rollouts", False), samples=bool(decoding.get("samples")))
     with work.prompts.open_input() as file:
         source = [field for field in pq.read_schema(file) if field.name not in added]
     fields = [pa.field(ID, added[ID])] + [field for field in source if field.name not in OWN]

@@ -7,10 +7,10 @@ import logging
 from dataclasses import replace
 from typing import Any
 
-from openrlhf_cft.annotation.annotator import AnnotateSettings
 from openrlhf_cft.annotation.estimate import dry_run, estimate_text
 from openrlhf_cft.annotation.job import AnnotateJob, annotate
 from openrlhf_cft.annotation.row_worker import AnnotateWorkerFactory
+from openrlhf_cft.annotation.settings import AnnotateSettings
 from openrlhf_cft.annotation.summary import annotation_text
 from openrlhf_cft.cli.flags import (
     Parser,
@@ -59,6 +59,13 @@ def parser() -> argparse.ArgumentParser:
     kept = "keep the text of every rollout, for the view: 3 to 4 bytes for each decoded token, before compression"
     flags.add_argument("--annotate.keep_rollouts", action="store_true", help=kept)
     flags.add_argument(
+        "--annotate.samples",
+        type=int,
+        default=0,
+        help="sampled continuations of each tried alternative and of the token itself, beside the greedy one",
+    )
+    flags.add_argument("--annotate.temperature", type=float, default=1.0, help="of --annotate.samples")
+    flags.add_argument(
         "--annotate.dry_run",
         type=int,
         nargs="?",
@@ -96,6 +103,9 @@ def _job(flags: dict[str, Any]) -> AnnotateJob:
             flags["annotate.exhaustive"],
             tuple(flags["annotate.stop"]),
             flags["annotate.keep_rollouts"],
+            flags["annotate.samples"],
+            flags["annotate.temperature"],
+            flags["train.seed"],
         ),
         verifier_settings(flags, "annotate"),
     )

@@ -17,7 +17,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,8 @@ MASK = "critical_mask"
 ALTERNATIVES = "alternatives"
 VERDICT = "verdict"
 ANSWER = "response_answer"  # what the verifier found in the response; the gold answer keeps its own column
-ANNOTATION_COLUMNS = (ID, PROMPT, RESPONSE, PROMPT_IDS, RESPONSE_IDS, MASK, ALTERNATIVES, VERDICT, ANSWER)
+SAMPLED = "token_samples"  # of the response's own tokens; there with `--annotate.samples`
+ANNOTATION_COLUMNS = (ID, PROMPT, RESPONSE, PROMPT_IDS, RESPONSE_IDS, MASK, ALTERNATIVES, VERDICT, ANSWER, SAMPLED)
 
 
 class Verdict(str, enum.Enum):
@@ -52,6 +53,21 @@ class Verdict(str, enum.Enum):
 
 
 @dataclass(frozen=True)
+class Sampled:
+    """What became of a token whose continuation was sampled several times."""
+
+    count: int  # of continuations
+    correct: int  # of these
+    score: float | None  # the mean of the verifier's scores, in [0, 1]; None where there was none
+    tokens: int  # decoded in all
+
+    @property
+    def rate(self) -> float:
+        """The share of correct continuations."""
+        return self.correct / self.count
+
+
+@dataclass(frozen=True)
 class Alternative:
     """One counterfactual of one response token."""
 
@@ -64,6 +80,7 @@ class Alternative:
     skipped: bool  # an earlier alternative succeeded, so this one could not change the mask
     score: float | None = None  # the verifier's, in [0, 1]; None where there was none
     text: str | None = None  # the rollout's text; None unless `--annotate.keep_rollouts`
+    sampled: Sampled | None = None  # None where it was skipped, and without `--annotate.samples`
 
     @property
     def failed(self) -> bool:
@@ -105,15 +122,20 @@ def fingerprint_state(tokenizer: Any) -> dict[str, Any]:
     }
 
 
-def annotation_fields(keep_rollouts: bool = False) -> dict[str, Any]:
+def annotation_fields(keep_rollouts: bool = False, samples: bool = False) -> dict[str, Any]:
     """The Arrow types of the columns that annotation adds, by name.
 
     Args:
         keep_rollouts: whether alternatives have the text of their rollout.
+        samples: whether continuations of alternatives and of the response's own tokens were sampled.
     """
     import pyarrow as pa
 
-    texts = [("text", pa.string())] if keep_rollouts else []
+    sampled = pa.struct(
+        [("count", pa.int32()), ("correct", pa.int32()), ("score", pa.float32()), ("tokens", pa.int32())]
+    )
+    more = [("text", pa.string())] if keep_rollouts else []
+    more += [("sampled", sampled)] if samples else []
     alternative = pa.struct(
         [
             ("token_id", pa.int32()),
@@ -124,7 +146,7 @@ def annotation_fields(keep_rollouts: bool = False) -> dict[str, Any]:
             ("truncated", pa.bool_()),
             ("skipped", pa.bool_()),
             ("score", pa.float32()),
-            *texts,
+            *more,
         ]
     )
     return {
@@ -137,15 +159,14 @@ def annotation_fields(keep_rollouts: bool = False) -> dict[str, Any]:
         ALTERNATIVES: pa.list_(pa.list_(alternative)),
         VERDICT: pa.string(),
         ANSWER: pa.string(),
+        **({SAMPLED: pa.list_(sampled)} if samples else {}),
     }
 
 
 def alternative_to_dict(alternative: Alternative) -> dict[str, Any]:
     """An `Alternative` as the Parquet struct holds it."""
-    found = {**vars(alternative), "verdict": alternative.verdict.value if alternative.verdict else None}
-    if alternative.text is None:
-        del found["text"]
-    return found
+    found = asdict(alternative) | {"verdict": alternative.verdict.value if alternative.verdict else None}
+    return {name: value for name, value in found.items() if value is not None or name not in ("text", "sampled")}
 
 
 def alternative_from_dict(value: Mapping[str, Any]) -> Alternative:
@@ -154,7 +175,14 @@ def alternative_from_dict(value: Mapping[str, Any]) -> Alternative:
     Raises:
         ValueError: the verdict is unknown.
     """
-    return Alternative(**{**value, "verdict": Verdict(value["verdict"]) if value["verdict"] else None})
+    sampled = value.get("sampled")
+    return Alternative(
+        **{
+            **value,
+            "verdict": Verdict(value["verdict"]) if value["verdict"] else None,
+            "sampled": Sampled(**sampled) if sampled else None,
+        }
+    )
 
 
 def parquet_files(path: str | Path) -> list[Path]:

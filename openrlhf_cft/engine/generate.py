@@ -6,6 +6,7 @@ written for this protocol.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -33,6 +34,11 @@ class Generation:
     stopped: bool  # ended by a stop token or a stop string, not by the budget
     logprobs: list[float]  # (T,) natural logarithm, of the generated tokens; empty without top_logprobs
     top_logprobs: list[list[tuple[int, float]]]  # (T, >= top_logprobs) of (token id, logprob)
+
+
+def request_seed(*parts: object) -> int:
+    """A seed for a request, from what it is about. So it does not depend on the order in which requests run."""
+    return int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:4], "big")
 
 
 class Generator(Protocol):

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from openrlhf_cft.data.records import ID, PROMPT, PROMPT_IDS
 from openrlhf_cft.data.source import GOLD
-from openrlhf_cft.engine.generate import Sampling
+from openrlhf_cft.engine.generate import Sampling, request_seed
 from openrlhf_cft.engine.stop_strings import StopStrings
 from openrlhf_cft.engine.vllm_engine import EngineSettings, VllmGenerator
 from openrlhf_cft.evaluation.joint_run import JointId
@@ -91,8 +90,3 @@ def samplings(settings: EvaluateSettings, row_id: str, budget: int) -> list[Samp
     """The sampling parameters of one question's samples, each with its own seed."""
     seeds = [request_seed(settings.seed, row_id, number) for number in range(settings.n_samples)]
     return [Sampling(budget, settings.temperature, settings.top_p, seed=s, stop=settings.stop) for s in seeds]
-
-
-def request_seed(seed: int, row_id: str, number: int) -> int:
-    """A seed for each sample of each question. It does not depend on the order in which they run."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{row_id}/{number}".encode()).digest()[:4], "big")

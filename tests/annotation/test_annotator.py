@@ -10,9 +10,10 @@ from dataclasses import replace
 import pytest
 from scripted import EOS, VOCABULARY, HashModel, SumJudge, decode, ended, literal_greedy, literal_mask, sum_verdict
 
-from openrlhf_cft.annotation import annotator
-from openrlhf_cft.annotation.annotator import AnnotateSettings, Annotator, Outcome, Question, Status
+from openrlhf_cft.annotation import rollouts
+from openrlhf_cft.annotation.annotator import Annotator, Outcome, Status
 from openrlhf_cft.annotation.criterion import candidates, is_critical
+from openrlhf_cft.annotation.settings import AnnotateSettings, Question
 from openrlhf_cft.data.records import Verdict
 from openrlhf_cft.engine.generate import Generation, Sampling
 from openrlhf_cft.errors import EngineError, InputError
@@ -257,7 +258,7 @@ def test_an_unmeasured_token_is_not_critical() -> None:
 
 def test_rollouts_at_a_time_are_bounded_over_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """And the masks are the same."""
-    monkeypatch.setattr(annotator, "ROLLOUTS", 3)
+    monkeypatch.setattr(rollouts, "ROLLOUTS", 3)
     at_once: list[int] = []
 
     class Counting(HashModel):

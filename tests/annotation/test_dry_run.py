@@ -16,9 +16,10 @@ import pytest
 from scripted import HashModel, SumJudge, decode
 from test_end_to_end import finish, model
 
-from openrlhf_cft.annotation.annotator import AnnotateSettings, Annotator, Positions, Question, Status, every_position
+from openrlhf_cft.annotation.annotator import Annotator, Positions, Status, every_position
 from openrlhf_cft.annotation.estimate import POSITIONS, estimate, estimate_text, sampled_positions
 from openrlhf_cft.annotation.row_worker import counters, to_payload
+from openrlhf_cft.annotation.settings import AnnotateSettings, Question
 
 __all__ = ["model"]
 PROMPTS, SAMPLE = 1_200, 400

@@ -23,9 +23,9 @@ from typing import Any
 from scripted import EOS, HashModel, decode, literal_greedy
 
 from openrlhf_cft import progress
-from openrlhf_cft.annotation.annotator import AnnotateSettings
 from openrlhf_cft.annotation.job import AnnotateJob, annotate
 from openrlhf_cft.annotation.row_worker import AnnotateWorker, AnnotateWorkerFactory
+from openrlhf_cft.annotation.settings import AnnotateSettings
 from openrlhf_cft.annotation.summary import annotation_text
 from openrlhf_cft.cli.flags import run_command
 from openrlhf_cft.data.location import location

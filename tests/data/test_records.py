@@ -9,7 +9,7 @@ import pytest
 
 from openrlhf_cft.data import records
 from openrlhf_cft.data.loss_mask import loss_mask
-from openrlhf_cft.data.records import Alternative, Verdict
+from openrlhf_cft.data.records import Alternative, Sampled, Verdict
 
 
 @pytest.mark.parametrize("prompt_length", [1, 2, 7])
@@ -64,6 +64,8 @@ def test_good_weights_pass() -> None:
         Alternative(5, 2, -1.25, Verdict.WRONG, 12, truncated=False, skipped=False),
         Alternative(5, 3, -2.5, None, 0, truncated=False, skipped=True),
         Alternative(5, 2, -1.25, Verdict.WRONG, 2, truncated=False, skipped=False, text=" so 4"),
+        Alternative(5, 2, -1.25, Verdict.WRONG, 2, truncated=False, skipped=False, sampled=Sampled(8, 3, 0.5, 90)),
+        Alternative(5, 2, -1.25, Verdict.WRONG, 2, truncated=False, skipped=False, sampled=Sampled(8, 0, None, 9)),
     ],
 )
 def test_an_alternative_survives_parquet(alternative: Alternative, tmp_path: Path) -> None:
@@ -71,7 +73,7 @@ def test_an_alternative_survives_parquet(alternative: Alternative, tmp_path: Pat
     import pyarrow.parquet as pq
 
     assert records.alternative_from_dict(records.alternative_to_dict(alternative)) == alternative
-    fields = records.annotation_fields(keep_rollouts=alternative.text is not None)
+    fields = records.annotation_fields(alternative.text is not None, samples=alternative.sampled is not None)
     field = pa.field(records.ALTERNATIVES, fields[records.ALTERNATIVES])
     row = {records.ALTERNATIVES: [[records.alternative_to_dict(alternative)], []]}
     pq.write_table(pa.Table.from_pylist([row], schema=pa.schema([field])), tmp_path / "a.parquet")

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from properties import tries
 
 from openrlhf_cft.data.records import Verdict
+from openrlhf_cft.engine.generate import request_seed
 from openrlhf_cft.evaluation.intervals import figures
 from openrlhf_cft.evaluation.metrics import measure, pass_at_k, powers_of_two
-from openrlhf_cft.evaluation.row_worker import EvaluateSettings, request_seed, samplings
+from openrlhf_cft.evaluation.row_worker import EvaluateSettings, samplings
 from openrlhf_cft.evaluation.samples import SampledQuestion, SampledResponse, from_row, to_payload
 
 

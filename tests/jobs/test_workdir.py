@@ -14,8 +14,8 @@ import pytest
 from test_location import bucket
 from train_helpers import make_model
 
-from openrlhf_cft.annotation.annotator import AnnotateSettings
 from openrlhf_cft.annotation.row_worker import AnnotateWorkerFactory, settings_record
+from openrlhf_cft.annotation.settings import AnnotateSettings
 from openrlhf_cft.annotation.writer import write_dataset
 from openrlhf_cft.data.location import location
 from openrlhf_cft.data.source import SourceSettings

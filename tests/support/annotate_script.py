@@ -12,8 +12,9 @@ import asyncio
 import json
 from typing import Any
 
-from openrlhf_cft.annotation.annotator import AnnotateSettings, Annotator, Question
+from openrlhf_cft.annotation.annotator import Annotator
 from openrlhf_cft.annotation.row_worker import to_payload
+from openrlhf_cft.annotation.settings import AnnotateSettings, Question
 from openrlhf_cft.engine.vllm_engine import EngineSettings, VllmGenerator
 from openrlhf_cft.verify.sandbox import VerifierPool
 

@@ -11,8 +11,9 @@ from typing import Any
 from scripted import HashModel, SumJudge, decode
 from train_helpers import write_rows
 
-from openrlhf_cft.annotation.annotator import AnnotateSettings, Annotator, Question, Status
+from openrlhf_cft.annotation.annotator import Annotator, Status
 from openrlhf_cft.annotation.row_worker import to_payload
+from openrlhf_cft.annotation.settings import AnnotateSettings, Question
 from openrlhf_cft.data import records
 from openrlhf_cft.data.records import tokenizer_fingerprint
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -161,10 +162,14 @@ class TableGenerator:
         """Do nothing: there is no process."""
 
     async def generate(self, token_ids: Sequence[int], sampling: Sampling) -> Generation:
-        """Take the first choice at every step."""
-        ids = list(token_ids)
+        """Take the first choice at every step, or draw one of the first three."""
+        ids, rng = list(token_ids), random.Random(sampling.seed)
         for _ in range(sampling.max_tokens):
-            ids.append(self.table.choices(ids[-1])[0])
+            choices = self.table.choices(ids[-1])
+            weights = (
+                [math.exp(logit / sampling.temperature) for logit in LOGITS] if sampling.temperature else [1, 0, 0]
+            )
+            ids += rng.choices(choices, weights)
             if ids[-1] in self.stop_token_ids:
                 break
         return self._of(ids, len(token_ids))
