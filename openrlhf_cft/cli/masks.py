@@ -157,7 +157,12 @@ def _derive_flags(parser: argparse.ArgumentParser) -> None:
         "--reference", default=MASK, metavar="COLUMN", help="mask that sets how many tokens each row selects"
     )
     parser.add_argument("--share", type=float, default=None, help="select this share of a row's tokens instead")
-    parser.add_argument("--threshold", type=float, default=None, help="lowest score of a correct alternative")
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        default=None,
+        help="lowest score of a correct alternative; of strict-J: lowest success rate",
+    )
     parser.add_argument("--seed", type=int, default=42, help="of random tokens")
     _model_flag(parser)
     parser.add_argument("--reference.model_name_or_path", default=None, help="the other model of excess_loss")

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from openrlhf_cft.data.annotated import AnnotatedData, Row
-from openrlhf_cft.data.records import ID, RESPONSE_IDS, check_weights
+from openrlhf_cft.data.records import ALTERNATIVES, ID, RESPONSE_IDS, SAMPLED, check_weights
 from openrlhf_cft.data.token_text import Kind, pieces
 from openrlhf_cft.data.tokenizer import require_one_tokenizer
 from openrlhf_cft.masks.agreement import Agreement, agreement, cohen_kappa
+from openrlhf_cft.masks.sampled_verdicts import SampledVerdicts, verdicts_text
 from openrlhf_cft.progress import Progress
 
 __all__ = ["Comparison", "cohen_kappa", "compare"]
@@ -31,12 +32,14 @@ class Comparison:
     rows: int  # compared
     identical: int  # of these, rows whose masks are equal in every token
     unmatched: dict[str, int]  # rows that were not compared, by reason
+    sampled: dict[str, Any] | None  # of A, see `sampled_verdicts`; None without samples
 
     def figures(self) -> dict[str, Any]:
         """As JSON."""
         kinds = {str(kind): counts.figures() for kind, counts in self.by_kind.items()}
         rows = {"rows": self.rows, "rows_identical": self.identical, "rows_unmatched": self.unmatched}
-        return {**rows, **self.whole.figures(), "by_kind": kinds}
+        sampled = {"sampled": self.sampled} if self.sampled else {}
+        return {**rows, **self.whole.figures(), "by_kind": kinds, **sampled}
 
 
 def compare(
@@ -59,18 +62,22 @@ def compare(
     partners = _partners(right, mask_b, unmatched)
     whole, by_kind, rows, identical = Agreement(), dict.fromkeys(Kind, Agreement()), 0, 0
     seen: set[str] = set()
-    for row in Progress("masks compare", left.count()).over(left.rows([ID, RESPONSE_IDS, mask_a])):
+    sampled, outcomes = SampledVerdicts(), [ALTERNATIVES] if SAMPLED in left.schema.names else []
+    for row in Progress("masks compare", left.count()).over(left.rows([ID, RESPONSE_IDS, mask_a, *outcomes])):
         reason, critical_b = _partner(row, mask_a, partners, seen)
         if critical_b is None:
             unmatched[reason] += 1
             continue
+        if outcomes:
+            sampled.add(row)
         row_counts = agreement(row[mask_a], critical_b)
         rows, identical, whole = rows + 1, identical + (row_counts.only_a + row_counts.only_b == 0), whole + row_counts
         for kind, a, b in _by_kind(row, mask_a, critical_b, tokenizer):
             by_kind[kind] += agreement([a], [b])
     unmatched["only in B"] = len(partners.keys() - seen)
     kinds = {kind: counts for kind, counts in by_kind.items() if counts.tokens}
-    return Comparison(whole, kinds, rows, identical, {reason: n for reason, n in unmatched.items() if n})
+    left_out = {reason: count for reason, count in unmatched.items() if count}
+    return Comparison(whole, kinds, rows, identical, left_out, sampled.figures())
 
 
 def _partners(data: AnnotatedData, mask: str, unmatched: Counter[str]) -> dict[str, tuple[bytes, bytes | None]]:
@@ -130,6 +137,8 @@ def comparison_text(comparison: Comparison) -> str:
     for name, scores in named.items():
         cells = [name, str(scores.tokens), *map(_cell, (scores.share, scores.kappa, scores.precision, scores.recall))]
         lines.append("".join(f"{cell:<16}" for cell in cells).rstrip())
+    if comparison.sampled:
+        lines += ["", verdicts_text(comparison.sampled)]
     return "\n".join(lines)
 
 

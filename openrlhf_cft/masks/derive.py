@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from openrlhf_cft.data.annotated import AnnotatedData, Row, with_record, write
 from openrlhf_cft.data.location import Location
 from openrlhf_cft.data.provenance import versions
-from openrlhf_cft.data.records import ALTERNATIVES, ID, PROMPT_IDS, RESPONSE_IDS, check_weights
+from openrlhf_cft.data.records import ALTERNATIVES, ID, PROMPT_IDS, RESPONSE_IDS, SAMPLED, check_weights
 from openrlhf_cft.data.token_text import Kind, pieces
 from openrlhf_cft.data.tokenizer import load_tokenizer, require_same, tokenizer_of
 from openrlhf_cft.engine import token_scores
@@ -47,7 +47,7 @@ class DeriveSettings:
     """The settings of the command line, apart from the columns."""
 
     budget: Budget = field(default_factory=Budget)  # of selections that take a number of tokens from each row
-    threshold: float | None = None  # for the selection `threshold`
+    threshold: float | None = None  # for the selection `threshold`, and of success rates for `strict-k`
     seed: int = 42  # for the selection `random`
     model: str | None = None  # whose tokenizer or probabilities are used; None: the one in the file metadata
     reference_model: str | None = None  # for `excess_loss`: its loss is subtracted from that of `model`
@@ -82,6 +82,11 @@ def derive(data: AnnotatedData, wishes: Sequence[Wish], settings: DeriveSettings
         if wish.column in taken:
             raise InputError(f"--column: {wish.column!r} is there already")
         taken.add(wish.column)
+    if settings.threshold is not None and len({wish.how == "threshold" for wish in wishes if _thresholds(wish)}) > 1:
+        raise InputError(
+            f"--threshold: {settings.threshold} is a success rate for strict-k and a score for threshold: derive one "
+            "after the other"
+        )
     selections = {wish.column: _prepare(data, wish.how, settings) for wish in wishes}
     budget, flags = settings.budget, {"reference_model": REFERENCE_FLAG}
     given = {"share": budget.share, "threshold": settings.threshold, "reference_model": settings.reference_model}
@@ -97,6 +102,11 @@ def derive(data: AnnotatedData, wishes: Sequence[Wish], settings: DeriveSettings
     positive: dict[str, int] = dict.fromkeys(selections, 0)
     write(out, with_record(schema, DERIVED, record), _derived(data, selections, schema, tokens, positive))
     return {name: positive[name] / tokens[name] for name in selections if tokens[name]}
+
+
+def _thresholds(wish: Wish) -> bool:
+    """Whether a selection takes `--threshold`."""
+    return wish.how == "threshold" or wish.how.startswith("strict-")
 
 
 def _prepare(data: AnnotatedData, how: str, settings: DeriveSettings) -> Selection:
@@ -159,7 +169,25 @@ def _strict(data: AnnotatedData, how: str, settings: DeriveSettings) -> Selectio
         raise InputError(f"--how: {how!r} is no strict-k with a k of at least 2")
     if stored is not None and int(k) > stored:
         raise InputError(f"--how: {how!r} needs {int(k) - 1} alternatives, and {data.name!r} is strict-{stored}")
-    return by_row((ALTERNATIVES,), lambda row: from_alternatives.strict(row, int(k)), {"from": [ALTERNATIVES]})
+    threshold = settings.threshold
+    if threshold is None:
+        return by_row((ALTERNATIVES,), lambda row: from_alternatives.strict(row, int(k)), {"from": [ALTERNATIVES]})
+    if not 0 < threshold <= 1:
+        raise InputError(f"--threshold: {threshold}; `--how {how}` takes a success rate above 0 and at most 1")
+    _require_samples(data, f"--how {how} --threshold {threshold}")
+    record = {"from": [ALTERNATIVES], "threshold": threshold}
+    return by_row((ALTERNATIVES,), lambda row: from_alternatives.strict_by_rate(row, int(k), threshold), record)
+
+
+def _success_drop(data: AnnotatedData, how: str, settings: DeriveSettings) -> Selection:
+    _require_samples(data, f"--how {how}")
+    columns = (ALTERNATIVES, SAMPLED)
+    return by_row(columns, from_alternatives.success_drop, {"from": list(columns)})
+
+
+def _require_samples(data: AnnotatedData, asked: str) -> None:
+    if SAMPLED not in data.schema.names:
+        raise InputError(f"{asked}: {data.name!r} has no success rates: annotate with --annotate.samples")
 
 
 def _failing_share(data: AnnotatedData, how: str, settings: DeriveSettings) -> Selection:
@@ -261,6 +289,7 @@ def _highest(
 SELECTIONS: dict[str, Prepare] = {
     "strict": _strict,
     "failing_share": _failing_share,
+    "success_drop": _success_drop,
     "threshold": _threshold,
     "numbers": _numbers,
     "random": _random,

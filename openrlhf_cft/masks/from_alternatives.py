@@ -11,7 +11,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from openrlhf_cft.data.annotated import Row
-from openrlhf_cft.data.records import ALTERNATIVES, ID, RESPONSE_IDS, Alternative, Verdict, alternative_from_dict
+from openrlhf_cft.data.records import (
+    ALTERNATIVES,
+    ID,
+    RESPONSE_IDS,
+    SAMPLED,
+    Alternative,
+    Sampled,
+    Verdict,
+    alternative_from_dict,
+)
 from openrlhf_cft.errors import InputError
 from openrlhf_cft.verify.reward_file import ROUNDING
 
@@ -50,6 +59,47 @@ def rescored(row: Row, k: int, threshold: float) -> list[float]:
     return [float(critical) for critical in _each(row, k - 1, fails)]
 
 
+def strict_by_rate(row: Row, k: int, threshold: float) -> list[float]:
+    """Strict-k by success rates: 1 where each of the first k - 1 alternatives is correct in less than `threshold`.
+
+    Returns:
+        (T,) weights.
+
+    Raises:
+        InputError: as `strict`; or an alternative was not sampled.
+    """
+    return [float(critical) for critical in _each(row, k - 1, lambda a: _sampled(a).rate < threshold)]
+
+
+def success_drop(row: Row) -> list[float]:
+    """How far the success rate falls from the token's own to its best alternative's; 0 where it does not fall.
+
+    Returns:
+        (T,) weights from 0 to 1.
+
+    Raises:
+        InputError: a token or an alternative was not sampled.
+    """
+    own = row[SAMPLED]
+    if own is None or len(own) != len(row[RESPONSE_IDS]):
+        raise InputError(f"row {row[ID]!r} has no samples of its tokens: annotate with --annotate.samples")
+    weights = []
+    for position, alternatives in enumerate(_alternatives(row)):
+        _require_all(row, position, alternatives, "the best success rate")
+        try:
+            best = max(_sampled(alternative).rate for alternative in alternatives)
+        except InputError as error:
+            raise InputError(_where(row, position, str(error))) from None
+        weights.append(max(0.0, Sampled(**own[position]).rate - best))
+    return weights
+
+
+def _sampled(alternative: Alternative) -> Sampled:
+    if alternative.sampled is None:
+        raise InputError(f"alternative {alternative.rank} has no samples: annotate with --annotate.samples")
+    return alternative.sampled
+
+
 def failing_share(row: Row) -> list[float]:
     """The share of a token's alternatives that fail, 0 to 1. Every alternative must have been tried.
 
@@ -61,14 +111,19 @@ def failing_share(row: Row) -> list[float]:
     """
     weights = []
     for position, alternatives in enumerate(_alternatives(row)):
-        if not alternatives:
-            raise InputError(_where(row, position, "no alternative is stored"))
-        for alternative in alternatives:
-            if alternative.skipped:
-                problem = f"alternative {alternative.rank} was skipped, and the share of failing ones needs them all"
-                raise InputError(_where(row, position, f"{problem}: annotate with --annotate.exhaustive"))
+        _require_all(row, position, alternatives, "the share of failing ones")
         weights.append(sum(alternative.failed for alternative in alternatives) / len(alternatives))
     return weights
+
+
+def _require_all(row: Row, position: int, alternatives: list[Alternative], what: str) -> None:
+    """Refuse a token of which an alternative was not tried."""
+    if not alternatives:
+        raise InputError(_where(row, position, "no alternative is stored"))
+    for alternative in alternatives:
+        if alternative.skipped:
+            problem = f"alternative {alternative.rank} was skipped, and {what} needs them all"
+            raise InputError(_where(row, position, f"{problem}: annotate with --annotate.exhaustive"))
 
 
 def _fails(alternative: Alternative) -> bool:

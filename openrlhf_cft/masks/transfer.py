@@ -28,6 +28,7 @@ from openrlhf_cft.data.records import (
     PROMPT_IDS,
     RESPONSE,
     RESPONSE_IDS,
+    SAMPLED,
     annotation_fields,
     check_weights,
     tokenizer_fingerprint,
@@ -121,7 +122,9 @@ class _Transfer:
         known = {MASK, *data.metadata.get(DERIVED, {})}
         others = {} if self.same else per_token(data, [name for name in data.schema.names if name not in known])
         self._weights = [name for name in data.schema.names if name in known or others.get(name)]
-        self._lost = {ALTERNATIVES, *(name for name in others if not others[name])} if not self.same else set()
+        self._lost = (
+            {ALTERNATIVES, SAMPLED, *(name for name in others if not others[name])} if not self.same else set()
+        )
         self.schema = self._schema(fingerprint)
 
     def _schema(self, fingerprint: str) -> pa.Schema:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-import random
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from family_models import FAMILIES, QUESTIONS
-from scripted import EOS, VOCABULARY, HashModel, SumJudge, decode, sum_verdict
+from scripted import EOS, SamplingModel, SumJudge, decode, sum_verdict
 from table_model import without_engine
 
 from openrlhf_cft.annotation.annotator import Annotator, Outcome, Status
@@ -22,40 +20,9 @@ from openrlhf_cft.annotation.settings import AnnotateSettings, Question
 from openrlhf_cft.annotation.summary import annotation_text
 from openrlhf_cft.cli.annotate import job_of
 from openrlhf_cft.data.records import ALTERNATIVES, MASK, RESPONSE_IDS, SAMPLED, Sampled, Verdict, read_rows
-from openrlhf_cft.engine.generate import Generation, Sampling
 from openrlhf_cft.errors import InputError
 
 PROMPT, BUDGET, TEMPERATURE = [1, 2, 3], 5, 0.7
-
-
-class SamplingModel(HashModel):
-    """A `HashModel` that samples too, and keeps what it was asked for."""
-
-    def __init__(self, seed: int) -> None:
-        super().__init__(seed)
-        self.sampled: list[tuple[tuple[int, ...], Sampling]] = []
-        self.decoded = 0
-
-    def probabilities(self, prefix: Sequence[int], temperature: float) -> list[float]:
-        """(VOCABULARY,) by token."""
-        weights = {token: math.exp(logprob / temperature) for token, logprob in self.logprobs(prefix)}
-        return [weights[token] / sum(weights.values()) for token in range(VOCABULARY)]
-
-    async def generate(self, token_ids: Sequence[int], sampling: Sampling) -> Generation:
-        """Sample by the request's seed where a temperature is asked for."""
-        if not sampling.temperature:
-            greedy = await super().generate(token_ids, sampling)
-            self.decoded += len(greedy.token_ids)
-            return greedy
-        self.sampled.append((tuple(token_ids), sampling))
-        rng, prefix = random.Random(sampling.seed), list(token_ids)
-        while len(prefix) < len(token_ids) + sampling.max_tokens and (
-            len(prefix) == len(token_ids) or prefix[-1] != EOS
-        ):
-            prefix += rng.choices(range(VOCABULARY), self.probabilities(prefix, sampling.temperature))
-        response = prefix[len(token_ids) :]
-        self.decoded += len(response)
-        return Generation(response, response[-1] == EOS, [], [])
 
 
 def success(model: SamplingModel, begun: list[int], answer: str) -> float:

@@ -151,7 +151,10 @@ def test_the_highest_scores(scores: list[float], data: st.DataObject) -> None:
     [
         (["--column", "m", "--how", "strict-5"], "--how: 'strict-5' needs 4 alternatives, and .* is strict-3"),
         (["--column", "m", "--how", "strict-1"], "--how: 'strict-1' is no strict-k with a k of at least 2"),
-        (["--column", "m", "--how", "strict"], "--how: 'strict' is none of .*random, strict-2, threshold"),
+        (
+            ["--column", "m", "--how", "strict"],
+            "--how: 'strict' is none of .*random, strict-2, success_drop, threshold",
+        ),
         (["--column", "m", "--how", "nonsense"], "--how: 'nonsense' is none of"),
         (["--column", MASK, "--how", "random"], "--column: 'critical_mask' is there already"),
         (["--column", "m", "m", "--how", "random", "random"], "--column: 'm' is there already"),

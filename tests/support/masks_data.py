@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from scripted import HashModel, SumJudge, decode
+from scripted import SamplingModel, SumJudge, decode
 from train_helpers import write_rows
 
 from openrlhf_cft.annotation.annotator import Annotator, Status
@@ -24,13 +24,13 @@ def prompts() -> list[list[int]]:
     return [[1 + first, 1 + second] for first in range(7) for second in range(7)]
 
 
-def annotate(path: Path, top_k: int, exhaustive: bool = False, seed: int = 3) -> Path:
+def annotate(path: Path, top_k: int, exhaustive: bool = False, seed: int = 3, samples: int = 0) -> Path:
     """Write what the real annotator finds with a scripted model: those of 49 prompts that it answers right."""
-    settings = AnnotateSettings(top_k, BUDGET, exhaustive)
-    annotator = Annotator(HashModel(seed), SumJudge(), decode, settings)
+    settings = AnnotateSettings(top_k, BUDGET, exhaustive, samples=samples)
+    annotator = Annotator(SamplingModel(seed), SumJudge(), decode, settings)
     rows = []
     for number, prompt_ids in enumerate(prompts()):
-        outcome = asyncio.run(annotator.annotate(Question(prompt_ids, "1")))
+        outcome = asyncio.run(annotator.annotate(Question(prompt_ids, "1", id=str(number))))
         if outcome.status is Status.ANNOTATED:
             payload = to_payload(outcome)
             ids = {records.PROMPT: decode(prompt_ids), records.PROMPT_IDS: prompt_ids}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 
@@ -49,6 +51,36 @@ class HashModel:
         given = list(token_ids[start:])
         tops = [self.logprobs(token_ids[:position]) for position in range(start, len(token_ids))]
         return Generation(given, given[-1] == EOS, [dict(top)[i] for top, i in zip(tops, given, strict=True)], tops)
+
+
+class SamplingModel(HashModel):
+    """A `HashModel` that samples too, and keeps what it was asked for."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self.sampled: list[tuple[tuple[int, ...], Sampling]] = []
+        self.decoded = 0
+
+    def probabilities(self, prefix: Sequence[int], temperature: float) -> list[float]:
+        """(VOCABULARY,) by token."""
+        weights = {token: math.exp(logprob / temperature) for token, logprob in self.logprobs(prefix)}
+        return [weights[token] / sum(weights.values()) for token in range(VOCABULARY)]
+
+    async def generate(self, token_ids: Sequence[int], sampling: Sampling) -> Generation:
+        """Sample by the request's seed where a temperature is asked for."""
+        if not sampling.temperature:
+            greedy = await super().generate(token_ids, sampling)
+            self.decoded += len(greedy.token_ids)
+            return greedy
+        self.sampled.append((tuple(token_ids), sampling))
+        rng, prefix = random.Random(sampling.seed), list(token_ids)
+        while len(prefix) < len(token_ids) + sampling.max_tokens and (
+            len(prefix) == len(token_ids) or prefix[-1] != EOS
+        ):
+            prefix += rng.choices(range(VOCABULARY), self.probabilities(prefix, sampling.temperature))
+        response = prefix[len(token_ids) :]
+        self.decoded += len(response)
+        return Generation(response, response[-1] == EOS, [], [])
 
 
 class SumJudge:

@@ -99,7 +99,7 @@ def write_rows(path: Path, rows: Sequence[dict[str, Any]], metadata: dict[str, A
     """Write rows as an annotated data set: a directory with one Parquet file."""
     import json
 
-    fields = records.annotation_fields()
+    fields = records.annotation_fields(samples=any(records.SAMPLED in row for row in rows))
     names = list(rows[0]) if rows else [records.ID, records.PROMPT_IDS, records.RESPONSE_IDS, records.MASK]
     schema = pa.schema([(name, fields.get(name, pa.list_(pa.float32()))) for name in names])
     if metadata is not None:
