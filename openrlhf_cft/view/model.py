@@ -17,7 +17,7 @@ from typing import Any
 
 from openrlhf_cft.data import records
 from openrlhf_cft.data.annotated import AnnotatedData, Row
-from openrlhf_cft.data.records import ID, RESPONSE_IDS, Alternative
+from openrlhf_cft.data.records import ID, RESPONSE_IDS, Alternative, Sampled
 from openrlhf_cft.data.token_text import CONTEXT, Piece, pieces, special_ids, token_text
 from openrlhf_cft.errors import InputError
 from openrlhf_cft.progress import Progress
@@ -50,6 +50,7 @@ class ShownResponse:
     pieces: list[Piece]  # (T,)
     weights: list[float]  # (T,) >= 0
     counterfactuals: list[list[Counterfactual]]  # (T,) lists of A; they are empty if the data set has none
+    sampled: list[Sampled] | None  # (T,) of the response's own tokens; None if the data set has none
 
     @property
     def critical(self) -> int:
@@ -148,7 +149,17 @@ def _response(row: Row, tokenizer: Any, special: set[int], mask: str, metadata: 
             ]
             for index, values in enumerate(stored)
         ],
+        _sampled(row),
     )
+
+
+def _sampled(row: Row) -> list[Sampled] | None:
+    stored = row.get(records.SAMPLED)
+    if stored is None:
+        return None
+    if len(stored) != len(row[RESPONSE_IDS]):
+        raise InputError(f"row {row[ID]!r}: samples of {len(stored)} of {len(row[RESPONSE_IDS])} response tokens")
+    return [Sampled(**value) for value in stored]
 
 
 def _counterfactual(tokenizer: Any, special: set[int], before: list[int], value: dict[str, Any]) -> Counterfactual:

@@ -22,7 +22,7 @@ from typing import Any
 
 from openrlhf_cft import display
 from openrlhf_cft.data.location import Location
-from openrlhf_cft.data.records import Verdict
+from openrlhf_cft.data.records import Sampled, Verdict
 from openrlhf_cft.data.token_text import Kind
 from openrlhf_cft.view.facts import facts, hints, metadata_text, selection
 from openrlhf_cft.view.model import Counterfactual, ShownData, ShownResponse
@@ -138,7 +138,10 @@ class _Packer:
         return [first.id, first.question, first.gold, packed, int(same)]
 
     def _side(self, response: ShownResponse, data: ShownData) -> list[Any]:
-        """[answer, verdict, tokens, weights, alternatives]; weights of 0 and 1 are written as a string of digits."""
+        """[answer, verdict, tokens, weights, alternatives, samples]; the last only if there are any.
+
+        Weights of 0 and 1 are written as a string of digits.
+        """
         tokens = [
             self._token(token, piece.text, KINDS.index(piece.kind.value), piece.special, piece.partial, name)
             for token, piece, name in zip(response.token_ids, response.pieces, response.names, strict=True)
@@ -147,7 +150,8 @@ class _Packer:
         if data.binary:
             weights = "".join(str(int(weight)) for weight in weights)
         others = [[self._alternative(item) for item in position] for position in response.counterfactuals]
-        return [response.answer, response.verdict, tokens, weights, others if any(others) else None]
+        packed = [response.answer, response.verdict, tokens, weights, others if any(others) else None]
+        return packed if response.sampled is None else [*packed, [_counts(one) for one in response.sampled]]
 
     def _token(self, token: int, text: str, kind: int | None, special: bool, partial: bool, name: str | None) -> int:
         flags = SPECIAL * special + PARTIAL * partial
@@ -155,7 +159,11 @@ class _Packer:
         return self.vocabulary.number(tuple(item), item)
 
     def _alternative(self, counterfactual: Counterfactual) -> list[Any]:
-        """[token, rank, logprob] if it was not tried; otherwise also verdict, length, truncated, score, text."""
+        """[token, rank, logprob] if it was not tried.
+
+        Otherwise [token, rank, logprob, verdict, length, truncated, score, text, samples], without what is missing at
+        its end.
+        """
         item = counterfactual.alternative
         packed: list[Any] = [
             self._token(item.token_id, counterfactual.text, None, False, False, counterfactual.name),
@@ -168,7 +176,13 @@ class _Packer:
         text = None if rollout is None else self.texts.number(rollout, rollout)
         score = None if item.score is None else _rounded(item.score)
         verdict = 0 if item.verdict is None else VERDICTS.index(item.verdict.value)
-        return _trimmed([*packed, verdict, item.rollout_length, int(item.truncated) or None, score, text])
+        samples = None if item.sampled is None else _counts(item.sampled)
+        return _trimmed([*packed, verdict, item.rollout_length, int(item.truncated) or None, score, text, samples])
+
+
+def _counts(sampled: Sampled) -> list[int]:
+    """[correct, count]"""
+    return [sampled.correct, sampled.count]
 
 
 def _trimmed(item: list[Any]) -> list[Any]:

@@ -174,4 +174,5 @@ def _outcome(item: Alternative) -> str:
         return "not tried"
     score = "" if item.score in (None, 0, 1) else f", score {item.score:.3g}"
     end = "cut off after" if item.truncated else "after"
-    return f"{item.verdict}{score} ({end} {item.rollout_length} tokens)"
+    samples = f", {item.sampled.correct} of {item.sampled.count} samples correct" if item.sampled else ""
+    return f"{item.verdict}{score} ({end} {item.rollout_length} tokens{samples})"

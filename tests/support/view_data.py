@@ -78,10 +78,7 @@ def alternative(rng: random.Random, rank: int, vocabulary: int, failing: bool) -
 
 def write(path: Path, rows: list[dict[str, Any]], metadata: dict[str, Any], texts: bool = False) -> Path:
     """Rows as an annotated data set; with `texts` an alternative has the text of its rollout."""
-    fields = records.annotation_fields()
-    if texts:
-        stored = fields[records.ALTERNATIVES].value_type.value_type
-        fields[records.ALTERNATIVES] = pa.list_(pa.list_(pa.struct([*stored, pa.field("text", pa.string())])))
+    fields = records.annotation_fields(texts, samples=any(records.SAMPLED in row for row in rows))
     kinds = {"question": pa.string(), "gold": pa.string(), **fields}
     schema = pa.schema([(name, kinds.get(name, pa.list_(pa.float32()))) for name in rows[0]])
     path.mkdir(parents=True)

@@ -32,6 +32,13 @@ function ending(found) {
   return found.length ? `ended by itself after ${count(found.length, "token")}` : "ended the response there";
 }
 
+// How often continuations by sampling were correct, in words; nothing where there are none.
+function rate(samples) {
+  if (samples === null) return null;
+  const [correct, all] = samples;
+  return `${correct} of ${count(all, "sample")} correct`;
+}
+
 function verdictElement(verdict) {
   return el(
     "span",
@@ -56,7 +63,14 @@ function alternativesTable(side, i) {
         el("td", { class: "rank" }, found.rank),
         el("th", { scope: "row" }, tokenTitle(found.token, ""), unsaid(found.token)),
         el("td", { class: "number" }, bar, probability(found.probability)),
-        el("td", {}, verdictElement(found.verdict), score, el("span", { class: "ending" }, ending(found))),
+        el(
+          "td",
+          {},
+          verdictElement(found.verdict),
+          score,
+          el("span", { class: "ending" }, ending(found)),
+          found.samples && el("span", { class: "ending" }, rate(found.samples)),
+        ),
       ),
     );
     if (found.rollout !== null)
@@ -105,6 +119,7 @@ function state(side, i) {
     { class: "state" },
     name,
     el("strong", { class: weight > 0 ? "is-marked" : null }, weightSpoken(weight, side.at)),
+    side.samples && el("span", { class: "quiet" }, ` · ${rate(side.samples[i])} from here`),
   );
 }
 
@@ -182,7 +197,9 @@ function sayCard({ side, i }) {
   const found = (side.alternatives?.[i] ?? []).map(alternativeOf);
   const told = found.map(
     (each) =>
-      `rank ${each.rank}, ${spoken(each.token)}, ${probability(each.probability)}, ${each.verdict}, ${ending(each)}`,
+      [`rank ${each.rank}`, spoken(each.token), probability(each.probability), each.verdict, ending(each), rate(each.samples)]
+        .filter((part) => part !== null)
+        .join(", "),
   );
   say(told.length ? `${count(told.length, "alternative")}: ${told.join("; ")}.` : "No alternatives are stored.");
 }

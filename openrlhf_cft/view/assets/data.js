@@ -18,7 +18,7 @@ const vocabulary = payload.vocabulary.map(([id, text, kind, flags, name]) => ({
 }));
 
 // One alternative of a token.
-function alternativeOf([token, rank, logprob, verdict, length, truncated, score, text]) {
+function alternativeOf([token, rank, logprob, verdict, length, truncated, score, text, samples]) {
   return {
     token: vocabulary[token],
     rank,
@@ -29,11 +29,12 @@ function alternativeOf([token, rank, logprob, verdict, length, truncated, score,
     truncated: Boolean(truncated),
     score: score ?? null,
     rollout: text === undefined || text === null ? null : payload.texts[text],
+    samples: samples ?? null,
   };
 }
 
 // One response of a row: tokens are numbers in the vocabulary, alternatives are left packed until they are shown.
-function sideOf([answer, verdict, tokens, packed, alternatives], first, at) {
+function sideOf([answer, verdict, tokens, packed, alternatives, samples], first, at) {
   const weights = typeof packed === "string" ? Array.from(packed, Number) : packed;
   const critical = weights.reduce((count, weight) => count + (weight > 0), 0);
   const verdicts = new Set();
@@ -45,6 +46,7 @@ function sideOf([answer, verdict, tokens, packed, alternatives], first, at) {
     tokens: tokens ?? first,
     weights,
     alternatives: alternatives ?? null,
+    samples: samples ?? null,
     critical,
     length: weights.length,
     share: weights.length ? critical / weights.length : 0,
