@@ -14,7 +14,7 @@ from typing import Any
 
 from openrlhf_cft.data.annotated import AnnotatedData
 from openrlhf_cft.data.mask_hints import made_by_counterfactuals, mask_hints
-from openrlhf_cft.data.records import ANNOTATION_COLUMNS, Verdict
+from openrlhf_cft.data.records import ANNOTATION_COLUMNS, SAMPLED, Verdict
 from openrlhf_cft.masks.derive import DERIVED
 from openrlhf_cft.masks.stats import SKIPPED, stats
 
@@ -76,7 +76,7 @@ def render(
     )
     own = [name for name in data.schema.names if name not in ANNOTATION_COLUMNS and name != mask]
     values: dict[str, Any] = {"title": title, "mask": mask, "figures": figures, "made": _made(data.metadata, mask)}
-    values |= {"hints": _hints(data.metadata, mask, figures)}
+    values |= {"hints": _hints(data.metadata, mask, figures), "samples": SAMPLED in data.schema.names}
     values |= {"own_columns": own, "versions": data.metadata.get("versions", {}), **described}
     text = DatasetCard.from_template(front, template_path=str(TEMPLATE), **values)
     return str(text).rstrip() + "\n"

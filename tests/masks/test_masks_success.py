@@ -107,3 +107,22 @@ def test_compare_tells_how_often_greedy_and_sampled_verdicts_agree(
     assert found["only_sampled_correct"] == tried.count((False, True)) > 0
     line = f"agree at {found['agreement']:.1%} of {len(tried)} alternatives of A"
     assert line in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("samples", [0, 3])
+def test_a_card_explains_the_column(tmp_path: Path, capsys: pytest.CaptureFixture[str], samples: int) -> None:
+    data = annotate(tmp_path / "a", 3, samples=samples)
+    assert main(["card", str(data)]) == 0
+    assert ("| `token_samples` | for each response token" in capsys.readouterr().out) == bool(samples)
+
+
+def test_merged_with_a_data_set_that_has_none_the_rows_keep_theirs(sampled: Path, tmp_path: Path) -> None:
+    plain = annotate(tmp_path / "plain", 4, exhaustive=True, seed=5)
+    flags = ["merge", str(sampled), str(plain), "--on_duplicate", "distinct", "--out", str(tmp_path / "both")]
+    assert main(flags) == 0
+    both = list(read_rows(tmp_path / "both"))
+    kept = list(read_rows(sampled))
+    assert [row[SAMPLED] for row in both[: len(kept)]] == [row[SAMPLED] for row in kept]
+    assert all(row[SAMPLED] is None for row in both[len(kept) :]) and len(both) > len(kept)
+    error = refused(tmp_path / "both", tmp_path / "out", "--how", "success_drop")
+    assert "has no samples of its tokens: annotate with --annotate.samples" in error
