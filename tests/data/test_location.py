@@ -19,6 +19,7 @@ from test_pipeline import ROWS, finish, kill_driver, start
 
 from openrlhf_cft.data.location import Location, location, lock, without_credentials
 from openrlhf_cft.data.records import read_rows
+from openrlhf_cft.jobs.finished_rows import PARQUET, PENDING
 from openrlhf_cft.jobs.workdir import Workdir
 
 
@@ -31,7 +32,9 @@ def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server.start()
     host, port = server.get_host_and_port()
     options = "scheme=http&region=us-east-1&allow_bucket_creation=true"
-    yield f"s3://name:secret@bucket/{{}}?endpoint_override={host}%3A{port}&{options}"
+    uri = f"s3://name:secret@bucket/{{}}?endpoint_override={host}%3A{port}&{options}"
+    location(uri.format("first")).make_dir()  # and with it the bucket, for tests that run alone
+    yield uri
     server.stop()
 
 
@@ -115,7 +118,8 @@ def test_a_job_on_s3_is_killed_and_goes_on(bucket: str, tmp_path: Path) -> None:
     uri = bucket.format("job")
     work = Workdir(location(uri), "test")
     first = start(tmp_path, f"at={uri}", f"waits=r{ROWS - 1}")
-    while not work.outcomes.checkpoint.files(".parquet"):
+    # A block is done once its checkpoint has lost the name that it is written under.
+    while all(file.name.endswith(PENDING) for file in work.outcomes.checkpoint.files(PARQUET)):
         assert first.poll() is None, first.communicate()[0]
         time.sleep(0.2)
     kill_driver(first)
