@@ -204,6 +204,7 @@ $(STAMP): $(REQUIREMENTS) $(wildcard tools/*.py) openrlhf_cft/doctor/nvidia.py $
 	if [ -e $(PARTIAL) ]; then
 	  echo "setup: $(VENV) is half made, starting over"
 	  rm -rf $(VENV)
+	  hash -r # bash remembers where it found python3: in the environment that is gone now
 	fi
 	mkdir -p $(VENV)
 	touch $(PARTIAL)

@@ -282,3 +282,18 @@ def test_lock_holds_what_the_package_asks_for() -> None:
     assert {canonicalize_name(each.name) for each in asked()} <= locked
     version = re.search(r'^OPENRLHF = "(.+)"$', (ROOT / "tools" / "install.py").read_text(), re.MULTILINE)
     assert version is not None and version[1] == metadata.version("openrlhf")
+
+
+def test_a_half_made_environment_is_made_anew(tmp_path: Path) -> None:
+    """By the Python outside: the environment's own `python3` comes first on the PATH, and is deleted."""
+    venv = tmp_path / "environment"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
+    for name in (".partial", "left"):
+        (venv / name).touch()
+    make = {"VENV", "MAKEFLAGS", "MAKELEVEL", "MFLAGS", "TORCH_EXTENSIONS_DIR"}  # that `make test` has set
+    env = {name: value for name, value in os.environ.items() if name not in make}
+    command = ["make", "setup", f"VENV={venv}", "INSTALL=exit 3"]  # the first package is not found
+    result = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300, check=False)
+    assert f"setup: {venv} is half made, starting over" in result.stdout
+    assert "Error 3" in result.stderr and (venv / "bin" / "python").exists(), result.stderr
+    assert not (venv / "left").exists() and (venv / ".partial").exists()
