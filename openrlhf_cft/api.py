@@ -81,14 +81,11 @@ def annotate(
     rendering, tokens = (apply_chat_template, input_template, max_samples), (add_bos, special_tokens)
     source = SourceSettings(dataset, dataset_split, *columns, *rendering, *tokens)
     log.show_unless_configured()
-    path, extra = absolute(model), dict(engine_args or {})
-    sizes = (tensor_parallel_size, gpu_memory_utilization, max_model_len)
-    engine = EngineSettings(path, dtype, *sizes, seed, extra, model, apply_chat_template)
-    checked = VerifierSettings(verifier, threshold).checked()
-    settings = AnnotateSettings(
-        top_k, max_new_tokens, exhaustive, tuple(stop), keep_rollouts, samples, temperature, seed
-    )
-    factory = AnnotateWorkerFactory(engine, settings, checked)
+    extra, sizes = dict(engine_args or {}), (tensor_parallel_size, gpu_memory_utilization, max_model_len)
+    engine = EngineSettings(absolute(model), dtype, *sizes, seed, extra, model, apply_chat_template)
+    measured = (keep_rollouts, samples, temperature, seed)
+    settings = AnnotateSettings(top_k, max_new_tokens, exhaustive, tuple(stop), *measured)
+    factory = AnnotateWorkerFactory(engine, settings, VerifierSettings(verifier, threshold).checked())
     may_share = num_engines > 1 and engine.may_share_gpus
     pool = PoolSettings(num_engines, engine.gpus, rows_in_flight, ray_address, may_share)
     return run_annotation(AnnotateJob(source, factory, pool, location(str(output_dir))))
