@@ -27,6 +27,8 @@ endif
 # Packages are installed without their bytecode; whatever imports a module first writes it. Without, an engine takes a
 # minute longer to start.
 unexport PYTHONDONTWRITEBYTECODE
+# With it, output comes in another order than on most machines, and tests would not see that.
+unexport PYTHONUNBUFFERED
 # Examples and tests call `python` and `deepspeed`.
 export PATH := $(VENV)/bin:$(PATH)
 

@@ -10,6 +10,7 @@ output. The exit code is the command's, as a shell gives it.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import signal
 import subprocess
@@ -92,8 +93,16 @@ def grpo_step(line: str) -> str:
 def run(command: list[str], log: Path) -> int:
     """Run the command; its exit code."""
     kept = Filter()
+    # Into a pipe, Python would write its output in blocks: late, and after the error that ends it.
+    environment = {"PYTHONUNBUFFERED": "1", **os.environ}
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8", errors="replace"
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        env=environment,
     )
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the command's, which says how it ended
     for number in (signal.SIGTERM, signal.SIGHUP):
