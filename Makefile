@@ -127,8 +127,8 @@ bench-scale: $(STAMP)
 	python examples/bench_scale.py
 
 evidence: $(STAMP)
-	python examples/evidence/study.py $${MINUTES:+--minutes "$$MINUTES"}
-	python examples/evidence/table.py --write
+	python examples/evidence/study.py $${STUDY:+--study "$$STUDY"} $${MINUTES:+--minutes "$$MINUTES"}
+	[ "$${STUDY:-first}" != first ] || python examples/evidence/table.py --write
 
 clean:
 	rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache

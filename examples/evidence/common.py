@@ -7,15 +7,18 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from arms import ARMS, Arm
 
 from openrlhf_cft.data.records import Verdict, read_rows
 from openrlhf_cft.engine.platform import environment
 
 EXAMPLES = Path(__file__).parents[1]
-DATA_FLAGS = ["--data.input_key", "question", "--data.label_key", "answer", "--data.apply_chat_template"]
+DATA_FLAGS = ["--data.input_key", "question", "--data.label_key", "answer"]
 MODEL = ["--model.model_name_or_path"]
 CHECKPOINT = "checkpoint"  # its name in an evaluation
 # On a CPU a compiled engine takes half a minute more to start, and draws 650 tokens a second instead of 350.
@@ -49,11 +52,47 @@ class Settings:
         """All that decides the results: not where they are, nor on what machine or for how long."""
         return {name: value for name, value in vars(self).items() if name not in ("run_dir", "results", "gpus")}
 
+    @property
+    def arms(self) -> Sequence[Arm]:
+        """What is compared."""
+        return ARMS
+
+    @property
+    def form(self) -> list[str]:
+        """The flags that make a prompt of a question."""
+        return ["--data.apply_chat_template"]
+
+    def base(self) -> str:
+        """The model that all begin with: made where it is missing."""
+        if self.model:
+            return self.model
+        path = self.run_dir / "model"
+        if not path.exists():
+            shell(self, "model", sys.executable, EXAMPLES / "make_model.py", "--output_dir", path)
+        return str(path)
+
+    def questions(self, name: str) -> Path:
+        """`train`, `validation` or `test`: made where it is missing, always the same."""
+        path = self.run_dir / "questions" / f"{name}.jsonl"
+        if not path.exists():
+            sizes = ["--train", self.train, "--validation", self.validation, "--test", self.test, "--mix", self.mix]
+            script = EXAMPLES / "make_questions.py"
+            shell(self, "questions", sys.executable, script, "--output_dir", path.parent, *sizes)
+        return path
+
     def result_file(self, name: str) -> Path:
         return self.results / f"{name}.json"
 
     def result(self, name: str) -> dict[str, Any]:
         return dict(json.loads(self.result_file(name).read_text()))
+
+
+@dataclass(frozen=True)
+class Step:
+    """One result file, and what makes it."""
+
+    name: str
+    make: Callable[[], dict[str, Any]]
 
 
 def shell(study: Settings, name: str, *command: object, **variables: str) -> None:
@@ -72,26 +111,6 @@ def module(study: Settings, name: str, command: str, *flags: object, **variables
     shell(study, name, sys.executable, "-m", f"openrlhf_cft.cli.{command}", *flags, **variables)
 
 
-def base_model(study: Settings) -> str:
-    """The model that all begin with."""
-    if study.model:
-        return study.model
-    path = study.run_dir / "model"
-    if not path.exists():
-        shell(study, "model", sys.executable, EXAMPLES / "make_model.py", "--output_dir", path)
-    return str(path)
-
-
-def questions_of(study: Settings, name: str) -> Path:
-    """`train`, `validation` or `test`: made where it is missing, always the same."""
-    path = study.run_dir / "questions" / f"{name}.jsonl"
-    if not path.exists():
-        sizes = ["--train", study.train, "--validation", study.validation, "--test", study.test, "--mix", study.mix]
-        script = EXAMPLES / "make_questions.py"
-        shell(study, "questions", sys.executable, script, "--output_dir", path.parent, *sizes)
-    return path
-
-
 def evaluate(study: Settings, name: str, checkpoint: object, data: str, drawn: int, *flags: object) -> dict[str, Any]:
     """Evaluate a checkpoint: its figures, and for paired tests which questions it answers and how often.
 
@@ -101,7 +120,8 @@ def evaluate(study: Settings, name: str, checkpoint: object, data: str, drawn: i
     """
     out = study.run_dir / name
     shutil.rmtree(out, ignore_errors=True)
-    command = ["--compare", f"{CHECKPOINT}={checkpoint}", "--data.dataset", questions_of(study, data), *DATA_FLAGS]
+    command = ["--compare", f"{CHECKPOINT}={checkpoint}", "--data.dataset", study.questions(data)]
+    command += [*DATA_FLAGS, *study.form]
     command += ["--eval.n_samples", drawn, "--eval.max_new_tokens", study.length, "--vllm.num_engines", study.gpus]
     variables = {}
     if drawn:

@@ -11,8 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from arms import ANNOTATED, ARMS, HELD_OUT, REJECTION, column
-from common import DATA_FLAGS, EXAMPLES, MODEL, Settings, base_model, evaluate, module, questions_of, responses
+from arms import ANNOTATED, HELD_OUT, REJECTION, column
+from common import DATA_FLAGS, EXAMPLES, MODEL, Settings, evaluate, module, responses
 
 from openrlhf_cft.data.records import ALTERNATIVES, RESPONSE_IDS, Verdict, read_rows
 
@@ -21,19 +21,19 @@ PART = "annotated-{}.parquet"  # of the annotation
 
 def questions(study: Settings) -> dict[str, Any]:
     """Their number and fingerprint: the same on every machine."""
-    files = {name: questions_of(study, name) for name in ("train", "validation", "test")}
+    files = {name: study.questions(name) for name in ("train", "validation", "test")}
     hashes = {name: hashlib.sha256(file.read_bytes()).hexdigest()[:16] for name, file in files.items()}
     return {"questions": {name: getattr(study, name) for name in files}, "sha256": hashes, "mix": study.mix}
 
 
 def base(study: Settings) -> dict[str, Any]:
     """The model before training, on the validation questions: is the mix neither too easy nor too hard?"""
-    return evaluate(study, "base-validation", base_model(study), "validation", 4)
+    return evaluate(study, "base-validation", study.base(), "validation", 4)
 
 
 def annotate(study: Settings, part: int) -> dict[str, Any]:
     """A part of the training questions. It is kept until all of them are one data set."""
-    rows = questions_of(study, "train").read_text().splitlines(keepends=True)
+    rows = study.questions("train").read_text().splitlines(keepends=True)
     file = study.run_dir / "questions" / f"train-{part}.jsonl"
     file.write_text("".join(rows[part :: study.parts]))
     found = annotate_file(study, file, f"annotated-{part}")
@@ -55,7 +55,7 @@ def keep(study: Settings, data: Path, name: str) -> None:
 def annotate_file(study: Settings, file: Path, name: str) -> dict[str, Any]:
     """Annotate questions; what it found, and what it cost."""
     out = study.run_dir / name
-    flags = [*MODEL, base_model(study), "--data.dataset", file, *DATA_FLAGS, "--vllm.num_engines", study.gpus]
+    flags = [*MODEL, study.base(), "--data.dataset", file, *DATA_FLAGS, *study.form, "--vllm.num_engines", study.gpus]
     module(study, name, "annotate", *flags, "--annotate.max_new_tokens", study.length, "--ckpt.output_dir", out)
     summary = json.loads((out / ".annotate" / "summary.json").read_text())
     rolled = sum(
@@ -70,7 +70,7 @@ def annotate_file(study: Settings, file: Path, name: str) -> dict[str, Any]:
 def held_out(study: Settings) -> dict[str, Any]:
     """Annotated responses to the validation questions, with the column of every arm: the loss on critical and on other
     tokens is taken there."""
-    found = annotate_file(study, questions_of(study, "validation"), "held-out")
+    found = annotate_file(study, study.questions("validation"), "held-out")
     derive(study, study.run_dir / "held-out", HELD_OUT)
     return found
 
@@ -83,7 +83,7 @@ def masks(study: Settings) -> dict[str, Any]:
     derive(study, merged, ANNOTATED)
     rows = list(read_rows(study.results / ANNOTATED))
     tokens = sum(len(row[RESPONSE_IDS]) for row in rows)
-    trained = {arm.name: sum(sum(row[name]) for row in rows) for arm in ARMS if (name := column(arm))}
+    trained = {arm.name: sum(sum(row[name]) for row in rows) for arm in study.arms if (name := column(arm))}
     return {"rows": len(rows), "tokens": tokens, "share": {name: count / tokens for name, count in trained.items()}}
 
 
@@ -96,9 +96,9 @@ def derive(study: Settings, annotated: Path, name: str) -> None:
     """The columns of all arms, into the file of that name among the results."""
     out = study.run_dir / f"derived-{Path(name).stem}"
     shutil.rmtree(out, ignore_errors=True)
-    made = [arm for arm in ARMS if arm.how]
+    made = [arm for arm in study.arms if arm.how]
     flags = ["--column", *(column(arm) for arm in made), "--how", *(arm.how for arm in made)]
-    module(study, out.name, "masks", "derive", annotated, *flags, *MODEL, base_model(study), "--out", out)
+    module(study, out.name, "masks", "derive", annotated, *flags, *MODEL, study.base(), "--out", out)
     keep(study, out, name)
 
 
@@ -107,7 +107,7 @@ def kinds(study: Settings) -> dict[str, Any]:
     for part in parts_of(study):
         part.unlink(missing_ok=True)
     out = study.run_dir / "stats.json"
-    module(study, "kinds", "masks", "stats", study.results / ANNOTATED, *MODEL, base_model(study), "--out", out)
+    module(study, "kinds", "masks", "stats", study.results / ANNOTATED, *MODEL, study.base(), "--out", out)
     return {name: value for name, value in json.loads(out.read_text()).items() if name != "data"}  # a path
 
 
@@ -118,9 +118,9 @@ def rejection(study: Settings) -> dict[str, Any]:
     length = study.result("base-validation")["figures"]["sampled_length"]
     budget = sum(study.result(f"annotate-{part}")["rollout_tokens"] for part in range(study.parts))
     drawn = math.ceil(1.1 * budget / study.train / length)
-    evaluate(study, "rejection", base_model(study), "train", drawn, "--eval.entropy_positions", 0)
+    evaluate(study, "rejection", study.base(), "train", drawn, "--eval.entropy_positions", 0)
     sampled = [row for row in responses(study, "rejection", "train") if not row["greedy"]]
-    asked = {row["id"]: row for row in map(json.loads, questions_of(study, "train").open())}
+    asked = {row["id"]: row for row in map(json.loads, study.questions("train").open())}
     kept = {(row_id, row["response"]) for row_id, row in greedy.items()}
     spent = 0
     for row in sorted(sampled, key=lambda row: (row["number"], row["id"])):

@@ -1,6 +1,6 @@
 """Does CFT keep its promise? A small, honest study: `make evidence`; the same command goes on where it stopped.
 
-    python examples/evidence/study.py [--minutes 60] [--results DIR] [--model M --train 2600 ... any size]
+    python examples/evidence/study.py [--study ladder] [--minutes 60] [--results DIR] [--model M --train 2600 ...]
 
 Every step is under ten minutes on 2 CPU cores, and its figures are a small JSON file in `results/`, kept in the
 repository: a step whose file is there is done. With `--minutes` no step starts after that time. What is large
@@ -19,15 +19,14 @@ import argparse
 import json
 import shlex
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from arms import ARMS, Arm
-from common import Settings
+from arms import Arm
+from common import Settings, Step
 from data import annotate, base, held_out, kinds, masks, questions, rejection
+from ladder.base import Ladder, ladder_flags, ladder_steps
 from training import RL_ARMS, evaluate_test, reinforce, sweep, train_seed
 
 from openrlhf_cft.data.location import location
@@ -37,16 +36,11 @@ HERE = Path(__file__).parent
 SETTINGS = "settings.txt"  # JSON, but no result
 
 
-@dataclass(frozen=True)
-class Step:
-    """One result file, and what makes it."""
-
-    name: str
-    make: Callable[[], dict[str, Any]]
-
-
 def steps(study: Settings) -> Iterator[Step]:
     """All steps, in order."""
+    if isinstance(study, Ladder):
+        yield from ladder_steps(study)
+        return
     yield Step("questions", partial(questions, study))
     yield Step("base-validation", partial(base, study))
     for part in range(study.parts):
@@ -56,11 +50,11 @@ def steps(study: Settings) -> Iterator[Step]:
     yield Step("kinds", partial(kinds, study))
     yield Step("rejection", partial(rejection, study))
     for rate in study.rates:
-        for arm in ARMS:
+        for arm in study.arms:
             yield Step(f"sweep-{arm.name}-{rate:g}", partial(sweep, study, arm, rate))
     yield Step("test-base", partial(evaluate_test, study, None, 0))
     for seed in range(1, max(study.many_seeds, study.rl_seeds) + 1):
-        for arm in ARMS:
+        for arm in study.arms:
             if seed <= seeds_of(study, arm):
                 yield Step(f"train-{arm.name}-{seed}", partial(train_seed, study, arm, seed))
                 yield Step(f"test-{arm.name}-{seed}", partial(evaluate_test, study, arm, seed))
@@ -109,6 +103,7 @@ def claim(study: Settings) -> None:
 
 def parser() -> argparse.ArgumentParser:
     flags = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    flags.add_argument("--study", choices=["first", "ladder"], default="first", help="ladder: see ladder/base.py")
     flags.add_argument("--minutes", type=float, default=None, help="start no step after that")
     flags.add_argument("--run_dir", type=Path, default=Path("runs/evidence"))
     flags.add_argument("--results", type=Path, default=HERE / "results")
@@ -133,9 +128,14 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main() -> int:
-    own = vars(parser().parse_args())
-    minutes = own.pop("minutes")
-    study = Settings(**own)
+    flags = parser()
+    kind: type[Settings] = Settings
+    if flags.parse_known_args()[0].study == "ladder":
+        kind = Ladder
+        ladder_flags(flags)
+    own = vars(flags.parse_args())
+    minutes, _ = own.pop("minutes"), own.pop("study")
+    study = kind(**own)
     if not run(study, minutes):
         return 0
     print(json.dumps({"steps": len(list(steps(study))), "results": str(study.results)}))

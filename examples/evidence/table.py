@@ -239,7 +239,8 @@ def main() -> int:
     own.add_argument("--write", action="store_true", help="into docs/evidence.md, instead of printing")
     args = own.parse_args()
     settings = vars(parser().parse_args([]))
-    settings.pop("minutes")
+    for name in ("minutes", "study"):
+        settings.pop(name)
     tables = document(args.results, len(list(steps(Settings(**settings)))))
     if args.write:
         PAGE.write_text(in_page(PAGE.read_text(), tables))

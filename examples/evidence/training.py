@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from arms import ARMS, HELD_OUT, Arm, column
-from common import EXAMPLES, MODEL, Settings, base_model, evaluate, questions_of, shell
+from arms import HELD_OUT, Arm, column
+from common import EXAMPLES, MODEL, Settings, evaluate, shell
 
 from openrlhf_cft.curves import ENTROPY, REWARD, read_curves
 from openrlhf_cft.engine.platform import has_fast_bfloat16, uses_gpu
@@ -32,21 +32,27 @@ def precision() -> list[str]:
     return ["--ds.param_dtype", "bf16" if has_fast_bfloat16() else "fp32", "--ds.attn_implementation", "eager"]
 
 
-def train(study: Settings, name: str, arm: Arm, rate: float, seed: int, *evaluated: object) -> Path:
-    """Train an arm by OpenRLHF's own script and the arm's flags; the folder of its checkpoint."""
+def sft(study: Settings, name: str, model: str, data: Path, *flags: object) -> Path:
+    """Train by OpenRLHF's own script; the folder of the checkpoint, which is whole or absent."""
     out = study.run_dir / "checkpoints" / name
-    for folder in (out, study.run_dir / "tensorboard" / name):
+    partial = out.with_name(f"{name}.partial")
+    for folder in (out, partial, study.run_dir / "tensorboard" / name):
         shutil.rmtree(folder, ignore_errors=True)
-    flags = [*MODEL, base_model(study), "--data.dataset", study.results / arm.data]
-    flags += ["--data.input_key", "question", "--data.output_key", "response", "--data.apply_chat_template"]
-    flags += ["--data.max_len", "512", "--train.batch_size", "16", "--train.micro_batch_size", "16"]
-    flags += ["--train.max_epochs", "3", "--adam.lr", rate, "--train.seed", seed, "--ds.zero_stage", "2"]
-    flags += ["--logger.tensorboard_dir", study.run_dir / "tensorboard", "--logger.wandb.run_name", name]
-    flags += ["--ckpt.output_dir", out]
-    flags += [*precision(), *evaluated, *arm.flags, *study.train_flags]
+    own = [*MODEL, model, "--data.dataset", data]
+    own += ["--data.input_key", "question", "--data.output_key", "response", *study.form]
+    own += ["--data.max_len", "512", "--train.batch_size", "16", "--train.micro_batch_size", "16"]
+    own += ["--ds.zero_stage", "2", "--ckpt.output_dir", partial]
+    own += ["--logger.tensorboard_dir", study.run_dir / "tensorboard", "--logger.wandb.run_name", name]
     command = ["deepspeed", "--num_gpus", study.gpus, "--module", "openrlhf_cft.cli.train_sft"]
-    shell(study, name, *command, *flags, **memory())
+    shell(study, name, *command, *own, *precision(), *flags, **memory())
+    partial.rename(out)
     return out
+
+
+def train(study: Settings, name: str, arm: Arm, rate: float, seed: int, *evaluated: object) -> Path:
+    """Train an arm by the arm's flags; the folder of its checkpoint."""
+    flags = ["--train.max_epochs", "3", "--adam.lr", rate, "--train.seed", seed]
+    return sft(study, name, study.base(), study.results / arm.data, *flags, *evaluated, *arm.flags, *study.train_flags)
 
 
 def sweep(study: Settings, arm: Arm, rate: float) -> dict[str, Any]:
@@ -86,7 +92,7 @@ def checkpoint_of(study: Settings, arm: Arm, seed: int) -> Path:
 
 def evaluate_test(study: Settings, arm: Arm | None, seed: int) -> dict[str, Any]:
     """A checkpoint, or the model before training, on the test questions."""
-    checkpoint = checkpoint_of(study, arm, seed) if arm else Path(base_model(study))
+    checkpoint = checkpoint_of(study, arm, seed) if arm else Path(study.base())
     name = f"test-{arm.name}-{seed}" if arm else "test-base"
     flags = ["--eval.annotated", study.results / HELD_OUT, "--train.seed", seed]
     found = evaluate(study, name, checkpoint, "test", study.samples, *flags)
@@ -97,11 +103,11 @@ def evaluate_test(study: Settings, arm: Arm | None, seed: int) -> dict[str, Any]
 
 def reinforce(study: Settings, name: str, seed: int) -> dict[str, Any]:
     """GRPO from the checkpoint of a seed: entropy and accuracy over its steps."""
-    arm = next(arm for arm in ARMS if arm.name == name)
+    arm = next(arm for arm in study.arms if arm.name == name)
     out = study.run_dir / f"rl-{name}-{seed}"
     sizes = {"PROMPTS": RL_PROMPTS, "SAMPLES": 6, "MICRO": 12, "PROMPT_LENGTH": 96, "LENGTH": study.length}
     sizes |= {"LR": "1e-5", "SAVE": 10, "SEED": seed, "GPUS": study.gpus}
-    paths = {"MODEL": checkpoint_of(study, arm, seed), "DATA": questions_of(study, "train"), "OUT": out}
+    paths = {"MODEL": checkpoint_of(study, arm, seed), "DATA": study.questions("train"), "OUT": out}
     variables = {key: str(value) for key, value in {**sizes, **paths}.items()}
     script = EXAMPLES / "train_grpo.sh"
     questions = ("--data.max_samples", study.rl_steps * RL_PROMPTS)

@@ -24,7 +24,8 @@ QUESTIONS, SAMPLES = 40, 8
 
 def settings(folder: Path, **changed: Any) -> Settings:
     own = vars(study.parser().parse_args([]))
-    own.pop("minutes")
+    for name in ("minutes", "study"):
+        own.pop(name)
     return Settings(**{**own, "results": folder / "results", "run_dir": folder / "run", **changed})
 
 

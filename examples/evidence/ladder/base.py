@@ -1,0 +1,143 @@
+"""The second study's settings, and its first steps: the base model, and the gate that it has to pass.
+
+The questions are the word problems of `problems.py`. The base is made by stock SFT on worked solutions to other
+stories, in parts of less than ten minutes each. The gate looks at validation questions only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from common import DATA_FLAGS, MODEL, Settings, Step, evaluate, module, shell
+from data import questions
+from training import sft
+
+from openrlhf_cft.data.records import ALTERNATIVES, MASK, read_rows
+
+HERE = Path(__file__).parent
+TEMPLATE = "Question: {}\nAnswer:"
+GATE = 128  # validation questions; half of them are annotated
+# The paper is about such a base: figure, whether it must be at least or at most the bound, bound.
+BOUNDS = (
+    ("mean response, tokens", ">=", 60.0),
+    ("greedy accuracy", ">=", 0.35),
+    ("greedy accuracy", "<=", 0.65),
+    ("Pass@1 / greedy accuracy", ">=", 0.7),
+    ("Pass@16 - greedy accuracy", ">=", 0.15),
+    ("critical share", "<=", 0.15),
+)
+
+
+@dataclass(frozen=True)
+class Ladder(Settings):
+    """The settings of the first study, and how the base is made."""
+
+    base_rows: int = 3000
+    base_parts: int = 5
+    base_rate: float = 1e-4
+
+    @property
+    def form(self) -> list[str]:
+        """A template without a system prompt, of which a training would spend a fifth of its time."""
+        return ["--data.input_template", TEMPLATE]
+
+    def base(self) -> str:
+        """The last part of the base; all parts are trained that are missing."""
+        return str(self.base_part(self.base_parts - 1))
+
+    def base_part(self, part: int) -> Path:
+        """The model after a part of the SFT on other stories: trained where it is missing."""
+        path = self.run_dir / "checkpoints" / f"base-{part}"
+        if not (path / "config.json").exists():
+            before = super().base() if part == 0 else str(self.base_part(part - 1))
+            rows = self.questions("base").read_text().splitlines(keepends=True)
+            data = self.run_dir / "questions" / f"base-{part}.jsonl"
+            data.write_text("".join(rows[part :: self.base_parts]))
+            flags = ["--train.max_epochs", "1", "--adam.lr", self.base_rate, "--lr_scheduler", "constant_with_warmup"]
+            sft(self, f"base-{part}", before, data, *flags, "--train.seed", part)
+        return path
+
+    def questions(self, name: str) -> Path:
+        """`base`, `train`, `validation`, `gate` or `test`: made where it is missing, always the same."""
+        path = self.run_dir / "questions" / f"{name}.jsonl"
+        if name == "gate" and not path.exists():
+            rows = self.questions("validation").read_text().splitlines(keepends=True)
+            path.write_text("".join(rows[:GATE]))
+        if not path.exists():
+            sizes = [
+                "--base",
+                self.base_rows,
+                "--train",
+                self.train,
+                "--validation",
+                self.validation,
+                "--test",
+                self.test,
+            ]
+            shell(self, "questions", sys.executable, HERE / "problems.py", "--output_dir", path.parent, *sizes)
+        return path
+
+
+def base_part(study: Ladder, part: int) -> dict[str, Any]:
+    """Train a part of the base."""
+    return {"checkpoint": study.base_part(part).name}
+
+
+def gate(study: Ladder) -> dict[str, Any]:
+    """Whether the base is where the paper's claim is about; see BOUNDS."""
+    sampled = evaluate(study, "gate", study.base(), "gate", 16, "--eval.entropy_positions", 0)
+    figures = sampled["figures"]
+    file, out = study.run_dir / "questions" / "gate-annotated.jsonl", study.run_dir / "gate-annotated"
+    file.write_text("".join(study.questions("gate").read_text().splitlines(keepends=True)[: GATE // 2]))
+    shutil.rmtree(out, ignore_errors=True)
+    flags = [*MODEL, study.base(), "--data.dataset", file, *DATA_FLAGS, *study.form, "--vllm.num_engines", study.gpus]
+    module(
+        study, "gate-annotate", "annotate", *flags, "--annotate.max_new_tokens", study.length, "--ckpt.output_dir", out
+    )
+    masks = [bit for row in read_rows(out, [MASK, ALTERNATIVES]) for bit in row[MASK]]
+    values = {
+        "mean response, tokens": figures["greedy_length"],
+        "greedy accuracy": figures["accuracy"],
+        "Pass@1 / greedy accuracy": figures["pass@1"] / max(figures["accuracy"], 1e-9),
+        "Pass@16 - greedy accuracy": figures["pass@16"] - figures["accuracy"],
+        "critical share": sum(masks) / max(len(masks), 1),
+    }
+    return {"values": values, "passed": list(passed(values)), **sampled, "annotated_tokens": len(masks)}
+
+
+def passed(values: dict[str, float]) -> Iterator[bool]:
+    """Whether each of BOUNDS is kept."""
+    for name, side, bound in BOUNDS:
+        yield values[name] >= bound if side == ">=" else values[name] <= bound
+
+
+def show(found: dict[str, Any]) -> str:
+    """The gate as a table."""
+    lines = ["| the gate | wanted | found |", "|---|---|---|"]
+    for (name, side, bound), kept in zip(BOUNDS, found["passed"], strict=True):
+        lines.append(f"| {name} | {side} {bound:g} | {found['values'][name]:.3f}{'' if kept else ', not kept'} |")
+    return "\n".join(lines)
+
+
+def ladder_flags(flags: argparse.ArgumentParser) -> None:
+    """The flags of this study, and the defaults that are its own."""
+    flags.add_argument("--base_rows", type=int, default=Ladder.base_rows, help="solutions that the base is trained on")
+    flags.add_argument("--base_parts", type=int, default=Ladder.base_parts, help="steps in which it is trained")
+    flags.add_argument("--base_rate", type=float, default=Ladder.base_rate, help="its learning rate")
+    flags.set_defaults(run_dir=Path("runs/ladder"), results=HERE / "results", length=200, samples=16)
+    flags.set_defaults(train=1000, validation=240, test=1000, mix="ladder")
+
+
+def ladder_steps(study: Ladder) -> Iterator[Step]:
+    """All steps, in order."""
+    yield Step("questions", partial(questions, study))
+    for part in range(study.base_parts):
+        yield Step(f"base-{part}", partial(base_part, study, part))
+    yield Step("gate", partial(gate, study))
