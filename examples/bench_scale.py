@@ -2,15 +2,15 @@
 
     python examples/bench_scale.py [--engines 1 8 64] [--rows 1000 100000]
 
-Everything is real but the engine, which sleeps as long as one that does half a row a second would decode (a 7B model
-on one GPU, at 200 positions of 1.4 rollouts of 100 tokens each), and the verdicts, which are made up.
+Everything is real but the engine and the verdicts. The engine sleeps as long as one would decode that does half a row
+a second: a 7B model on one GPU, at 200 positions of 1.4 rollouts of 100 tokens each. The verdicts are made up.
 
-- efficiency_at_N: rows a second and engine with N engines, over the same with the first count; counted while all
-  engines are up and there are rows left to begin.
-- driver_mib_at_ROWS: the driver's largest resident memory, from reading the source to writing the data set;
-  driver_growth is the last of them over the first.
+- efficiency_at_N: rows a second and engine with N engines, relative to the first count. We count while all engines are
+  up and there are rows left to begin.
+- driver_mib_at_ROWS: the driver's largest resident memory, from reading the source to writing the data set.
+- driver_growth: the last of these relative to the first.
 
-Exit code 1 where the last efficiency is under 0.95 or the growth over 1.2.
+The exit code is 1 if the last efficiency is under 0.95 or the growth over 1.2.
 """
 
 from __future__ import annotations

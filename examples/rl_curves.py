@@ -4,8 +4,8 @@ python examples/rl_curves.py --output_dir runs/grpo \
   --runs sft=runs/grpo/sft-42/tensorboard/grpo cft=runs/grpo/cft-42/tensorboard/grpo
 
 Each seed is a thin line, and a running mean over it a thick one. An arm may be named several times, once a seed and in
-the same order of seeds: then the thick line is over the mean of the seeds, with their 95 % interval, and the
-difference of two arms is reported, paired by seed.
+the same order of seeds. Then the thick line is over the mean of the seeds, with their 95 % interval. The difference of
+two arms is reported, paired by seed.
 """
 
 from __future__ import annotations
