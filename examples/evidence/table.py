@@ -2,9 +2,9 @@
 
     python examples/evidence/table.py [--write]
 
-Means are over seeds with Student's 95 % interval; differences are paired by seed, and beside that with the interval
-from resampling the questions (10,000 times), each of whose outcomes is averaged over the seeds. Of reinforcement
-learning the mean of the first and of the last quarter of the steps is taken: a single one is noisy.
+Means are over seeds with Student's 95 % interval, and differences are paired by seed. Beside that is the interval from
+resampling the questions (10,000 times), each of whose outcomes is averaged over the seeds. Of reinforcement learning
+the mean of the first and of the last quarter of the steps is taken: a single one is noisy.
 """
 
 from __future__ import annotations

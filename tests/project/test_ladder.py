@@ -152,7 +152,7 @@ def test_the_base_comes_before_the_gate(tmp_path: Path) -> None:
 
 
 def test_each_bound_of_the_gate_counts() -> None:
-    values = {name: bound for name, _, bound in BOUNDS}
+    values: dict[str, float | None] = {name: bound for name, _, bound in BOUNDS}
     values["greedy accuracy"] = 0.5
     assert all(passed(values))
     for number, (name, side, bound) in enumerate(BOUNDS):
@@ -161,3 +161,7 @@ def test_each_bound_of_the_gate_counts() -> None:
         assert [at for at, one in enumerate(kept) if not one] == [number]
         table = show({"passed": kept, "values": missed})
         assert table.count("not kept") == 1
+    unknown = {**values, "critical share": None}
+    assert "| critical share | <= 0.15 | not known, not kept |" in show(
+        {"passed": list(passed(unknown)), "values": unknown}
+    )

@@ -7,7 +7,6 @@ stories, in parts of less than ten minutes each. The gate looks at validation qu
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,11 +14,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from common import DATA_FLAGS, MODEL, Settings, Step, evaluate, module, shell
-from data import questions
+from common import Settings, Step, evaluate, shell
+from data import annotate_file, questions
 from training import sft
-
-from openrlhf_cft.data.records import ALTERNATIVES, MASK, read_rows
 
 HERE = Path(__file__).parent
 TEMPLATE = "Question: {}\nAnswer:"
@@ -94,35 +91,34 @@ def gate(study: Ladder) -> dict[str, Any]:
     """Whether the base is where the paper's claim is about; see BOUNDS."""
     sampled = evaluate(study, "gate", study.base(), "gate", 16, "--eval.entropy_positions", 0)
     figures = sampled["figures"]
-    file, out = study.run_dir / "questions" / "gate-annotated.jsonl", study.run_dir / "gate-annotated"
+    file = study.run_dir / "questions" / "gate-annotated.jsonl"
     file.write_text("".join(study.questions("gate").read_text().splitlines(keepends=True)[: GATE // 2]))
-    shutil.rmtree(out, ignore_errors=True)
-    flags = [*MODEL, study.base(), "--data.dataset", file, *DATA_FLAGS, *study.form, "--vllm.num_engines", study.gpus]
-    module(
-        study, "gate-annotate", "annotate", *flags, "--annotate.max_new_tokens", study.length, "--ckpt.output_dir", out
-    )
-    masks = [bit for row in read_rows(out, [MASK, ALTERNATIVES]) for bit in row[MASK]]
-    values = {
+    annotated = annotate_file(study, file, "gate-annotated")
+    values: dict[str, float | None] = {
         "mean response, tokens": figures["greedy_length"],
         "greedy accuracy": figures["accuracy"],
-        "Pass@1 / greedy accuracy": figures["pass@1"] / max(figures["accuracy"], 1e-9),
+        "Pass@1 / greedy accuracy": figures["pass@1"] / figures["accuracy"] if figures["accuracy"] else None,
         "Pass@16 - greedy accuracy": figures["pass@16"] - figures["accuracy"],
-        "critical share": sum(masks) / max(len(masks), 1),
+        "critical share": annotated["critical_share"],
     }
-    return {"values": values, "passed": list(passed(values)), **sampled, "annotated_tokens": len(masks)}
+    return {"values": values, "passed": list(passed(values)), **sampled, "annotation": annotated}
 
 
-def passed(values: dict[str, float]) -> Iterator[bool]:
-    """Whether each of BOUNDS is kept."""
+def passed(values: dict[str, float | None]) -> Iterator[bool]:
+    """Whether each of BOUNDS is kept; what is not known is not: without a right answer, there
+    is no ratio to it and no critical share."""
     for name, side, bound in BOUNDS:
-        yield values[name] >= bound if side == ">=" else values[name] <= bound
+        value = values[name]
+        yield value is not None and (value >= bound if side == ">=" else value <= bound)
 
 
 def show(found: dict[str, Any]) -> str:
     """The gate as a table."""
     lines = ["| the gate | wanted | found |", "|---|---|---|"]
     for (name, side, bound), kept in zip(BOUNDS, found["passed"], strict=True):
-        lines.append(f"| {name} | {side} {bound:g} | {found['values'][name]:.3f}{'' if kept else ', not kept'} |")
+        value = found["values"][name]
+        text = "not known" if value is None else f"{value:.3f}"
+        lines.append(f"| {name} | {side} {bound:g} | {text}{'' if kept else ', not kept'} |")
     return "\n".join(lines)
 
 
