@@ -17,7 +17,8 @@ from openrlhf_cft.data.literal_text import SPECIAL_TOKENS
 from openrlhf_cft.data.location import Location, location
 from openrlhf_cft.data.model_files import absolute
 from openrlhf_cft.data.source import ADD_BOS, SourceSettings
-from openrlhf_cft.engine.vllm_engine import EngineSettings, parse_engine_args
+from openrlhf_cft.engine.vllm_arguments import parse_engine_args
+from openrlhf_cft.engine.vllm_engine import EngineSettings
 from openrlhf_cft.errors import InputError, JobError
 from openrlhf_cft.jobs.pipeline import PoolSettings
 from openrlhf_cft.verify import VERIFIERS

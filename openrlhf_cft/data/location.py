@@ -85,6 +85,17 @@ class Location:
         if self.is_dir() and not self.filesystem.get_file_info(FileSelector(self.path)):
             self.filesystem.delete_dir(self.path)
 
+    def directories(self) -> list[Location]:
+        """The directories in this directory, sorted; none if it does not exist."""
+        from pyarrow.fs import FileSelector, FileType
+
+        infos = self.filesystem.get_file_info(FileSelector(self.path, allow_not_found=True))
+        return [
+            Location(self.filesystem, info.path)
+            for info in sorted(infos, key=lambda info: str(info.path))
+            if info.type == FileType.Directory
+        ]
+
     def files(self, ending: str) -> list[Location]:
         """The files in this directory whose names end in `ending`, sorted; none if the directory does not exist."""
         from pyarrow.fs import FileSelector, FileType

@@ -91,6 +91,24 @@ def parameter_count(model: str, flag: str = FLAG, revision: str | None = None) -
     return sum(weight.numel() for weight in set(empty.parameters()))
 
 
+def tensor_shapes(folder: str) -> dict[str, list[int]] | None:
+    """The shape of each tensor in a checkpoint's safetensors files, by name; None if they cannot all be read.
+
+    Args:
+        folder: of the checkpoint.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    shapes: dict[str, list[int]] = {}
+    for file in sorted(Path(folder).glob("*.safetensors")):
+        try:
+            with safe_open(file, framework="np") as opened:
+                shapes |= {name: list(opened.get_slice(name).get_shape()) for name in opened.keys()}
+        except (OSError, SafetensorError):  # cut, or no such file
+            return None
+    return shapes or None
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an exception's message; the name of its type if the message is empty."""
     return str(error).strip().split("\n")[0] or type(error).__name__

@@ -1,4 +1,4 @@
-"""The `Generator` on vLLM's AsyncLLM: the only module that imports vllm.
+"""The `Generator` on vLLM's AsyncLLM.
 
     engine = VllmGenerator(EngineSettings(model="runs/model"))
     generation = await engine.generate([1, 2, 3], Sampling(max_tokens=16))
@@ -10,11 +10,11 @@ DeepSpeed, because importing DeepSpeed changes torch for vLLM.
 
 from __future__ import annotations
 
-import json
+import asyncio
 import multiprocessing
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from openrlhf_cft.data.model_files import FLAG, TRUST_REMOTE_CODE, parameter_count
@@ -25,13 +25,14 @@ from openrlhf_cft.engine.generate import MAX_LOGPROBS, Generation, Sampling
 from openrlhf_cft.engine.gpu_share import gpu_share, starting_alone
 from openrlhf_cft.engine.platform import apply_environment, engine_defaults, uses_gpu
 from openrlhf_cft.engine.shared_memory import unname_shared_memory
-from openrlhf_cft.errors import EngineError, InputError
+from openrlhf_cft.errors import EngineError, InputError, JobError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
     from vllm import SamplingParams
     from vllm.outputs import RequestOutput
 
+ALIVE_SECONDS = 1.0  # between two looks at whether the engine lives, while it loads weights
 CLOSING_SECONDS = 300.0  # guard against a process that never ends; a slow one must still free its shared memory
 SMALL = 3_000_000_000  # parameters; engines of smaller models gain from sharing a GPU
 SECRETS = ("hf_token",)  # engine arguments that are neither stored nor shown
@@ -117,34 +118,6 @@ class EngineSettings:
     def stop_token_ids(self, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
         """The tokens that end a response, see `data.stop_tokens`."""
         return stop_token_ids(tokenizer, self.model, self.engine_args, self.chat)
-
-
-def parse_engine_args(text: str | None) -> dict[str, Any]:
-    """The JSON object given as `--vllm.engine_args`.
-
-    Raises:
-        InputError: it is not a JSON object, or names an argument that vLLM does not have.
-    """
-    if not text:
-        return {}
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(f"--vllm.engine_args is not JSON ({error}): {text!r}") from None
-    if not isinstance(value, dict):
-        raise InputError(f"--vllm.engine_args must be a JSON object such as '{{\"block_size\": 32}}', not {text!r}")
-    known = engine_argument_names()
-    for name in value:
-        if name not in known:
-            raise InputError(f"--vllm.engine_args: vLLM has no engine argument {name!r}")
-    return value
-
-
-def engine_argument_names() -> set[str]:
-    """The arguments of the installed vLLM's engine. Imports vllm, which takes seconds."""
-    from vllm.engine.arg_utils import AsyncEngineArgs
-
-    return {field.name for field in fields(AsyncEngineArgs)}
 
 
 class VllmGenerator:
@@ -243,6 +216,34 @@ class VllmGenerator:
         if final is None:
             raise EngineError("the engine returned no output")
         return final
+
+    async def load(self, model: str) -> None:
+        """Take the weights of another checkpoint, see `shared_engine`. There must be no request in flight.
+
+        Args:
+            model: its folder. Its configuration and tokenizer are those of the engine's model.
+
+        Raises:
+            JobError: it cannot be loaded; the engine may have a part of it, and must not be used any more.
+            EngineError: the engine has died meanwhile, or a request was in flight.
+        """
+        loading = asyncio.ensure_future(self._load(model))
+        while not loading.done() and not self.dead:  # once its core has died, vLLM answers no such call any more
+            await asyncio.wait([loading], timeout=ALIVE_SECONDS)
+        if self.dead:
+            loading.cancel()
+            raise EngineError(f"the engine died while it loaded {model!r}", self._log.text())
+        try:
+            emptied = await loading
+        except Exception as error:  # vLLM raises any type
+            raise JobError(f"the engine cannot load {model!r}: {self._log.cause(error)}") from error
+        if not emptied:
+            raise EngineError(f"the engine keeps prefixes of the weights before {model!r}")
+
+    async def _load(self, model: str) -> bool:
+        """Whether the keys and values of the old weights are gone."""
+        await self._llm.collective_rpc("load_checkpoint", args=(model,))
+        return bool(await self._llm.reset_prefix_cache())
 
     @property
     def dead(self) -> bool:

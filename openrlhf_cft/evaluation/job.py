@@ -2,13 +2,13 @@
 
 An output directory holds `metrics.json` (`summary.py`), `report.html`, `plots/`, every response in `samples/`, and
 every exact entropy in `entropy/` and `critical/`. `.evaluate/DATA SET/CHECKPOINT/` holds the state of each pair
-(`jobs/workdir.py`). `joint_run.py` lets the engines of a checkpoint start only once. The same command resumes where it
-stopped. Another checkpoint or data set is added to what is there, and only that one is evaluated.
+(`jobs/workdir.py`). `joint_run.py` lets checkpoints that can share an engine start it only once. The same command
+resumes where it stopped. Another checkpoint or data set is added to what is there, and only that one is evaluated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -19,11 +19,12 @@ from openrlhf_cft.data.provenance import versions, write_json
 from openrlhf_cft.data.source import SourceSettings
 from openrlhf_cft.data.tokenizer import means_the_same
 from openrlhf_cft.engine.scoring_process import Scored
+from openrlhf_cft.engine.shared_engine import sharing
 from openrlhf_cft.engine.vllm_engine import EngineSettings
 from openrlhf_cft.errors import InputError
 from openrlhf_cft.evaluation.entropy_cache import AnnotatedResponses, Unit, load_annotated, measure_units, sample_unit
 from openrlhf_cft.evaluation.intervals import RESAMPLES
-from openrlhf_cft.evaluation.joint_run import Evaluation, JointRun
+from openrlhf_cft.evaluation.joint_run import Evaluation, JointRun, hand_over_all
 from openrlhf_cft.evaluation.metrics import measure
 from openrlhf_cft.evaluation.report import Asked, write_report
 from openrlhf_cft.evaluation.row_worker import EvaluateSettings, EvaluateWorkerFactory
@@ -73,13 +74,14 @@ def evaluate(job: EvaluateJob) -> dict[str, Any]:
         pairs = [_prepare(job, data, checkpoint, claims) for checkpoint in job.engines for data in sets]
         for verifier, pair in {pair.data.verifier: pair for pair in pairs}.items():
             pair.work.try_verifier(verifier)
-        runs = [_joint_run(job, name, pairs, claims) for name in job.engines]
+        runs = [_joint_run(job, list(group), pairs, claims) for group in sharing(job.engines)]
         return _evaluated(job, sets, runs, annotated)
 
 
-def _joint_run(job: EvaluateJob, checkpoint: str, pairs: Sequence[Evaluation], claims: ExitStack) -> JointRun:
-    """The run of one checkpoint, claimed until `claims` ends."""
-    run = JointRun(job.output_dir / STATE, checkpoint, [pair for pair in pairs if pair.checkpoint == checkpoint])
+def _joint_run(job: EvaluateJob, checkpoints: list[str], pairs: Sequence[Evaluation], claims: ExitStack) -> JointRun:
+    """The run of checkpoints that share an engine, claimed until `claims` ends."""
+    evaluations = [pair for pair in pairs if pair.checkpoint in checkpoints]
+    run = JointRun(job.output_dir / STATE, checkpoints[0], evaluations)
     claims.enter_context(run.work.claimed())
     return run
 
@@ -92,6 +94,7 @@ def _evaluated(
         (job.output_dir / folder).make_dir()
     for data in sets:
         _rename(job.output_dir, data)
+    hand_over_all(job.output_dir / STATE, runs)
     counts: dict[str, dict[str, int]] = {}
     for run in runs:
         _sample(job, run)
@@ -176,11 +179,16 @@ def _annotated(job: EvaluateJob) -> AnnotatedResponses | None:
 
 
 def _sample(job: EvaluateJob, run: JointRun) -> None:
-    """Sample and verify the remaining questions of one checkpoint."""
-    engine = job.engines[run.checkpoint]
+    """Sample and verify the remaining questions of some checkpoints."""
     verifiers = {pair.data.key: pair.data.verifier for pair in run.evaluations}
-    factory = EvaluateWorkerFactory(engine, job.settings, verifiers)
-    run.finish(factory, job.pool, _progress, lambda pair: pair.work.first_prompt(engine, job.settings.stop))
+
+    def factory(checkpoints: Collection[str]) -> EvaluateWorkerFactory:
+        return EvaluateWorkerFactory({name: job.engines[name] for name in checkpoints}, job.settings, verifiers)
+
+    def about(pair: Evaluation) -> str:
+        return pair.work.first_prompt(job.engines[pair.checkpoint], job.settings.stop)
+
+    run.finish(factory, job.pool, _progress, about)
 
 
 def _write(job: EvaluateJob, pair: Evaluation) -> dict[str, int]:

@@ -49,6 +49,7 @@ class RowWorker(Protocol):
 
         Raises:
             EngineError, VerifierError: the infrastructure failed; the row is retried.
+            JobError: the job cannot go on.
         """
         ...
 
@@ -107,6 +108,9 @@ class EngineActor:
             except (EngineError, VerifierError) as error:
                 self.tally.fail.remote(self.actor, row[ID], str(error))
                 return []
+            except JobError as error:
+                await self.tally.stop.remote(str(error))
+                raise
             except Exception as error:  # an error in one row must not end a job of a week
                 sentence = f"{type(error).__name__}: {error}"
                 self.tally.fail.remote(self.actor, row[ID], sentence, traceback.format_exc())

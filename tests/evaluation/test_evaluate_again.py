@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import ChainMap
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,20 @@ from openrlhf_cft.cli.evaluate import job_of
 from openrlhf_cft.data.location import Location
 from openrlhf_cft.data.records import read_rows
 from openrlhf_cft.engine.scoring_process import PromptResponse, Scored
+from openrlhf_cft.engine.vllm_engine import EngineSettings
 from openrlhf_cft.errors import Failure
 from openrlhf_cft.evaluation.job import evaluate
-from openrlhf_cft.evaluation.joint_run import JointRun
+from openrlhf_cft.evaluation.joint_run import JointRun, Place
 
 
+def apart(engines: dict[str, EngineSettings]) -> list[dict[str, EngineSettings]]:
+    """In place of `sharing`, as on GPUs."""
+    return [{name: engine} for name, engine in engines.items()]
+
+
+@pytest.mark.parametrize("shared", [True, False])
 def test_what_is_done_is_not_done_again(
-    models: dict[str, Path], pipeline: ScriptedPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shared: bool, models: dict[str, Path], pipeline: ScriptedPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scored: list[str] = []
 
@@ -31,14 +39,21 @@ def test_what_is_done_is_not_done_again(
         return [Scored(zero, zero) for zero in zeros]
 
     monkeypatch.setattr("openrlhf_cft.evaluation.entropy_cache.score", score)
+    if not shared:
+        monkeypatch.setattr("openrlhf_cft.evaluation.job.sharing", apart)
     two = {name: models[name] for name in ("base", "sft")}
     out, data = tmp_path / "out", str(questions(tmp_path / "test.jsonl"))
-    pipeline.interrupt_after = 1
+    if shared:
+        pipeline.killed_after = 4  # the eighth row is the second of the second checkpoint
+    else:
+        pipeline.interrupt_after = 1
     with pytest.raises(KeyboardInterrupt):
         evaluate(job_of(arguments(two, data, out)))
-    pipeline.interrupt_after = None
+    pipeline.interrupt_after = pipeline.killed_after = None
     first = evaluate(job_of(arguments(two, data, out)))
-    assert pipeline.calls == [{"test/base": QUESTIONS}, {"test/sft": QUESTIONS}], "base was sampled twice"
+    both = [{"test/base": QUESTIONS, "test/sft": QUESTIONS}, {"test/sft": QUESTIONS - 2}]
+    one_by_one = [{"test/base": QUESTIONS}, {"test/sft": QUESTIONS}]
+    assert pipeline.calls == (both if shared else one_by_one), "base was sampled twice"
     again = evaluate(job_of(arguments(two, data, out)))
     assert len(pipeline.calls) == 2 and scored == ["base", "sft"]
     for result in [*first["results"]["test"].values(), *again["results"]["test"].values()]:
@@ -46,7 +61,8 @@ def test_what_is_done_is_not_done_again(
     assert again == first
     more = f"{data},{questions(tmp_path / 'other.jsonl', 5)}"
     found = evaluate(job_of(arguments(models, more, out)))
-    assert pipeline.calls[2:] == [{"other/base": 5}, {"other/sft": 5}, {"test/cft": QUESTIONS, "other/cft": 5}]
+    new: list[dict[str, int]] = [{"other/base": 5}, {"other/sft": 5}, {"test/cft": QUESTIONS, "other/cft": 5}]
+    assert pipeline.calls[2:] == ([dict(ChainMap(*new))] if shared else new)
     assert scored == ["base", "sft", "base", "sft", "cft"]
     base = [report["results"]["test"]["base"]["figures"] for report in (first, found)]
     assert base[0] == base[1]
@@ -72,11 +88,11 @@ def test_a_run_over_two_data_sets_is_killed(
 
     write, written = JointRun._write, []
 
-    def killed(self: JointRun, key: str, name: str, table: pa.Table) -> None:
+    def killed(self: JointRun, place: Place, name: str, table: pa.Table) -> None:
         if len(written) == 2:
             raise KeyboardInterrupt
         written.append(name)
-        write(self, key, name, table)
+        write(self, place, name, table)
 
     with monkeypatch.context() as patch:
         patch.setattr(JointRun, "_write", killed)
@@ -95,7 +111,7 @@ def test_a_run_over_two_data_sets_is_killed(
         assert again["results"][name]["base"] == found["results"][name]["base"]
     said = {row["id"]: row["response_token_ids"] for row in read_rows(out / "samples") if row["greedy"]}
     assert len(said) == 2 * (QUESTIONS - 1) - (QUESTIONS - 1), "the data sets' ids are the same"
-    assert not list((out / ".evaluate" / "runs" / "base" / "outcomes").iterdir())
+    assert not list((out / ".evaluate" / "joint" / "base" / "outcomes").iterdir())
 
 
 def _killed(models: dict[str, Path], pipeline: ScriptedPipeline, tmp_path: Path) -> list[str]:
@@ -109,6 +125,21 @@ def _killed(models: dict[str, Path], pipeline: ScriptedPipeline, tmp_path: Path)
     (state,) = (out / ".evaluate").glob("test-*")
     shutil.rmtree(state)
     return flags
+
+
+def test_what_a_kill_left_goes_to_a_command_about_other_checkpoints(
+    models: dict[str, Path], pipeline: ScriptedPipeline, tmp_path: Path
+) -> None:
+    out, data = tmp_path / "out", str(questions(tmp_path / "test.jsonl"))
+    two = {name: models[name] for name in ("base", "sft")}
+    none = ("--eval.entropy_positions", "0")
+    pipeline.killed_after = 4
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(job_of(arguments(two, data, out, *none)))
+    pipeline.killed_after = None
+    evaluate(job_of(arguments({"sft": models["sft"]}, data, out, *none)))
+    evaluate(job_of(arguments(two, data, out, *none)))
+    assert pipeline.calls[1:] == [{"test/sft": QUESTIONS - 2}]
 
 
 def test_rows_of_a_run_that_is_gone_are_not_taken(
@@ -155,7 +186,7 @@ def test_what_a_kill_left_of_a_run_that_nothing_describes_is_not_taken(
     models: dict[str, Path], pipeline: ScriptedPipeline, tmp_path: Path
 ) -> None:
     flags = _killed(models, pipeline, tmp_path)
-    (tmp_path / "out" / ".evaluate" / "runs" / "base" / "config.json").unlink()
+    (tmp_path / "out" / ".evaluate" / "joint" / "base" / "config.json").unlink()
     evaluate(job_of([*flags, "--eval.temperature", "0.5"]))
     assert pipeline.calls[1:] == [{"test/base": QUESTIONS}]
     outcomes = (tmp_path / "out" / ".evaluate").glob("test-*/base/outcomes/*.parquet")
@@ -180,10 +211,10 @@ def test_a_kill_before_a_run_is_cleared_changes_nothing(
         evaluate(job_of(flags))
     found = evaluate(job_of(flags))["results"]["test"]["base"]
     assert (found["questions"], found["too_long"], found["failed"]) == (QUESTIONS - 1, 1, 0)
-    assert len(pipeline.calls) == 1 and not list((out / ".evaluate" / "runs" / "base" / "outcomes").iterdir())
+    assert len(pipeline.calls) == 1 and not list((out / ".evaluate" / "joint" / "base" / "outcomes").iterdir())
 
 
-def test_a_failed_row_is_named_with_its_data_set(
+def test_a_failed_row_is_named_with_its_checkpoint_and_data_set(
     models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def failing(source: Location, *_: object) -> list[Failure]:
@@ -191,5 +222,9 @@ def test_a_failed_row_is_named_with_its_data_set(
 
     monkeypatch.setattr("openrlhf_cft.jobs.run_job.run", failing)
     data = f"{questions(tmp_path / 'test.jsonl')},{questions(tmp_path / 'other.jsonl')}"
-    evaluate(job_of(arguments({"base": models["base"]}, data, tmp_path / "out", "--eval.entropy_positions", "0")))
+    none = ("--eval.entropy_positions", "0")
+    evaluate(job_of(arguments({"base": models["base"]}, data, tmp_path / "one", *none)))
     assert "evaluate base: row 'other: 5' failed, the next run retries it: planted" in caplog.text
+    two = {name: models[name] for name in ("base", "sft")}
+    evaluate(job_of(arguments(two, data, tmp_path / "two", *none)))
+    assert "evaluate base, sft: row 'sft: other: 5' failed" in caplog.text

@@ -35,19 +35,23 @@ def everything(but: set[str]) -> Counter[str]:
 
 
 def test_rows_that_kill_are_set_aside_and_the_others_finish(tmp_path: Path) -> None:
-    """One ends the process, as for want of memory, one the engine, one raises what nobody thought of."""
-    output = finish(start(tmp_path, "kills=r5", "dies=r70", "wrong=r7"))
-    assert done(tmp_path) == everything(but={"r5", "r70", "r7"})
+    """One ends the process, as for want of memory, one the engine, one raises what nobody thought of.
+
+    With one more, the engine dies once, and then does not answer.
+    """
+    output = finish(start(tmp_path, "kills=r5", "dies=r70", "wrong=r7", "fails=r40"))
+    assert done(tmp_path) == everything(but={"r5", "r70", "r7", "r40"})
     failed = [json.loads(line) for line in (tmp_path / "failed.jsonl").read_text().splitlines()]
     errors = {row["id"]: row["error"] for row in failed}
-    assert set(errors) == {"r5", "r70", "r7"}
+    assert set(errors) == {"r5", "r70", "r7", "r40"}
     assert "died 4 times on it" in errors["r5"] and "its process was killed" in errors["r5"]
     assert "died 4 times on it" in errors["r70"] and "planted death of r70" in errors["r70"]
-    assert errors["r7"] == "KeyError: 'planted'"
+    assert errors["r7"] == "KeyError: 'planted'" and errors["r40"] == "planted"
     assert all(
         f"row {row_id!r} failed, the next run retries it: {error}" in output for row_id, error in errors.items()
     )
     assert begun(tmp_path).count("r5") == begun(tmp_path).count("r70") == ASIDE_AFTER
+    assert begun(tmp_path).count("r40") >= 5, "the actor that died, then one try and three more"
     finish(start(tmp_path))  # rows set aside are tried by the next run
     assert done(tmp_path) == everything(but=set())
     assert (tmp_path / "failed.jsonl").read_text() == ""
@@ -57,6 +61,12 @@ def test_an_engine_that_does_not_start_ends_the_job_with_the_cause(tmp_path: Pat
     last = fail(start(tmp_path, "starts"), 1)
     assert last == f"script: an engine does not start: planted: no such device; {KEPT}"
     assert starts(tmp_path) <= 2
+
+
+def test_a_worker_that_cannot_go_on_ends_the_job_at_once(tmp_path: Path) -> None:
+    last = fail(start(tmp_path, "ends=r5"), 1)
+    assert last == f"script: planted: no such weights; {KEPT}"
+    assert starts(tmp_path) == 1
 
 
 @pytest.mark.all

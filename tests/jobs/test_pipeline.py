@@ -135,12 +135,3 @@ def ids(file: Path) -> list[str]:
     import pyarrow.parquet as pq
 
     return [] if "pending" in file.name else list(pq.read_table(file)["id"].to_pylist())
-
-
-def test_a_dead_engine_is_replaced_and_an_unfinished_row_left_for_the_next_run(tmp_path: Path) -> None:
-    output = finish(start(tmp_path, "fails=r5"))
-    assert "row 'r5' failed, the next run retries it: planted" in output
-    assert done(tmp_path) == Counter({f"r{i}": 1 for i in range(ROWS) if i != 5})
-    assert begun(tmp_path).count("r5") >= 5, "the actor that died, then one try and three more"
-    finish(start(tmp_path))
-    assert done(tmp_path) == Counter({f"r{i}": 1 for i in range(ROWS)})

@@ -3,9 +3,9 @@
     python pipeline_script.py DIRECTORY ROWS [FAULT=ID,ID... ...]
 
 Faults, of the rows that follow: `fails` (an engine that does not answer, after it died once), `kills` (the process
-ends each time), `dies` (the engine does, and says why), `wrong` (an error that nobody thought of), `waits` (the row
-takes an hour); of all rows, with no ids: `starts` (the engine does not start), `all_die`, `slow` (they take an hour),
-`together` (each waits until all have begun).
+ends each time), `dies` (the engine does, and says why), `wrong` (an error that nobody thought of), `ends` (the job
+cannot go on), `waits` (the row takes an hour); of all rows, with no ids: `starts` (the engine does not start),
+`all_die`, `slow` (they take an hour), `together` (each waits until all have begun).
 `at=URI` puts the work directory there, `engines=N` starts so many.
 """
 
@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from openrlhf_cft.cli.flags import run_command
 from openrlhf_cft.data.location import location
-from openrlhf_cft.errors import EngineError
+from openrlhf_cft.errors import EngineError, JobError
 from openrlhf_cft.jobs.engine_actor import Finished
 from openrlhf_cft.jobs.pipeline import PoolSettings
 from openrlhf_cft.jobs.progress import line
@@ -73,6 +73,8 @@ class Factory:
             raise EngineError(f"planted death of {row_id}")
         if self.has("wrong", row_id):
             raise KeyError("planted")
+        if self.has("ends", row_id):
+            raise JobError("planted: no such weights")
         await asyncio.sleep(3600 if "slow" in self.faults or self.has("waits", row_id) else 0.4)
         if self.dead:  # as on an engine: when it dies, it does so for all rows
             raise EngineError("planted death of another row")

@@ -68,10 +68,9 @@ class ScriptedPipeline:
     ) -> list[Failure]:
         if self.interrupt_after is not None and len(self.calls) >= self.interrupt_after:
             raise KeyboardInterrupt
-        checkpoint = source.path.split("/")[-2]
         asked = list(source.rows())
         joint = [JointId.read(row[ID]) for row in asked]
-        names = [f"{own.key.rpartition('-')[0]}/{checkpoint}" for own in joint]
+        names = [f"{own.key.rpartition('-')[0]}/{own.checkpoint}" for own in joint]
         self.calls.append(dict(Counter(names)))
         assert total == len(asked)
         rng = {name: random.Random(name) for name in names}
@@ -81,7 +80,7 @@ class ScriptedPipeline:
                 "greedy": to_payload(said(rng[name], row["_gold"])),
                 "samples": [to_payload(said(rng[name], row["_gold"])) for _ in range(self.samples)],
             }
-            status = TOO_LONG if own.number == 3 or checkpoint in self.short else EVALUATED
+            status = TOO_LONG if own.number == 3 or own.checkpoint in self.short else EVALUATED
             rows.append({ID: row[ID], NUMBER: row[NUMBER], STATUS: status, PAYLOAD: json.dumps(payload)})
         outcomes.data.make_dir()
         for start in range(0, len(rows), 4):
