@@ -39,8 +39,12 @@ fi
 
 step "2/6 questions"
 TRAIN=${TRAIN:-$RUN/questions/train.jsonl} TEST=${TEST:-$RUN/questions/test.jsonl}
-[ "$TRAIN" != "$RUN/questions/train.jsonl" ] ||
-  quiet python examples/make_questions.py --output_dir "$RUN/questions" --train 160 --test 48
+if [ "$TRAIN" = "$RUN/questions/train.jsonl" ] && [ ! -e "$TRAIN" ]; then
+  size="TRAIN_ROWS=${TRAIN_ROWS:-160} TEST_ROWS=${TEST_ROWS:-48}"
+  [ "$MODEL${MODEL_FAMILY:-}" != "$RUN/model" ] || size=$(python examples/quickstart_size.py) # fewer on a slow machine
+  eval "$size"
+  quiet python examples/make_questions.py --output_dir "$RUN/questions" --train "$TRAIN_ROWS" --test "$TEST_ROWS"
+fi
 python examples/batch_size.py --questions "$TRAIN"
 QUESTIONS=(--data.input_key question --data.label_key answer "${FORMAT[@]}")
 
