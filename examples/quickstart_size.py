@@ -2,8 +2,8 @@
 
     eval "$(python examples/quickstart_size.py)"      # sets TRAIN_ROWS and TEST_ROWS
 
-It measures for about five seconds how fast one thread imports PyTorch, which is what starts of engines and trainings
-wait for, and how fast all threads multiply matrices. TRAIN_ROWS and TEST_ROWS that are set stay as they are.
+It measures for about five seconds how fast one thread imports PyTorch, and how fast all threads multiply matrices.
+Starts of engines and trainings wait for imports. TRAIN_ROWS and TEST_ROWS that are set stay as they are.
 """
 
 from __future__ import annotations

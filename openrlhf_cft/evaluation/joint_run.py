@@ -1,9 +1,9 @@
 """One run of the pipeline for all data sets of the checkpoints that share an engine, which then starts once.
 
-`.evaluate/joint/FIRST CHECKPOINT/` is a work directory with every row that is not done, of whatever checkpoint and
-data set, each under the id `CHECKPOINT/KEY/NUMBER/ID`: the data set's key, the row's number in it, its own id. What is
-finished there goes to the evaluations' own work directories: when a run has ended, and what a kill has left, when the
-next command begins, whichever checkpoints that one is about.
+`.evaluate/joint/FIRST CHECKPOINT/` is a work directory with every row that is not done. A row has the id
+`CHECKPOINT/KEY/NUMBER/ID`: the data set's key, the row's number in it, its own id. When the run has ended, its
+finished rows go to the evaluations' own work directories. What a kill has left goes there when the next command
+begins, whichever checkpoints that one is about.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Evaluation:
 
     @property
     def place(self) -> Place:
-        """What tells its rows from those of others."""
+        """Its rows are told from others by this."""
         return self.checkpoint, self.data.key
 
 
