@@ -30,7 +30,8 @@ def test_everything_that_is_reported(
     flags = arguments(models, data, out, "--eval.annotated", str(annotated), "--eval.entropy_positions", "60")
     found = evaluate(job_of(flags))
     assert found == json.loads((out / "metrics.json").read_text())
-    assert pipeline.calls == [{f"test/{name}": QUESTIONS, f"other/{name}": 5} for name in models], "engines start once"
+    asked = {f"{data_set}/{name}": count for name in models for data_set, count in (("test", QUESTIONS), ("other", 5))}
+    assert pipeline.calls == [asked], "engines start once"
 
     assert list(found["results"]) == ["test", "other"] and list(found["results"]["test"]) == list(models)
     for checkpoint, result in found["results"]["test"].items():
