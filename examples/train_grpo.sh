@@ -16,6 +16,8 @@ PROMPT_LENGTH=${PROMPT_LENGTH:-1024} LENGTH=${LENGTH:-1024} # tokens
 EPISODES=${EPISODES:-1} LR=${LR:-1e-6} SEED=${SEED:-42}
 SAVE=${SAVE:-20}                          # steps from one checkpoint to the next
 VERIFIER=${VERIFIER:-math}                # as in --annotate.verifier; or the path of your own reward file
+# A question becomes a prompt by the model's chat template, or by TEMPLATE, whose {} is the question.
+[ -n "${TEMPLATE:-}" ] && PROMPT=(--data.input_template "$TEMPLATE") || PROMPT=(--data.apply_chat_template)
 
 if [ -e "$MODEL/adapter_config.json" ]; then
   base=$(python -c 'import json, sys; print(json.load(open(sys.argv[1]))["base_model_name_or_path"])' "$MODEL/adapter_config.json")
@@ -54,7 +56,7 @@ if [ -n "${SUBMIT:-}" ]; then
 fi
 "${START[@]}" \
   --actor.model_name_or_path "$MODEL" \
-  --data.prompt_dataset "$DATA" --data.input_key question --data.label_key answer --data.apply_chat_template \
+  --data.prompt_dataset "$DATA" --data.input_key question --data.label_key answer "${PROMPT[@]}" \
   --reward.remote_url "$REWARD" \
   --algo.advantage.estimator group_norm \
   --algo.kl.init_coef 0 \

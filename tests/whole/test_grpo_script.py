@@ -53,6 +53,14 @@ def test_the_stock_script_accepts_its_flags(tmp_path: Path, accelerator: str) ->
     assert f"--reward.remote_url {reward.__file__} " in accepted
 
 
+def test_prompts_are_made_as_those_of_the_training(tmp_path: Path) -> None:
+    """By the chat template; a base model has none, and is trained on prompts by a template of the user's."""
+    accepted = start(tmp_path, DS_ACCELERATOR="cpu").stderr.splitlines()[-1]
+    assert " --data.apply_chat_template " in accepted and "--data.input_template" not in accepted
+    accepted = start(tmp_path, DS_ACCELERATOR="cpu", TEMPLATE="Question: {}\nAnswer:").stderr
+    assert "--data.input_template Question: {}\nAnswer: " in accepted and "--data.apply_chat_template" not in accepted
+
+
 def test_on_a_cluster_it_is_submitted(tmp_path: Path) -> None:
     result = start(tmp_path, DS_ACCELERATOR="cuda", SUBMIT="http://head:8265", NODES="2", VERIFIER="choice")
     assert result.returncode == 0, tail(result)
