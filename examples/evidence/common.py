@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from arms import ARMS, Arm
 
@@ -46,6 +46,8 @@ class Settings:
     parts: int
     gpus: int
     train_flags: list[str] = field(default_factory=list)
+
+    epochs: ClassVar[int] = 3
 
     @property
     def sizes(self) -> dict[str, Any]:

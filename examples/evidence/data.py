@@ -52,11 +52,11 @@ def keep(study: Settings, data: Path, name: str) -> None:
     partial.replace(study.results / name)
 
 
-def annotate_file(study: Settings, file: Path, name: str) -> dict[str, Any]:
-    """Annotate questions; what it found, and what it cost."""
+def annotate_file(study: Settings, file: Path, name: str, *more: object) -> dict[str, Any]:
+    """Annotate questions, with more flags of `annotate`; what it found, and what it cost."""
     out = study.run_dir / name
     flags = [*MODEL, study.base(), "--data.dataset", file, *DATA_FLAGS, *study.form, "--vllm.num_engines", study.gpus]
-    module(study, name, "annotate", *flags, "--annotate.max_new_tokens", study.length, "--ckpt.output_dir", out)
+    module(study, name, "annotate", *flags, "--annotate.max_new_tokens", study.length, "--ckpt.output_dir", out, *more)
     summary = json.loads((out / ".annotate" / "summary.json").read_text())
     rolled = sum(
         tried["rollout_length"]
@@ -71,7 +71,7 @@ def held_out(study: Settings) -> dict[str, Any]:
     """Annotated responses to the validation questions, with the column of every arm: the loss on critical and on other
     tokens is taken there."""
     found = annotate_file(study, study.questions("validation"), "held-out")
-    derive(study, study.run_dir / "held-out", HELD_OUT)
+    derive(study, study.run_dir / "held-out", HELD_OUT, columns_of=ANNOTATED)
     return found
 
 
@@ -81,10 +81,16 @@ def masks(study: Settings) -> dict[str, Any]:
     shutil.rmtree(merged, ignore_errors=True)
     module(study, "merge", "masks", "merge", *parts_of(study), "--out", merged)
     derive(study, merged, ANNOTATED)
-    rows = list(read_rows(study.results / ANNOTATED))
+    return shares(study, ANNOTATED)
+
+
+def shares(study: Settings, name: str) -> dict[str, Any]:
+    """Rows and tokens of a data set among the results; for each arm that trains on it, the mean weight of a token."""
+    rows = list(read_rows(study.results / name))
     tokens = sum(len(row[RESPONSE_IDS]) for row in rows)
-    trained = {arm.name: sum(sum(row[name]) for row in rows) for arm in study.arms if (name := column(arm))}
-    return {"rows": len(rows), "tokens": tokens, "share": {name: count / tokens for name, count in trained.items()}}
+    weights = {arm.name: column(arm) for arm in study.arms if arm.data == name}
+    share = {arm: sum(sum(row[made]) for row in rows) / tokens for arm, made in weights.items() if made}
+    return {"rows": len(rows), "tokens": tokens, "share": share}
 
 
 def parts_of(study: Settings) -> list[Path]:
@@ -92,11 +98,11 @@ def parts_of(study: Settings) -> list[Path]:
     return [study.results / PART.format(part) for part in range(study.parts)]
 
 
-def derive(study: Settings, annotated: Path, name: str) -> None:
-    """The columns of all arms, into the file of that name among the results."""
+def derive(study: Settings, annotated: Path, name: str, columns_of: str | None = None) -> None:
+    """The columns of the arms that train on it (or on `columns_of`), into the file of that name among the results."""
     out = study.run_dir / f"derived-{Path(name).stem}"
     shutil.rmtree(out, ignore_errors=True)
-    made = [arm for arm in study.arms if arm.how]
+    made = [arm for arm in study.arms if arm.how and arm.data == (columns_of or name)]
     flags = ["--column", *(column(arm) for arm in made), "--how", *(arm.how for arm in made)]
     module(study, out.name, "masks", "derive", annotated, *flags, *MODEL, study.base(), "--out", out)
     keep(study, out, name)

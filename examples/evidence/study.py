@@ -26,7 +26,8 @@ from pathlib import Path
 from arms import Arm
 from common import Settings, Step
 from data import annotate, base, held_out, kinds, masks, questions, rejection
-from ladder.base import Ladder, ladder_flags, ladder_steps
+from ladder.base import Ladder, ladder_flags
+from ladder.steps import ladder_steps
 from training import RL_ARMS, evaluate_test, reinforce, sweep, train_seed
 
 from openrlhf_cft.data.location import location
@@ -103,7 +104,7 @@ def claim(study: Settings) -> None:
 
 def parser() -> argparse.ArgumentParser:
     flags = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    flags.add_argument("--study", choices=["first", "ladder"], default="first", help="ladder: see ladder/base.py")
+    flags.add_argument("--study", choices=["first", "ladder"], default="first", help="ladder: see ladder/steps.py")
     flags.add_argument("--minutes", type=float, default=None, help="start no step after that")
     flags.add_argument("--run_dir", type=Path, default=Path("runs/evidence"))
     flags.add_argument("--results", type=Path, default=HERE / "results")

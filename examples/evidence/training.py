@@ -51,7 +51,7 @@ def sft(study: Settings, name: str, model: str, data: Path, *flags: object) -> P
 
 def train(study: Settings, name: str, arm: Arm, rate: float, seed: int, *evaluated: object) -> Path:
     """Train an arm by the arm's flags; the folder of its checkpoint."""
-    flags = ["--train.max_epochs", "3", "--adam.lr", rate, "--train.seed", seed]
+    flags = ["--train.max_epochs", study.epochs, "--adam.lr", rate, "--train.seed", seed]
     return sft(study, name, study.base(), study.results / arm.data, *flags, *evaluated, *arm.flags, *study.train_flags)
 
 

@@ -1,4 +1,4 @@
-"""The second study's settings, and its first steps: the base model, and the gate that it has to pass.
+"""The second study's settings, its base model, and the gate that this has to pass before anything is compared.
 
 The questions are the word problems of `problems.py`. The base is made by stock SFT on worked solutions to other
 stories, in parts of less than ten minutes each. The gate looks at validation questions only.
@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from common import Settings, Step, evaluate, shell
-from data import annotate_file, questions
+from arms import Arm
+from common import Settings, evaluate, shell
+from data import annotate_file
+from ladder.arms import ALL_ROWS, SAMPLED_ROWS
 from training import sft
 
 HERE = Path(__file__).parent
 TEMPLATE = "Question: {}\nAnswer:"
 GATE = 128  # validation questions; half of them are annotated
+DRAWN = 250  # test questions that are sampled; all of them are answered greedily
+BEGINNINGS = {"gate": ("validation", GATE), "drawn": ("test", DRAWN)}
 # The paper is about such a base: figure, whether it must be at least or at most the bound, bound.
 BOUNDS = (
     ("mean response, tokens", ">=", 60.0),
@@ -39,6 +42,19 @@ class Ladder(Settings):
     base_rows: int = 3000
     base_parts: int = 5
     base_rate: float = 1e-4
+    sweep_seeds: int = 3
+    rated: int = 60  # training questions whose alternatives get success rates
+    rated_parts: int = 10
+    rated_samples: int = 4
+    deep: int = 12  # of these, how many get the rates from which long horizons are told
+    deep_parts: int = 6
+    deep_samples: int = 16
+
+    epochs: ClassVar[int] = 1
+
+    @property
+    def arms(self) -> Sequence[Arm]:
+        return ALL_ROWS + SAMPLED_ROWS
 
     @property
     def form(self) -> list[str]:
@@ -62,11 +78,15 @@ class Ladder(Settings):
         return path
 
     def questions(self, name: str) -> Path:
-        """`base`, `train`, `validation`, `gate` or `test`: made where it is missing, always the same."""
+        """`base`, `train`, `validation`, `test`, or the beginning of one, `gate` or `drawn`.
+
+        Always the same, made where it is missing.
+        """
         path = self.run_dir / "questions" / f"{name}.jsonl"
-        if name == "gate" and not path.exists():
-            rows = self.questions("validation").read_text().splitlines(keepends=True)
-            path.write_text("".join(rows[:GATE]))
+        if name in BEGINNINGS and not path.exists():
+            whole, size = BEGINNINGS[name]
+            rows = self.questions(whole).read_text().splitlines(keepends=True)
+            path.write_text("".join(rows[:size]))
         if not path.exists():
             sizes = [
                 "--base",
@@ -82,7 +102,7 @@ class Ladder(Settings):
         return path
 
 
-def base_part(study: Ladder, part: int) -> dict[str, Any]:
+def train_base_part(study: Ladder, part: int) -> dict[str, Any]:
     """Train a part of the base."""
     return {"checkpoint": study.base_part(part).name}
 
@@ -122,18 +142,28 @@ def show(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def require_gate(study: Ladder) -> None:
+    """Nothing is compared on a base that the claim is not about.
+
+    Raises:
+        SystemExit: with the table, and what to change.
+    """
+    found = study.result("gate")
+    if not all(found["passed"]):
+        change = "try other --base_rows or --base_rate, with another --results and --run_dir"
+        raise SystemExit(f"evidence: the base does not pass the gate; {change}\n{show(found)}")
+
+
 def ladder_flags(flags: argparse.ArgumentParser) -> None:
     """The flags of this study, and the defaults that are its own."""
     flags.add_argument("--base_rows", type=int, default=Ladder.base_rows, help="solutions that the base is trained on")
     flags.add_argument("--base_parts", type=int, default=Ladder.base_parts, help="steps in which it is trained")
     flags.add_argument("--base_rate", type=float, default=Ladder.base_rate, help="its learning rate")
+    flags.add_argument("--sweep_seeds", type=int, default=Ladder.sweep_seeds, help="seeds of every learning rate")
+    for name, what in (("rated", "an arm's weights"), ("deep", "long horizons")):
+        size, parts, samples = (getattr(Ladder, field) for field in (name, f"{name}_parts", f"{name}_samples"))
+        flags.add_argument(f"--{name}", type=int, default=size, help=f"questions with success rates for {what}")
+        flags.add_argument(f"--{name}_parts", type=int, default=parts, help="steps in which they are annotated")
+        flags.add_argument(f"--{name}_samples", type=int, default=samples, help="continuations of each alternative")
     flags.set_defaults(run_dir=Path("runs/ladder"), results=HERE / "results", length=200, samples=16)
-    flags.set_defaults(train=1000, validation=240, test=1000, mix="ladder")
-
-
-def ladder_steps(study: Ladder) -> Iterator[Step]:
-    """All steps, in order."""
-    yield Step("questions", partial(questions, study))
-    for part in range(study.base_parts):
-        yield Step(f"base-{part}", partial(base_part, study, part))
-    yield Step("gate", partial(gate, study))
+    flags.set_defaults(train=1000, validation=240, test=1000, mix="ladder", rates=[3e-5, 1e-4, 3e-4], parts=8)

@@ -1,0 +1,56 @@
+"""The steps of the second study, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+from common import Step
+from data import annotate, base, held_out, kinds, masks, questions, rejection
+from ladder.base import Ladder, gate, require_gate, train_base_part
+from ladder.compare import on_test, sweep_name, sweep_seed
+from ladder.rates import annotate_rated, horizon, rated_masks
+
+
+def ladder_steps(study: Ladder) -> Iterator[Step]:
+    """All steps. Those after the gate need it passed."""
+    yield Step("questions", partial(questions, study))
+    for part in range(study.base_parts):
+        yield Step(f"base-{part}", partial(train_base_part, study, part))
+    yield Step("gate", partial(gate, study))
+    for step in [*data_steps(study), *comparison_steps(study)]:
+        yield Step(step.name, partial(behind_gate, study, step.make))
+
+
+def behind_gate(study: Ladder, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    require_gate(study)
+    return make()
+
+
+def data_steps(study: Ladder) -> Iterator[Step]:
+    """What is trained on, and how often success rates say what greedy rollouts say."""
+    yield Step("base-validation", partial(base, study))
+    for part in range(study.parts):
+        yield Step(f"annotate-{part}", partial(annotate, study, part))
+    yield Step("held-out", partial(held_out, study))
+    yield Step("masks", partial(masks, study))
+    yield Step("kinds", partial(kinds, study))
+    yield Step("rejection", partial(rejection, study))
+    for part in range(study.rated_parts):
+        yield Step(f"rated-{part}", partial(annotate_rated, study, "rated", part))
+    yield Step("rated-masks", partial(rated_masks, study))
+    for part in range(study.deep_parts):
+        yield Step(f"deep-{part}", partial(annotate_rated, study, "deep", part))
+    yield Step("horizon", partial(horizon, study))
+
+
+def comparison_steps(study: Ladder) -> Iterator[Step]:
+    """Arm by arm: its rates, then its test. Other arms' checkpoints are not there at that time: they are large."""
+    yield Step("test-base", partial(on_test, study, None, 0))
+    for arm in study.arms:
+        for seed in range(1, study.sweep_seeds + 1):
+            for rate in study.rates:
+                yield Step(sweep_name(arm, rate, seed), partial(sweep_seed, study, arm, rate, seed))
+        for seed in range(1, (study.many_seeds if arm.many else study.few_seeds) + 1):
+            yield Step(f"test-{arm.name}-{seed}", partial(on_test, study, arm, seed))
