@@ -105,13 +105,34 @@ def reinforce(study: Settings, name: str, seed: int) -> dict[str, Any]:
     """GRPO from the checkpoint of a seed: entropy and accuracy over its steps."""
     arm = next(arm for arm in study.arms if arm.name == name)
     out = study.run_dir / f"rl-{name}-{seed}"
-    sizes = {"PROMPTS": RL_PROMPTS, "SAMPLES": 6, "MICRO": 12, "PROMPT_LENGTH": 96, "LENGTH": study.length}
-    sizes |= {"LR": "1e-5", "SAVE": 10, "SEED": seed, "GPUS": study.gpus}
-    paths = {"MODEL": checkpoint_of(study, arm, seed), "DATA": study.questions("train"), "OUT": out}
-    variables = {key: str(value) for key, value in {**sizes, **paths}.items()}
-    script = EXAMPLES / "train_grpo.sh"
-    questions = ("--data.max_samples", study.rl_steps * RL_PROMPTS)
-    shell(study, f"rl-{name}-{seed}", "bash", script, *questions, **variables, **memory())
-    curves = read_curves(out / "tensorboard" / "grpo")
+    sizes = {
+        "PROMPTS": RL_PROMPTS,
+        "SAMPLES": 6,
+        "MICRO": 12,
+        "PROMPT_LENGTH": 96,
+        "LR": 1e-5,
+        "SAVE": 10,
+        "SEED": seed,
+    }
+    questions = study.rl_steps * RL_PROMPTS
+    curves = grpo(study, f"rl-{name}-{seed}", checkpoint_of(study, arm, seed), out, sizes, questions)
     shutil.rmtree(out)
+    return curves
+
+
+def grpo(
+    study: Settings, name: str, start: Path, out: Path, variables: dict[str, object], questions: int, *flags: object
+) -> dict[str, Any]:
+    """GRPO by the project's script, on the first of the training questions: entropy and accuracy over its steps.
+
+    Args:
+        start: the checkpoint that it begins with.
+        out: where it keeps its state: the same call goes on there.
+        variables: of `train_grpo.sh`, beside those that follow from the study.
+    """
+    more = {"MODEL": start, "DATA": study.questions("train"), "OUT": out, "LENGTH": study.length, "GPUS": study.gpus}
+    texts = {key: str(value) for key, value in {**variables, **more}.items()}
+    script = EXAMPLES / "train_grpo.sh"
+    shell(study, name, "bash", script, "--data.max_samples", questions, *flags, **texts, **memory())
+    curves = read_curves(out / "tensorboard" / "grpo")
     return {tag: vars(curves[tag]) for tag in (ENTROPY, REWARD)}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -43,6 +43,8 @@ class Ladder(Settings):
     base_parts: int = 5
     base_rate: float = 1e-4
     sweep_seeds: int = 3
+    rl_rates: list[float] = field(default_factory=lambda: [3e-6, 1e-5])
+    rl_parts: int = 4
     rated: int = 60  # training questions whose alternatives get success rates
     rated_parts: int = 10
     rated_samples: int = 4
@@ -160,10 +162,14 @@ def ladder_flags(flags: argparse.ArgumentParser) -> None:
     flags.add_argument("--base_parts", type=int, default=Ladder.base_parts, help="steps in which it is trained")
     flags.add_argument("--base_rate", type=float, default=Ladder.base_rate, help="its learning rate")
     flags.add_argument("--sweep_seeds", type=int, default=Ladder.sweep_seeds, help="seeds of every learning rate")
+    flags.add_argument("--rl_rates", type=float, nargs="+", default=[3e-6, 1e-5], help="learning rates tried for GRPO")
+    flags.add_argument("--rl_parts", type=int, default=Ladder.rl_parts, help="steps of the study for one run of GRPO")
     for name, what in (("rated", "an arm's weights"), ("deep", "long horizons")):
         size, parts, samples = (getattr(Ladder, field) for field in (name, f"{name}_parts", f"{name}_samples"))
         flags.add_argument(f"--{name}", type=int, default=size, help=f"questions with success rates for {what}")
         flags.add_argument(f"--{name}_parts", type=int, default=parts, help="steps in which they are annotated")
         flags.add_argument(f"--{name}_samples", type=int, default=samples, help="continuations of each alternative")
     flags.set_defaults(run_dir=Path("runs/ladder"), results=HERE / "results", length=200, samples=16)
-    flags.set_defaults(train=1000, validation=240, test=1000, mix="ladder", rates=[3e-5, 1e-4, 3e-4], parts=8)
+    flags.set_defaults(
+        train=1000, validation=240, test=1000, mix="ladder", rates=[3e-5, 1e-4, 3e-4], parts=8, rl_steps=100
+    )

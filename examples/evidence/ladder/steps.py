@@ -11,6 +11,8 @@ from data import annotate, base, held_out, kinds, masks, questions, rejection
 from ladder.base import Ladder, gate, require_gate, train_base_part
 from ladder.compare import on_test, sweep_name, sweep_seed
 from ladder.rates import annotate_rated, horizon, rated_masks
+from ladder.reinforcement import seed_part, try_part
+from training import RL_ARMS
 
 
 def ladder_steps(study: Ladder) -> Iterator[Step]:
@@ -19,7 +21,7 @@ def ladder_steps(study: Ladder) -> Iterator[Step]:
     for part in range(study.base_parts):
         yield Step(f"base-{part}", partial(train_base_part, study, part))
     yield Step("gate", partial(gate, study))
-    for step in [*data_steps(study), *comparison_steps(study)]:
+    for step in [*data_steps(study), *comparison_steps(study), *reinforcement_steps(study)]:
         yield Step(step.name, partial(behind_gate, study, step.make))
 
 
@@ -54,3 +56,14 @@ def comparison_steps(study: Ladder) -> Iterator[Step]:
                 yield Step(sweep_name(arm, rate, seed), partial(sweep_seed, study, arm, rate, seed))
         for seed in range(1, (study.many_seeds if arm.many else study.few_seeds) + 1):
             yield Step(f"test-{arm.name}-{seed}", partial(on_test, study, arm, seed))
+
+
+def reinforcement_steps(study: Ladder) -> Iterator[Step]:
+    """GRPO: the rates that may be chosen, then every seed from both starts."""
+    for rate in study.rl_rates:
+        for part in range(study.rl_parts):
+            yield Step(f"rl-try-{rate:g}-{part}", partial(try_part, study, rate, part))
+    for seed in range(1, study.rl_seeds + 1):
+        for name in RL_ARMS:
+            for part in range(study.rl_parts):
+                yield Step(f"rl-{name}-{seed}-{part}", partial(seed_part, study, name, seed, part))

@@ -1,0 +1,20 @@
+"""The second study's settings, in a folder of a test."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "evidence"))
+
+import study
+from ladder.base import Ladder, ladder_flags
+
+
+def ladder(folder: Path) -> Ladder:
+    flags = study.parser()
+    ladder_flags(flags)
+    own = vars(flags.parse_args([]))
+    for name in ("minutes", "study"):
+        own.pop(name)
+    return Ladder(**{**own, "run_dir": folder / "run", "results": folder / "results", "base_rows": 50})
