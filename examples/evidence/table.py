@@ -218,15 +218,15 @@ def document(results: Path, total: int) -> str:
     return "\n\n".join("\n".join(part) for part in parts if len(part) > 2 or part is parts[0]) + "\n"
 
 
-def in_page(text: str, tables: str) -> str:
+def in_page(text: str, tables: str, marks: tuple[str, str] = MARKS) -> str:
     """The page with these tables between the marks.
 
     Raises:
         ValueError: it has no marks.
     """
-    begin, end = MARKS
+    begin, end = marks
     if begin not in text or end not in text:
-        raise ValueError(f"{PAGE} has no {begin!r} and {end!r}")
+        raise ValueError(f"the page has no {begin!r} and {end!r}")
     return re.sub(f"{re.escape(begin)}.*{re.escape(end)}", lambda _: f"{begin}\n{tables}{end}", text, flags=re.DOTALL)
 
 

@@ -1,0 +1,242 @@
+"""The second study's result files as tables and three figures of docs/ladder.md; no figure is typed by hand.
+
+    python examples/evidence/ladder/tables.py [--results DIR] [--write]
+
+Intervals are those of the first study's tables: over seeds Student's, and in brackets from resampled questions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+
+from arms import Arm  # noqa: E402
+from ladder.arms import ALL_ROWS, SAMPLED_ROWS  # noqa: E402
+from ladder.base import show  # noqa: E402
+from ladder.problems import rows  # noqa: E402
+from ladder.rates import STRATA  # noqa: E402
+from table import Seeds, cell, ends, in_page, pair, passes  # noqa: E402
+from training import RL_ARMS  # noqa: E402
+
+from openrlhf_cft.curves import ENTROPY, REWARD  # noqa: E402
+
+PAGE = HERE.parents[2] / "docs" / "ladder.md"
+MARKS = "<!-- made by examples/evidence/ladder/tables.py -->", "<!-- end of the tables -->"
+Read = Callable[[dict[str, Any]], float | None]
+Values = Callable[[dict[str, Any]], list[float]]
+KS = (1, 4, 16)
+
+
+def figure(part: str, kind: str, name: str) -> Read:
+    """A figure of a test result: of its `greedy` or its `sampled` evaluation."""
+    return lambda result: result[part].get(kind, {}).get(name)
+
+
+COLUMNS: dict[str, Read] = {
+    "greedy accuracy": figure("greedy", "figures", "accuracy"),
+    **{f"Pass@{k}": figure("sampled", "figures", f"pass@{k}") for k in KS},
+    "entropy, critical tokens": figure("greedy", "annotated", "critical_entropy"),
+    "entropy, other tokens": figure("greedy", "annotated", "other_entropy"),
+    "distinct texts": lambda result: result["phrasings"]["distinct"],
+}
+PAIRED: dict[str, Values] = {
+    "greedy accuracy": lambda result: [float(bit) for bit in result["greedy"]["greedy"]],
+    "Pass@1": lambda result: passes(result["sampled"], 1),
+    "Pass@16": lambda result: passes(result["sampled"], 16),
+}
+PAIRS = [("cft3", arm.name) for arm in ALL_ROWS if arm.name != "cft3"]
+PAIRS += [("few-cft3", "few-sft"), ("few-drop", "few-sft"), ("few-drop", "few-cft3"), ("few-drop", "few-random")]
+ARMS: dict[str, Arm] = {arm.name: arm for arm in ALL_ROWS + SAMPLED_ROWS}
+
+
+def row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def header(*cells: str) -> list[str]:
+    return [row(*cells), "|---" * len(cells) + "|"]
+
+
+def mean(values: Iterable[float | None]) -> str:
+    """Over seeds, of those that have a value; a dash where none has."""
+    return cell([value for value in values if value is not None])
+
+
+def less(first: str, second: str) -> str:
+    return f"{ARMS[first].title} less {ARMS[second].title}"
+
+
+def read(file: Path) -> dict[str, Any] | None:
+    return dict(json.loads(file.read_text())) if file.exists() else None
+
+
+def tests(results: Path, arm: str) -> Seeds:
+    """The test results of an arm, by seed."""
+    found = {int(file.stem.rsplit("-", 1)[1]): read(file) for file in sorted(results.glob(f"test-{arm}-[0-9]*.json"))}
+    return {seed: result for seed, result in found.items() if result}
+
+
+def gate_table(results: Path) -> list[str]:
+    found = read(results / "gate.json")
+    return show(found).splitlines() if found else []
+
+
+def sweep_of(results: Path, arm: str) -> dict[float, list[dict[str, Any]]]:
+    """Validation figures of an arm by rate, one a seed."""
+    found: dict[float, list[dict[str, Any]]] = {}
+    for file in sorted(results.glob(f"sweep-{arm}-[0-9]*.json")):
+        result = read(file) or {}
+        found.setdefault(result["rate"], []).append(result["figures"])
+    return dict(sorted(found.items()))
+
+
+def sweep_table(results: Path) -> list[str]:
+    """Greedy accuracy and entropy on validation questions, at every rate."""
+    swept = {name: found for name in ARMS if (found := sweep_of(results, name))}
+    rates = sorted({rate for found in swept.values() for rate in found})
+    lines = header("validation: accuracy; entropy", *(f"{rate:g}" for rate in rates))
+    for name, found in swept.items():
+        cells = ["; ".join(both(found[rate])) if rate in found else "-" for rate in rates]
+        lines.append(row(ARMS[name].title, *cells))
+    return lines if swept else []
+
+
+def both(seeds: list[dict[str, Any]]) -> list[str]:
+    return [mean(figures[key] for figures in seeds) for key in ("accuracy", "entropy")]
+
+
+def arms_table(results: Path) -> list[str]:
+    """A row an arm, at its best rate."""
+    lines = header("", "seeds", "rate", *COLUMNS)
+    base = read(results / "test-base.json")
+    arms = {"base": ("before training", {0: base} if base else {})}
+    arms |= {name: (arm.title, tests(results, name)) for name, arm in ARMS.items()}
+    for title, seeds in arms.values():
+        if seeds:
+            rate = next(iter(seeds.values()))["rate"]
+            about = [str(len(seeds)), f"{rate:g}"] if rate else ["", ""]
+            lines.append(row(title, *about, *(mean(map(of, seeds.values())) for of in COLUMNS.values())))
+    return lines if len(lines) > 2 else []
+
+
+def pairs_table(results: Path) -> list[str]:
+    """Differences, paired by seed."""
+    lines = header("", *PAIRED)
+    for first, second in PAIRS:
+        left, right = tests(results, first), tests(results, second)
+        common = sorted(left.keys() & right.keys())
+        if common:
+            cells = [
+                pair({seed: of(left[seed]) for seed in common}, {seed: of(right[seed]) for seed in common})
+                for of in PAIRED.values()
+            ]
+            lines.append(row(f"{less(first, second)}, {len(common)} seeds", *cells))
+    return lines if len(lines) > 2 else []
+
+
+def strata_of(settings: dict[str, Any]) -> list[str]:
+    """Of every test question, in the order of results: its stratum by number of steps."""
+    counts = {"base": settings["base_rows"], **{name: settings[name] for name in ("train", "validation", "test")}}
+    steps = {made["id"]: made["steps"] for split, made in rows(counts, seed=0) if split == "test"}
+    return [next(f"{a} to {b}" for a, b in STRATA if a <= steps[row_id] <= b) for row_id in sorted(steps)]
+
+
+def steps_table(results: Path) -> list[str]:
+    """Greedy accuracy on the test questions by number of steps."""
+    settings = read(results / "settings.txt")
+    arms = {name: seeds for name in ARMS if (seeds := tests(results, name))}
+    if not settings or not arms:
+        return []
+    strata, names = strata_of(settings), [f"{a} to {b}" for a, b in STRATA]
+    lines = header("greedy accuracy by steps", *names)
+    for arm, seeds in arms.items():
+        cells = []
+        for name in names:
+            own = [at for at, stratum in enumerate(strata) if stratum == name]
+            right = [sum(result["greedy"]["greedy"][at] == "1" for at in own) for result in seeds.values()]
+            cells.append(mean(count / len(own) if own else None for count in right))
+        lines.append(row(ARMS[arm].title, *cells))
+    return lines
+
+
+def horizon_table(results: Path) -> list[str]:
+    """One greedy rollout against success rates, by number of steps."""
+    found = read(results / "horizon.json")
+    if not found:
+        return []
+    names = ["steps", "responses", "alternatives", "verdict and rate agree", "correct only greedily", "only by rate"]
+    names += ["critical, greedy", "critical, by rate", "both", "rate of the response's own tokens"]
+    lines = header(*names)
+    for name, part in found["by_steps"].items():
+        verdicts, critical = part["verdicts"], part["critical"]
+        counts = [part["rows"], verdicts["alternatives"], f"{verdicts['agreement']:.1%}"]
+        counts += [verdicts["only_greedy_correct"], verdicts["only_sampled_correct"]]
+        counts += [f"{critical[kind] / part['tokens']:.1%}" for kind in ("greedy", "sampled", "both")]
+        lines.append(row(name, *map(str, counts), mean([part["own_rate"]])))
+    return lines
+
+
+def runs(results: Path, arm: str) -> Seeds:
+    """The last part of every GRPO run that is done."""
+    last = (read(results / "settings.txt") or {"rl_parts": 1})["rl_parts"] - 1
+    files = {int(file.stem.split("-")[2]): file for file in sorted(results.glob(f"rl-{arm}-*-{last}.json"))}
+    return {seed: result for seed, file in files.items() if (result := read(file))}
+
+
+def rl_figures(results: Path, arm: str, seed: int, run: dict[str, Any]) -> list[float | None]:
+    """A run's accuracy and entropy at its beginning and end, and Pass@1 and Pass@16 before and after it."""
+    parts = [part for tag in (REWARD, ENTROPY) for part in ends(run["curves"][tag]["values"])]
+    before = tests(results, arm).get(seed, {"sampled": {"figures": {}}})["sampled"]["figures"]
+    passed = [side.get(f"pass@{k}") for k in (1, 16) for side in (before, run["test"]["figures"])]
+    return [*(sum(part) / len(part) for part in parts), *passed]
+
+
+def rl_table(results: Path) -> list[str]:
+    """GRPO from both starts, and the difference."""
+    names = [f"{what}, {part} quarter" for what in ("accuracy", "entropy") for part in ("first", "last")]
+    names += [f"Pass@{k} {when}" for k in (1, 16) for when in ("before", "after")]
+    lines = header("GRPO from", "seeds", *names)
+    found = {
+        arm: {seed: rl_figures(results, arm, seed, run) for seed, run in runs(results, arm).items()} for arm in RL_ARMS
+    }
+    for arm, seeds in found.items():
+        if seeds:
+            lines.append(row(ARMS[arm].title, str(len(seeds)), *map(mean, zip(*seeds.values(), strict=True))))
+    first, second = (found[arm] for arm in RL_ARMS)
+    if common := sorted(first.keys() & second.keys()):
+        pairs = [list(map(difference, first[seed], second[seed])) for seed in common]
+        lines.append(row(less(RL_ARMS[1], RL_ARMS[0]), str(len(common)), *map(mean, zip(*pairs, strict=True))))
+    return lines if len(lines) > 2 else []
+
+
+def difference(first: float | None, second: float | None) -> float | None:
+    return None if first is None or second is None else second - first
+
+
+def document(results: Path) -> str:
+    """All tables that there is something for."""
+    tables = (gate_table, sweep_table, arms_table, pairs_table, steps_table, horizon_table, rl_table)
+    return "\n\n".join("\n".join(found) for made in tables if (found := made(results))) + "\n"
+
+
+def main() -> int:
+    flags = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    flags.add_argument("--results", type=Path, default=HERE / "results")
+    flags.add_argument("--write", action="store_true", help="into docs/ladder.md, instead of printing")
+    args = flags.parse_args()
+    if args.write:
+        PAGE.write_text(in_page(PAGE.read_text(), document(args.results), MARKS))
+    else:
+        sys.stdout.write(document(args.results))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,126 @@
+"""The second study's tables say what its results say."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ladder_settings import ladder
+
+from ladder import tables  # isort: skip
+from ladder.base import BOUNDS, passed  # isort: skip
+
+QUESTIONS, DRAWN, SAMPLES = 30, 10, 16
+
+
+def write(folder: Path, name: str, found: dict[str, Any]) -> None:
+    (folder / f"{name}.json").write_text(json.dumps(found))
+
+
+def rows_of(lines: list[str]) -> dict[str, list[str]]:
+    """The cells of every row, by the first one."""
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[2:]]
+    return {row[0]: row[1:] for row in cells}
+
+
+def made_up(chance: random.Random, right: float) -> dict[str, Any]:
+    """A made-up test result."""
+    greedy = "".join(str(int(chance.random() < right)) for _ in range(QUESTIONS))
+    correct = [sum(chance.random() < right for _ in range(SAMPLES)) for _ in range(DRAWN)]
+    figures = {f"pass@{k}": sum(correct) / SAMPLES / DRAWN if k == 1 else 0.9 for k in (1, 4, 16)}
+    return {
+        "rate": 1e-4,
+        "greedy": {
+            "figures": {"accuracy": greedy.count("1") / QUESTIONS},
+            "annotated": {"critical_entropy": 0.1, "other_entropy": 0.2},
+            "greedy": greedy,
+        },
+        "sampled": {"figures": figures, "samples": SAMPLES, "correct": correct},
+        "phrasings": {"questions": 3, "distinct": 0.75},
+    }
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """The test results of two arms, three seeds each."""
+    chance = random.Random(0)
+    for arm, right in (("sft", 0.4), ("cft3", 0.6)):
+        for seed in (1, 2, 3):
+            write(tmp_path, f"test-{arm}-{seed}", made_up(chance, right))
+    return tmp_path
+
+
+def test_an_arm_has_a_row_and_cft_is_paired_with_it(results: Path) -> None:
+    found = {arm: tables.tests(results, arm) for arm in ("sft", "cft3", "few-cft3")}
+    assert {arm: len(seeds) for arm, seeds in found.items()} == {"sft": 3, "cft3": 3, "few-cft3": 0}
+    rows = rows_of(tables.arms_table(results))
+    accuracy = {
+        arm: [seed["greedy"]["figures"]["accuracy"] for seed in found[arm].values()] for arm in ("sft", "cft3")
+    }
+    assert rows["SFT"][:2] == ["3", "0.0001"] and rows["SFT"][2].startswith(f"{np.mean(accuracy['sft']):.3f} ±")
+    assert rows["SFT"][-1] == "0.750 ± 0.000"
+    (cells,) = rows_of(tables.pairs_table(results)).values()
+    paired = np.subtract(accuracy["cft3"], accuracy["sft"])
+    margin = 4.303 * np.std(paired, ddof=1) / 3**0.5
+    assert cells[0].startswith(f"{np.mean(paired):.3f} ± {margin:.3f} [") and "±" in cells[1]
+
+
+def test_the_sweep_has_accuracy_and_entropy(tmp_path: Path) -> None:
+    for seed, accuracy in enumerate((0.25, 0.5, 0.75), 1):
+        for arm in ("cft3", "few-cft3"):
+            figures = {"accuracy": accuracy, "entropy": 0.5}
+            write(tmp_path, f"sweep-{arm}-3e-05-{seed}", {"rate": 3e-5, "figures": figures})
+    write(tmp_path, "sweep-cft3-0.0003-1", {"rate": 3e-4, "figures": {"accuracy": 0.125, "entropy": 0.25}})
+    rows = rows_of(tables.sweep_table(tmp_path))
+    assert rows["CFT, Strict-3"] == ["0.500 ± 0.621; 0.500 ± 0.000", "0.125; 0.250"]
+    assert rows["few rows: CFT, Strict-3"][1] == "-"
+
+
+def test_accuracy_by_steps_is_that_of_the_questions(tmp_path: Path) -> None:
+    sizes = ladder(tmp_path)
+    sizes.results.mkdir()
+    (sizes.results / "settings.txt").write_text(json.dumps(sizes.sizes))
+    asked = {row["id"]: row["steps"] for row in map(json.loads, sizes.questions("test").open())}
+    greedy = "".join(str(int(asked[row_id] <= 4)) for row_id in sorted(asked))
+    write(sizes.results, "test-sft-1", {**made_up(random.Random(0), 0.5), "greedy": {"greedy": greedy}})
+    (cells,) = rows_of(tables.steps_table(sizes.results)).values()
+    of_four = sum(steps == 4 for steps in asked.values()) / sum(steps in (4, 5) for steps in asked.values())
+    assert cells == ["1.000", f"{of_four:.3f}", "0.000"]
+
+
+def test_long_horizons_and_the_gate(tmp_path: Path) -> None:
+    values: dict[str, float | None] = {name: bound for name, _, bound in BOUNDS} | {"greedy accuracy": 0.2}
+    write(tmp_path, "gate", {"values": values, "passed": list(passed(values))})
+    verdicts = {"alternatives": 40, "agreement": 0.75, "only_greedy_correct": 7, "only_sampled_correct": 3}
+    critical = {"greedy": 10, "sampled": 12, "both": 8}
+    part = {"rows": 4, "tokens": 100, "own_rate": 0.6, "critical": critical, "verdicts": verdicts}
+    write(tmp_path, "horizon", {"by_steps": {"2 to 3": part}})
+    text = tables.document(tmp_path)
+    assert "| greedy accuracy | >= 0.35 | 0.200, not kept |" in text
+    assert "| 2 to 3 | 4 | 40 | 75.0% | 7 | 3 | 10.0% | 12.0% | 8.0% | 0.600 |" in text
+
+
+def test_grpo_is_told_by_its_beginning_and_its_end(results: Path) -> None:
+    for arm, gain in (("sft", 0.01), ("cft3", 0.02)):
+        for seed in (1, 2):
+            curve = {"steps": list(range(8)), "values": [0.1 * seed + gain * step for step in range(8)]}
+            curves = dict.fromkeys((tables.REWARD, tables.ENTROPY), curve)
+            write(
+                results,
+                f"rl-{arm}-{seed}-0",
+                {"curves": curves, "test": {"figures": {"pass@1": 0.5, "pass@16": 0.95}}},
+            )
+    rows = rows_of(tables.rl_table(results))
+    assert rows["SFT"][0] == "2" and rows["SFT"][1].startswith("0.155")
+    less = rows["CFT, Strict-3 less SFT"]
+    assert less[1].startswith("0.005") and less[2].startswith("0.065") and less[-1].startswith("0.000")
+    before = {seed: tables.tests(results, "cft3")[seed]["sampled"]["figures"]["pass@1"] for seed in (1, 2)}
+    assert rows["CFT, Strict-3"][5].startswith(f"{np.mean(list(before.values())):.3f}")
+
+
+def test_nothing_is_told_of_nothing(tmp_path: Path) -> None:
+    assert tables.document(tmp_path).strip() == ""
