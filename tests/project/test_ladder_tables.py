@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from ladder_settings import ladder
 
-from ladder import tables  # isort: skip
+from ladder import figures, tables  # isort: skip
 from ladder.base import BOUNDS, passed  # isort: skip
 
 QUESTIONS, DRAWN, SAMPLES = 30, 10, 16
@@ -124,3 +124,26 @@ def test_grpo_is_told_by_its_beginning_and_its_end(results: Path) -> None:
 
 def test_nothing_is_told_of_nothing(tmp_path: Path) -> None:
     assert tables.document(tmp_path).strip() == ""
+    assert [make(tmp_path) for make in figures.FIGURES.values()] == [None] * 3
+
+
+def test_figures_are_drawn_of_what_there_is(results: Path) -> None:
+    for seed, arm in enumerate(("sft", "cft3"), 1):
+        write(
+            results, f"sweep-{arm}-3e-05-1", {"rate": 3e-5, "figures": {"accuracy": 0.1 * seed, "entropy": 0.2 * seed}}
+        )
+        curves = {tag: {"steps": [1, 2], "values": [0.1, 0.3]} for tag in figures.PANELS}
+        write(results, f"rl-{arm}-1-0", {"curves": curves})
+        for file in results.glob(f"test-{arm}-*.json"):
+            found = json.loads(file.read_text())
+            found["sampled"]["figures"] |= {f"pass@{k}": 0.1 * k**0.5 for k in figures.KS}
+            file.write_text(json.dumps(found))
+    drawn = {name: make(results) for name, make in figures.FIGURES.items()}
+    titles = {name: [text.get_text() for text in figure.axes[0].get_legend().texts] for name, figure in drawn.items()}
+    assert all(names == ["SFT", "CFT, Strict-3"] for names in titles.values()), titles
+    (line, _) = drawn["ladder-entropy"].axes[0].lines
+    assert (list(line.get_xdata()), list(line.get_ydata())) == ([0.2], [0.1])
+    assert list(drawn["ladder-passes"].axes[0].lines[0].get_ydata()) == pytest.approx(
+        [0.1 * k**0.5 for k in figures.KS]
+    )
+    assert list(drawn["ladder-grpo"].axes[0].lines[1].get_ydata()) == [0.1, 0.3], "the mean of one seed"
