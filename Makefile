@@ -128,7 +128,10 @@ bench-scale: $(STAMP)
 
 evidence: $(STAMP)
 	python examples/evidence/study.py $${STUDY:+--study "$$STUDY"} $${MINUTES:+--minutes "$$MINUTES"}
-	[ "$${STUDY:-first}" != first ] || python examples/evidence/table.py --write
+	if [ "$${STUDY:-first}" = first ]; then python examples/evidence/table.py --write; else
+	  python examples/evidence/ladder/tables.py --write
+	  python examples/evidence/ladder/figures.py
+	fi
 
 clean:
 	rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache
