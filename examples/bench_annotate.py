@@ -31,8 +31,7 @@ from typing import Any
 from make_questions import questions
 from sequential_rollouts import sequential
 
-from openrlhf_cft.annotation.annotator import Annotator, Outcome, Status
-from openrlhf_cft.annotation.criterion import candidates
+from openrlhf_cft.annotation.annotator import Annotator, Outcome, Position, Status
 from openrlhf_cft.annotation.settings import AnnotateSettings, Question
 from openrlhf_cft.data.records import Alternative
 from openrlhf_cft.engine.generate import Generation, Sampling
@@ -84,16 +83,13 @@ class Annotation:
 class Batched(Annotator):
     """The paper's way: all alternatives of a response at once, none left out because its token is decided."""
 
-    async def _position(
-        self, question: Question, response: Generation, position: int, budget: int
-    ) -> list[Alternative]:
-        tried = []
-        for candidate in candidates(
-            response.top_logprobs[position], response.token_ids[position], self.settings.top_k
-        ):
-            prefix = [*response.token_ids[:position], candidate.token_id]
-            tried.append(self._rollout(question, prefix, candidate, budget - len(prefix)))
-        return list(await asyncio.gather(*tried))
+    async def _position(self, question: Question, response: Generation, position: int, budget: int) -> Position:
+        before, budget = response.token_ids[:position], budget - position - 1
+        tried = (
+            self.rollouts.greedy(question, [*before, candidate.token_id], candidate, budget)
+            for candidate in self._candidates(response, position)
+        )
+        return Position(list(await asyncio.gather(*tried)), None)
 
 
 class Bench:

@@ -55,7 +55,7 @@ class Stream:
 
 def run(heavy: list[str], logs: Path) -> list[Stream]:
     """Run both streams to their ends; the output of the heavy one is passed on as it comes."""
-    pytest = [sys.executable, "-m", "pytest", "--color=no", "-m", "not all"]
+    pytest = [sys.executable, "-m", "pytest", "--color=no", "-m", "not all", "--durations=40", "--durations-min=3"]
     began = time.monotonic()
     light_log = logs / "test-light.log"
     with light_log.open("w") as file:

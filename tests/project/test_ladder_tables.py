@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ladder_settings import ladder
+from ladder_settings import ladder, study
 
 from ladder import figures, tables  # isort: skip
 from ladder.base import BOUNDS, passed  # isort: skip
@@ -83,7 +83,7 @@ def test_the_sweep_has_accuracy_and_entropy(tmp_path: Path) -> None:
 def test_accuracy_by_steps_is_that_of_the_questions(tmp_path: Path) -> None:
     sizes = ladder(tmp_path)
     sizes.results.mkdir()
-    (sizes.results / "settings.txt").write_text(json.dumps(sizes.sizes))
+    write(sizes.results, "questions", next(study.steps(sizes)).make())
     asked = {row["id"]: row["steps"] for row in map(json.loads, sizes.questions("test").open())}
     greedy = "".join(str(int(asked[row_id] <= 4)) for row_id in sorted(asked))
     write(sizes.results, "test-sft-1", {**made_up(random.Random(0), 0.5), "greedy": {"greedy": greedy}})

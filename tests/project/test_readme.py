@@ -144,8 +144,10 @@ def test_no_command_is_left_unparsed() -> None:
             case "python", ["-m", "pytest", *files]:
                 assert all((REPOSITORY / file).exists() for file in files), line
                 text = ""
-            case "python", [script] if script.startswith(("docs/", "examples/")):
+            case "python", [script, *flags] if script.startswith(("docs/", "examples/")):
                 text = (REPOSITORY / script).read_text()
+                parsers = "".join(file.read_text() for file in (REPOSITORY / script).parent.rglob("*.py"))
+                assert all(f'"{flag}"' in parsers for flag in flags if flag.startswith("--")), line
             case "python", ["-c", code]:
                 text = ""
                 check_python(code, line)

@@ -7,6 +7,7 @@ stories, in parts of less than ten minutes each. The gate looks at validation qu
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from typing import Any, ClassVar
 
 from arms import Arm
 from common import Settings, evaluate, shell
-from data import annotate_file
+from data import annotate_file, questions
 from ladder.arms import ALL_ROWS, SAMPLED_ROWS
 from training import sft
 
@@ -39,6 +40,7 @@ BOUNDS = (
 class Ladder(Settings):
     """The settings of the first study, and how the base is made."""
 
+    given: str | None = None  # a folder with questions, in place of those of problems.py
     base_rows: int = 3000
     base_parts: int = 5
     base_rate: float = 1e-4
@@ -53,6 +55,11 @@ class Ladder(Settings):
     deep_samples: int = 16
 
     epochs: ClassVar[int] = 1
+
+    @property
+    def sizes(self) -> dict[str, Any]:
+        """Not where given questions are: the folder is another one on another machine."""
+        return super().sizes | {"given": self.given is not None}
 
     @property
     def arms(self) -> Sequence[Arm]:
@@ -82,26 +89,27 @@ class Ladder(Settings):
     def questions(self, name: str) -> Path:
         """`base`, `train`, `validation`, `test`, or the beginning of one, `gate` or `drawn`.
 
-        Always the same, made where it is missing.
+        Always the same, made where it is missing, or taken from `given`, which may have `other`, too.
         """
         path = self.run_dir / "questions" / f"{name}.jsonl"
-        if name in BEGINNINGS and not path.exists():
-            whole, size = BEGINNINGS[name]
-            rows = self.questions(whole).read_text().splitlines(keepends=True)
-            path.write_text("".join(rows[:size]))
-        if not path.exists():
-            sizes = [
-                "--base",
-                self.base_rows,
-                "--train",
-                self.train,
-                "--validation",
-                self.validation,
-                "--test",
-                self.test,
-            ]
-            shell(self, "questions", sys.executable, HERE / "problems.py", "--output_dir", path.parent, *sizes)
+        sizes = {split: getattr(self, split) for split in ("train", "validation", "test")} | {"base": self.base_rows}
+        if path.exists():
+            return path
+        if name in BEGINNINGS or self.given:
+            whole, size = BEGINNINGS.get(name, (None, sizes.get(name)))
+            file = self.questions(whole) if whole else Path(str(self.given)) / f"{name}.jsonl"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("".join(file.read_text().splitlines(keepends=True)[:size]))
+        else:
+            flags = [word for split, size in sizes.items() for word in (f"--{split}", size)]
+            shell(self, "questions", sys.executable, HERE / "problems.py", "--output_dir", path.parent, *flags)
         return path
+
+
+def ladder_questions(study: Ladder) -> dict[str, Any]:
+    """Their number and fingerprint, and the number of steps of every test question, in the order of results."""
+    steps = {row["id"]: row["steps"] for row in map(json.loads, study.questions("test").open())}
+    return {**questions(study), "test_steps": "".join(str(steps[row_id]) for row_id in sorted(steps))}
 
 
 def train_base_part(study: Ladder, part: int) -> dict[str, Any]:
@@ -158,6 +166,9 @@ def require_gate(study: Ladder) -> None:
 
 def ladder_flags(flags: argparse.ArgumentParser) -> None:
     """The flags of this study, and the defaults that are its own."""
+    flags.add_argument(
+        "--given", default=None, help="folder with base, train, validation and test.jsonl; see gsm8k.py"
+    )
     flags.add_argument("--base_rows", type=int, default=Ladder.base_rows, help="solutions that the base is trained on")
     flags.add_argument("--base_parts", type=int, default=Ladder.base_parts, help="steps in which it is trained")
     flags.add_argument("--base_rate", type=float, default=Ladder.base_rate, help="its learning rate")

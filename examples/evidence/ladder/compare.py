@@ -51,10 +51,15 @@ def on_test(study: Ladder, arm: Arm | None, seed: int) -> dict[str, Any]:
     sampled = evaluate(
         study, f"{name}-drawn", checkpoint, "drawn", study.samples, "--eval.entropy_positions", 0, *flags
     )
-    texts = phrasings(responses(study, f"{name}-drawn", "drawn"))
+    found: dict[str, Any] = {"rate": rate, "greedy": greedy, "sampled": sampled}
+    if study.given and (Path(study.given) / "other.jsonl").exists():
+        found["other"] = evaluate(
+            study, f"{name}-other", checkpoint, "other", 0, "--eval.entropy_positions", 0, *flags
+        )
+    found["phrasings"] = phrasings(responses(study, f"{name}-drawn", "drawn"))
     if arm:
         forget(study, arm, seed, rate)
-    return {"rate": rate, "greedy": greedy, "sampled": sampled, "phrasings": texts}
+    return found
 
 
 def phrasings(samples: list[dict[str, Any]]) -> dict[str, float | int | None]:

@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any
 
 from common import Step
-from data import annotate, base, held_out, kinds, masks, questions, rejection
-from ladder.base import Ladder, gate, require_gate, train_base_part
+from data import annotate, base, held_out, kinds, masks, rejection
+from ladder.base import Ladder, gate, ladder_questions, require_gate, train_base_part
 from ladder.compare import on_test, sweep_name, sweep_seed
 from ladder.rates import annotate_rated, horizon, rated_masks
 from ladder.reinforcement import seed_part, try_part
@@ -17,7 +17,7 @@ from training import RL_ARMS
 
 def ladder_steps(study: Ladder) -> Iterator[Step]:
     """All steps. Those after the gate need it passed."""
-    yield Step("questions", partial(questions, study))
+    yield Step("questions", partial(ladder_questions, study))
     for part in range(study.base_parts):
         yield Step(f"base-{part}", partial(train_base_part, study, part))
     yield Step("gate", partial(gate, study))

@@ -20,7 +20,6 @@ sys.path.insert(0, str(HERE.parent))
 from arms import Arm  # noqa: E402
 from ladder.arms import ALL_ROWS, SAMPLED_ROWS  # noqa: E402
 from ladder.base import show  # noqa: E402
-from ladder.problems import rows  # noqa: E402
 from ladder.rates import STRATA  # noqa: E402
 from table import Seeds, cell, ends, in_page, pair, passes  # noqa: E402
 from training import RL_ARMS  # noqa: E402
@@ -44,6 +43,7 @@ COLUMNS: dict[str, Read] = {
     **{f"Pass@{k}": figure("sampled", "figures", f"pass@{k}") for k in KS},
     "entropy, critical tokens": figure("greedy", "annotated", "critical_entropy"),
     "entropy, other tokens": figure("greedy", "annotated", "other_entropy"),
+    "other questions": lambda result: result.get("other", {}).get("figures", {}).get("accuracy"),
     "distinct texts": lambda result: result["phrasings"]["distinct"],
 }
 PAIRED: dict[str, Values] = {
@@ -141,25 +141,22 @@ def pairs_table(results: Path) -> list[str]:
     return lines if len(lines) > 2 else []
 
 
-def strata_of(settings: dict[str, Any]) -> list[str]:
-    """Of every test question, in the order of results: its stratum by number of steps."""
-    counts = {"base": settings["base_rows"], **{name: settings[name] for name in ("train", "validation", "test")}}
-    steps = {made["id"]: made["steps"] for split, made in rows(counts, seed=0) if split == "test"}
-    return [next(f"{a} to {b}" for a, b in STRATA if a <= steps[row_id] <= b) for row_id in sorted(steps)]
+def stratum(steps: int) -> str:
+    return next(f"{low} to {high}" for low, high in STRATA if low <= steps <= high)
 
 
 def steps_table(results: Path) -> list[str]:
     """Greedy accuracy on the test questions by number of steps."""
-    settings = read(results / "settings.txt")
+    asked = read(results / "questions.json")
     arms = {name: seeds for name in ARMS if (seeds := tests(results, name))}
-    if not settings or not arms:
+    if not asked or not arms:
         return []
-    strata, names = strata_of(settings), [f"{a} to {b}" for a, b in STRATA]
+    strata, names = [stratum(int(digit)) for digit in asked["test_steps"]], [stratum(low) for low, _ in STRATA]
     lines = header("greedy accuracy by steps", *names)
     for arm, seeds in arms.items():
         cells = []
         for name in names:
-            own = [at for at, stratum in enumerate(strata) if stratum == name]
+            own = [at for at, found in enumerate(strata) if found == name]
             right = [sum(result["greedy"]["greedy"][at] == "1" for at in own) for result in seeds.values()]
             cells.append(mean(count / len(own) if own else None for count in right))
         lines.append(row(ARMS[arm].title, *cells))
