@@ -46,8 +46,8 @@ def test_a_worked_solution_is_read() -> None:
 
 @pytest.mark.parametrize("body", ["There are 8 trees", "There are 8 trees.", "There are 8 trees. "])
 def test_a_story_and_its_question_are_one(body: str) -> None:
-    row = gsm8k.question("o-1", {"Body": body, "Question": "How many are left?", "Answer": 2.5})
-    assert row == {"id": "o-1", "question": "There are 8 trees. How many are left?", "answer": "2.5"}
+    row = gsm8k.question("o-1", {"Body": body, "Question": "How many are left?", "Answer": 1234567.5})
+    assert row == {"id": "o-1", "question": "There are 8 trees. How many are left?", "answer": "1234567.5"}
 
 
 def test_the_halves_share_no_question(given: Path, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def question(row_id: str, row: dict[str, Any]) -> dict[str, Any]:
     """A row of SVAMP: its story and its question as one."""
     story = row["Body"].strip()
     story += "" if story.endswith((".", "?", "!")) else "."
-    return {"id": row_id, "question": f"{story} {row['Question'].strip()}", "answer": f"{float(row['Answer']):g}"}
+    return {"id": row_id, "question": f"{story} {row['Question'].strip()}", "answer": f"{float(row['Answer']):.12g}"}
 
 
 def read(file: Path) -> list[dict[str, Any]]:
