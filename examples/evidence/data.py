@@ -33,12 +33,17 @@ def base(study: Settings) -> dict[str, Any]:
 
 def annotate(study: Settings, part: int) -> dict[str, Any]:
     """A part of the training questions. It is kept until all of them are one data set."""
+    found = annotate_file(study, training_part(study, part), f"annotated-{part}")
+    keep(study, study.run_dir / f"annotated-{part}", PART.format(part))
+    return found
+
+
+def training_part(study: Settings, part: int) -> Path:
+    """The file of a part of the training questions."""
     rows = study.questions("train").read_text().splitlines(keepends=True)
     file = study.run_dir / "questions" / f"train-{part}.jsonl"
     file.write_text("".join(rows[part :: study.parts]))
-    found = annotate_file(study, file, f"annotated-{part}")
-    keep(study, study.run_dir / f"annotated-{part}", PART.format(part))
-    return found
+    return file
 
 
 def keep(study: Settings, data: Path, name: str) -> None:
@@ -67,10 +72,10 @@ def annotate_file(study: Settings, file: Path, name: str, *more: object) -> dict
     return {**{key: value for key, value in summary.items() if key != "config"}, "rollout_tokens": rolled}
 
 
-def held_out(study: Settings) -> dict[str, Any]:
-    """Annotated responses to the validation questions, with the column of every arm: the loss on critical and on other
+def held_out(study: Settings, name: str = "validation") -> dict[str, Any]:
+    """Annotated responses to validation questions, with the column of every arm: the loss on critical and on other
     tokens is taken there."""
-    found = annotate_file(study, study.questions("validation"), "held-out")
+    found = annotate_file(study, study.questions(name), "held-out")
     derive(study, study.run_dir / "held-out", HELD_OUT, columns_of=ANNOTATED)
     return found
 
@@ -127,14 +132,21 @@ def rejection(study: Settings) -> dict[str, Any]:
     evaluate(study, "rejection", study.base(), "train", drawn, "--eval.entropy_positions", 0)
     sampled = [row for row in responses(study, "rejection", "train") if not row["greedy"]]
     asked = {row["id"]: row for row in map(json.loads, study.questions("train").open())}
+    correct, spent = within_budget(sampled, budget)
     kept = {(row_id, row["response"]) for row_id, row in greedy.items()}
-    spent = 0
+    kept |= {(row["id"], row["response"]) for row in correct}
+    rows = [{**asked[row_id], "response": response} for row_id, response in sorted(kept)]
+    pq.write_table(pa.Table.from_pylist(rows), study.results / REJECTION, compression="zstd")
+    return {"budget": budget, "decoded_tokens": spent, "samples": drawn, "rows": len(rows), "greedy": len(greedy)}
+
+
+def within_budget(sampled: list[dict[str, Any]], budget: int) -> tuple[list[dict[str, Any]], int]:
+    """The correct ones of the samples whose tokens the budget pays for, and how many tokens these are."""
+    correct, spent = [], 0
     for row in sorted(sampled, key=lambda row: (row["number"], row["id"])):
         if spent >= budget:
             break
         spent += row["length"]
         if row["verdict"] == Verdict.CORRECT and row["stopped"]:
-            kept.add((row["id"], row["response"]))
-    rows = [{**asked[row_id], "response": response} for row_id, response in sorted(kept)]
-    pq.write_table(pa.Table.from_pylist(rows), study.results / REJECTION, compression="zstd")
-    return {"budget": budget, "decoded_tokens": spent, "samples": drawn, "rows": len(rows), "greedy": len(greedy)}
+            correct.append(row)
+    return correct, spent

@@ -7,13 +7,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 EVIDENCE = Path(__file__).parents[2] / "examples" / "evidence"
 sys.path.insert(0, str(EVIDENCE))
 
 import study  # noqa: E402
-from ladder import compare, rates, reinforcement  # noqa: E402
+from ladder import compare, rates, reinforcement, rejection  # noqa: E402
 from ladder.base import BOUNDS, Ladder, passed, require_gate  # noqa: E402
 from ladder_settings import ladder  # noqa: E402
 
@@ -43,8 +44,8 @@ def test_an_arm_is_tested_after_all_of_its_rates(tmp_path: Path) -> None:
     after = names.index("horizon")
     for arm in sizes.arms:
         swept = [at for at, name in enumerate(names) if name.startswith(f"sweep-{arm.name}-")]
-        tested = [at for at, name in enumerate(names) if name.startswith(f"test-{arm.name}-")]
-        assert len(swept) == 3 * len(sizes.rates) and len(tested) == (5 if arm.many else 3)
+        tested = [at for at, name in enumerate(names) if name.startswith((f"test-{arm.name}-", f"drawn-{arm.name}-"))]
+        assert len(swept) == 3 * len(sizes.rates) and len(tested) == 2 * (5 if arm.many else 3)
         assert after < min(swept) and [*swept, *tested] == list(range(min(swept), max(tested) + 1)), arm.name
 
 
@@ -151,7 +152,7 @@ def test_grpo_goes_on_from_part_to_part(tmp_path: Path, monkeypatch: pytest.Monk
     steps = [step for step in study.steps(sizes) if step.name.startswith("rl-")]
     for step in steps:
         write_result(sizes, step.name, step.make())
-    assert len(steps) == 4 * (2 + 2 * 5) and len(asked) == 4 * (2 + 2 * 5 - 1), "SFT's first seed was tried"
+    assert len(steps) == 4 * (2 + 2 * 5) + 2 * 5 and len(asked) == 4 * (2 + 2 * 5 - 1), "SFT's first seed was tried"
     assert {questions for *_, questions in asked} == {100}
     for at in range(0, len(asked), 4):
         starts, folders, variables, _ = zip(*asked[at : at + 4], strict=True)
@@ -159,5 +160,41 @@ def test_grpo_goes_on_from_part_to_part(tmp_path: Path, monkeypatch: pytest.Monk
         assert [sizes["EPISODES"] for sizes in variables] == [1, 2, 3, 4] and {s["SAVE"] for s in variables} == {25}
     assert {sizes["LR"] for *_, sizes, _ in asked[8:]} == {3e-6}
     assert asked[8][0] == Path("cft3-0.0001-1") and asked[-1][0] == Path("cft3-0.0001-5")
-    assert sizes.result("rl-sft-1-3")["test"]["data"] == "drawn" and "test" not in sizes.result("rl-sft-1-2")
+    assert sizes.result("rl-drawn-sft-1")["data"] == "drawn" and sizes.result("rl-sft-1-3")["validation"]
     assert not list(sizes.run_dir.glob("rl-*")), "their models are large"
+
+
+def test_a_question_gives_rejection_sampling_one_correct_response(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At random among those that the tokens of the masks pay for."""
+    sizes = ladder(tmp_path, train=40, parts=2)
+    write_result(sizes, "base-validation", {"figures": {"sampled_length": 10.0}})
+    write_result(sizes, "annotate-0", {"rollout_tokens": 400})
+    write_result(sizes, "annotate-1", {"rollout_tokens": 400})
+    asked: list[tuple[str, int]] = []
+
+    def evaluate(_: Ladder, name: str, checkpoint: object, data: str, drawn: int, *flags: object) -> None:
+        asked.append((data, drawn))
+
+    def responses(study: Ladder, name: str, data: str) -> list[dict[str, Any]]:
+        ids = [json.loads(line)["id"] for line in study.questions(data).open()]
+        drawn = [(row_id, number) for row_id in ids for number in range(3)]
+        return [
+            {
+                **{"id": row_id, "number": number, "response": f"{row_id} {number}", "length": 10, "stopped": True},
+                **{"verdict": "wrong" if row_id == ids[0] else "correct", "greedy": number == 2},
+            }
+            for row_id, number in drawn
+        ]
+
+    monkeypatch.setattr(rejection, "evaluate", evaluate)
+    monkeypatch.setattr(rejection, "responses", responses)
+    monkeypatch.setattr(Ladder, "base", lambda _: "m")
+    found = [rejection.rejection_part(sizes, part) for part in range(2)]
+    assert asked == [("train-0", 3), ("train-1", 3)]  # 1.1 x 400 tokens / (20 questions x 10 tokens)
+    assert all((part["rows"], part["decoded_tokens"], part["correct"]) == (19, 400, 38) for part in found)
+    assert rejection.rejection_rows(sizes) == {"rows": 38}
+    rows = pq.read_table(sizes.results / "rejection.parquet").to_pylist()
+    assert len({row["id"] for row in rows}) == 38 and all(row["response"].startswith(row["id"]) for row in rows)
+    assert {row["response"][-1] for row in rows} == {"0", "1"}, "a greedy response is no sample"

@@ -79,7 +79,7 @@ def test_other_questions_are_answered_too(given: Path, tmp_path: Path, monkeypat
     sizes = ladder(tmp_path, given=str(given), model="m")
     monkeypatch.setattr(type(sizes), "base", lambda _: "m")
     found = compare.on_test(sizes, None, 0)
-    assert asked == ["test", "drawn", "other"] and found["other"]["figures"] == {"accuracy": 0.5}
+    assert asked == ["test", "other"] and found["other"] == {"accuracy": 0.5}
     (given / "other.jsonl").unlink()
     assert "other" not in compare.on_test(sizes, None, 0)
     assert lines(sizes.questions("test")) == lines(given / "test.jsonl")

@@ -27,46 +27,45 @@ def rows_of(lines: list[str]) -> dict[str, list[str]]:
     return {row[0]: row[1:] for row in cells}
 
 
-def made_up(chance: random.Random, right: float) -> dict[str, Any]:
-    """A made-up test result."""
+def made_up(chance: random.Random, right: float) -> dict[str, dict[str, Any]]:
+    """The results of a seed, by the step that they are of."""
     greedy = "".join(str(int(chance.random() < right)) for _ in range(QUESTIONS))
     correct = [sum(chance.random() < right for _ in range(SAMPLES)) for _ in range(DRAWN)]
     figures = {f"pass@{k}": sum(correct) / SAMPLES / DRAWN if k == 1 else 0.9 for k in (1, 4, 16)}
+    entropies = {"critical_entropy": 0.1, "other_entropy": 0.2}
+    accuracy = {"accuracy": greedy.count("1") / QUESTIONS}
+    test = {"rate": 1e-4, "figures": accuracy, "annotated": entropies, "greedy": greedy}
+    phrasings = {"questions": 3, "distinct": 0.75}
     return {
-        "rate": 1e-4,
-        "greedy": {
-            "figures": {"accuracy": greedy.count("1") / QUESTIONS},
-            "annotated": {"critical_entropy": 0.1, "other_entropy": 0.2},
-            "greedy": greedy,
-        },
-        "sampled": {"figures": figures, "samples": SAMPLES, "correct": correct},
-        "phrasings": {"questions": 3, "distinct": 0.75},
+        "test": test,
+        "drawn": {"figures": figures, "samples": SAMPLES, "correct": correct, "phrasings": phrasings},
     }
 
 
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
-    """The test results of two arms, three seeds each."""
+    """The test results of two arms, three seeds each, and of the base."""
     chance = random.Random(0)
     for arm, right in (("sft", 0.4), ("cft3", 0.6)):
         for seed in (1, 2, 3):
-            write(tmp_path, f"test-{arm}-{seed}", made_up(chance, right))
+            for kind, found in made_up(chance, right).items():
+                write(tmp_path, f"{kind}-{arm}-{seed}", found)
+    write(tmp_path, "test-base", {**made_up(chance, 0.2)["test"], "rate": None})
     return tmp_path
 
 
 def test_an_arm_has_a_row_and_cft_is_paired_with_it(results: Path) -> None:
-    found = {arm: tables.tests(results, arm) for arm in ("sft", "cft3", "few-cft3")}
-    assert {arm: len(seeds) for arm, seeds in found.items()} == {"sft": 3, "cft3": 3, "few-cft3": 0}
+    found = {arm: tables.seeds_of(results, "test", arm) for arm in ("sft", "cft3", "few-cft3", "base")}
+    assert {arm: len(seeds) for arm, seeds in found.items()} == {"sft": 3, "cft3": 3, "few-cft3": 0, "base": 1}
     rows = rows_of(tables.arms_table(results))
-    accuracy = {
-        arm: [seed["greedy"]["figures"]["accuracy"] for seed in found[arm].values()] for arm in ("sft", "cft3")
-    }
+    accuracy = {arm: [seed["figures"]["accuracy"] for seed in found[arm].values()] for arm in ("sft", "cft3")}
     assert rows["SFT"][:2] == ["3", "0.0001"] and rows["SFT"][2].startswith(f"{np.mean(accuracy['sft']):.3f} ±")
-    assert rows["SFT"][-1] == "0.750 ± 0.000"
-    (cells,) = rows_of(tables.pairs_table(results)).values()
-    paired = np.subtract(accuracy["cft3"], accuracy["sft"])
-    margin = 4.303 * np.std(paired, ddof=1) / 3**0.5
-    assert cells[0].startswith(f"{np.mean(paired):.3f} ± {margin:.3f} [") and "±" in cells[1]
+    assert rows["SFT"][5:7] == ["0.900 ± 0.000", "0.100 ± 0.000"] and rows["SFT"][-3:] == ["-", "0.750 ± 0.000", "-"]
+    assert rows["before training"][:2] == ["", ""] and "±" not in rows["before training"][2]
+    ((seeds, *cells),) = rows_of(tables.pairs_table(results)).values()
+    differences = np.subtract(accuracy["cft3"], accuracy["sft"])
+    margin = 4.303 * np.std(differences, ddof=1) / 3**0.5
+    assert seeds == "3" and cells[0].startswith(f"{np.mean(differences):.3f} ± {margin:.3f} [") and "±" in cells[1]
 
 
 def test_the_sweep_has_accuracy_and_entropy(tmp_path: Path) -> None:
@@ -86,7 +85,7 @@ def test_accuracy_by_steps_is_that_of_the_questions(tmp_path: Path) -> None:
     write(sizes.results, "questions", next(study.steps(sizes)).make())
     asked = {row["id"]: row["steps"] for row in map(json.loads, sizes.questions("test").open())}
     greedy = "".join(str(int(asked[row_id] <= 4)) for row_id in sorted(asked))
-    write(sizes.results, "test-sft-1", {**made_up(random.Random(0), 0.5), "greedy": {"greedy": greedy}})
+    write(sizes.results, "test-sft-1", {"greedy": greedy})
     (cells,) = rows_of(tables.steps_table(sizes.results)).values()
     of_four = sum(steps == 4 for steps in asked.values()) / sum(steps in (4, 5) for steps in asked.values())
     assert cells == ["1.000", f"{of_four:.3f}", "0.000"]
@@ -109,17 +108,14 @@ def test_grpo_is_told_by_its_beginning_and_its_end(results: Path) -> None:
         for seed in (1, 2):
             curve = {"steps": list(range(8)), "values": [0.1 * seed + gain * step for step in range(8)]}
             curves = dict.fromkeys((tables.REWARD, tables.ENTROPY), curve)
-            write(
-                results,
-                f"rl-{arm}-{seed}-0",
-                {"curves": curves, "test": {"figures": {"pass@1": 0.5, "pass@16": 0.95}}},
-            )
+            write(results, f"rl-{arm}-{seed}-0", {"curves": curves})
+            write(results, f"rl-drawn-{arm}-{seed}", {"figures": {"pass@1": 0.5, "pass@16": 0.95}})
     rows = rows_of(tables.rl_table(results))
     assert rows["SFT"][0] == "2" and rows["SFT"][1].startswith("0.155")
     less = rows["CFT, Strict-3 less SFT"]
     assert less[1].startswith("0.005") and less[2].startswith("0.065") and less[-1].startswith("0.000")
-    before = {seed: tables.tests(results, "cft3")[seed]["sampled"]["figures"]["pass@1"] for seed in (1, 2)}
-    assert rows["CFT, Strict-3"][5].startswith(f"{np.mean(list(before.values())):.3f}")
+    before = [tables.seeds_of(results, "drawn", "cft3")[seed]["figures"]["pass@1"] for seed in (1, 2)]
+    assert rows["CFT, Strict-3"][5].startswith(f"{np.mean(before):.3f}")
 
 
 def test_nothing_is_told_of_nothing(tmp_path: Path) -> None:
@@ -134,10 +130,8 @@ def test_figures_are_drawn_of_what_there_is(results: Path) -> None:
         )
         curves = {tag: {"steps": [1, 2], "values": [0.1, 0.3]} for tag in figures.PANELS}
         write(results, f"rl-{arm}-1-0", {"curves": curves})
-        for file in results.glob(f"test-{arm}-*.json"):
-            found = json.loads(file.read_text())
-            found["sampled"]["figures"] |= {f"pass@{k}": 0.1 * k**0.5 for k in figures.KS}
-            file.write_text(json.dumps(found))
+        for file in results.glob(f"drawn-{arm}-*.json"):
+            file.write_text(json.dumps({"figures": {f"pass@{k}": 0.1 * k**0.5 for k in figures.KS}}))
     drawn = {name: make(results) for name, make in figures.FIGURES.items()}
     titles = {name: [text.get_text() for text in figure.axes[0].get_legend().texts] for name, figure in drawn.items()}
     assert all(names == ["SFT", "CFT, Strict-3"] for names in titles.values()), titles

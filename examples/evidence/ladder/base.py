@@ -24,7 +24,8 @@ HERE = Path(__file__).parent
 TEMPLATE = "Question: {}\nAnswer:"
 GATE = 128  # validation questions; half of them are annotated
 DRAWN = 250  # test questions that are sampled; all of them are answered greedily
-BEGINNINGS = {"gate": ("validation", GATE), "drawn": ("test", DRAWN)}
+HELD = 120  # validation questions on whose annotated responses losses are taken
+BEGINNINGS = {"gate": ("validation", GATE), "held": ("validation", HELD), "drawn": ("test", DRAWN)}
 # The paper is about such a base: figure, whether it must be at least or at most the bound, bound.
 BOUNDS = (
     ("mean response, tokens", ">=", 60.0),
@@ -51,7 +52,7 @@ class Ladder(Settings):
     rated_parts: int = 10
     rated_samples: int = 4
     deep: int = 12  # of these, how many get the rates from which long horizons are told
-    deep_parts: int = 6
+    deep_parts: int = 12
     deep_samples: int = 16
 
     epochs: ClassVar[int] = 1
@@ -87,7 +88,7 @@ class Ladder(Settings):
         return path
 
     def questions(self, name: str) -> Path:
-        """`base`, `train`, `validation`, `test`, or the beginning of one, `gate` or `drawn`.
+        """`base`, `train`, `validation`, `test`, or the beginning of one, see `BEGINNINGS`.
 
         Always the same, made where it is missing, or taken from `given`, which may have `other`, too.
         """

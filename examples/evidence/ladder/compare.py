@@ -41,22 +41,33 @@ def best_rate(study: Ladder, arm: Arm) -> float:
     return max(sorted(study.rates), key=accuracy)
 
 
+def tested(study: Ladder, arm: Arm | None, seed: int) -> tuple[float | None, Path]:
+    """The rate of an arm, and its checkpoint of a seed; the base, which has no rate."""
+    if arm is None:
+        return None, Path(study.base())
+    rate = best_rate(study, arm)
+    return rate, checkpoint_of(study, arm, rate, seed)
+
+
 def on_test(study: Ladder, arm: Arm | None, seed: int) -> dict[str, Any]:
-    """An arm at its best rate, or the base, on the test questions: all of them greedily, the first of them sampled."""
-    name = f"test-{arm.name}-{seed}" if arm else "test-base"
-    rate = best_rate(study, arm) if arm else None
-    checkpoint = checkpoint_of(study, arm, rate, seed) if arm and rate else Path(study.base())
-    flags = ["--train.seed", seed]
-    greedy = evaluate(study, name, checkpoint, "test", 0, "--eval.annotated", study.results / HELD_OUT, *flags)
-    sampled = evaluate(
-        study, f"{name}-drawn", checkpoint, "drawn", study.samples, "--eval.entropy_positions", 0, *flags
-    )
-    found: dict[str, Any] = {"rate": rate, "greedy": greedy, "sampled": sampled}
+    """All test questions, answered greedily by an arm at its best rate, or by the base; other questions, if given."""
+    name, flags = f"test-{arm.name}-{seed}" if arm else "test-base", ["--train.seed", seed]
+    rate, checkpoint = tested(study, arm, seed)
+    held_out = ["--eval.annotated", study.results / HELD_OUT]
+    found = {"rate": rate, **evaluate(study, name, checkpoint, "test", 0, *held_out, *flags)}
     if study.given and (Path(study.given) / "other.jsonl").exists():
-        found["other"] = evaluate(
-            study, f"{name}-other", checkpoint, "other", 0, "--eval.entropy_positions", 0, *flags
-        )
-    found["phrasings"] = phrasings(responses(study, f"{name}-drawn", "drawn"))
+        flags += ["--eval.entropy_positions", 0]
+        found["other"] = evaluate(study, f"{name}-other", checkpoint, "other", 0, *flags)["figures"]
+    return found
+
+
+def on_drawn(study: Ladder, arm: Arm | None, seed: int) -> dict[str, Any]:
+    """Samples of the first test questions. Afterwards the checkpoint is not needed: only GRPO starts from some."""
+    name = f"drawn-{arm.name}-{seed}" if arm else "drawn-base"
+    rate, checkpoint = tested(study, arm, seed)
+    flags = ["--eval.entropy_positions", 0, "--train.seed", seed]
+    found = evaluate(study, name, checkpoint, "drawn", study.samples, *flags)
+    found["phrasings"] = phrasings(responses(study, name, "drawn"))
     if arm:
         forget(study, arm, seed, rate)
     return found

@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
 from ladder.arms import ALL_ROWS  # noqa: E402
-from ladder.tables import ARMS, read, runs, sweep_of, tests  # noqa: E402
+from ladder.tables import ARMS, BASE, DRAWN, runs, seeds_of, sweep_of  # noqa: E402
 from training import RL_ARMS  # noqa: E402
 
 from openrlhf_cft.curves import ENTROPY, REWARD  # noqa: E402
@@ -54,11 +54,10 @@ def entropy_figure(results: Path) -> Any | None:
 def passes_figure(results: Path) -> Any | None:
     """Pass@k of every arm at its best rate, and of the base, on test questions."""
     figure, (panel,) = new_panels(1)
-    base = read(results / "test-base.json")
-    arms = {"before training": [base] if base else []}
-    arms |= {arm.title: list(tests(results, arm.name).values()) for arm in ALL_ROWS}
-    for title, found in arms.items():
-        values = [[one["sampled"]["figures"].get(f"pass@{k}") for one in found] for k in KS]
+    arms = {BASE: "before training"} | {arm.name: arm.title for arm in ALL_ROWS}
+    for name, title in arms.items():
+        found = list(seeds_of(results, DRAWN, name).values())
+        values = [[one["figures"].get(f"pass@{k}") for one in found] for k in KS]
         if found and all(value is not None for at_k in values for value in at_k):
             panel.plot(KS, [fmean(at_k) for at_k in values], marker="o", label=title)
     panel.set_xscale("log", base=2)

@@ -50,17 +50,21 @@ def chosen_rate(study: Ladder) -> float:
 
 
 def seed_part(study: Ladder, name: str, seed: int, part: int) -> dict[str, Any]:
-    """A part of a seed's run at the chosen rate; after the last one, Pass@k on the test questions that are sampled."""
-    rate, last = chosen_rate(study), part == study.rl_parts - 1
-    if (name, seed) == ("sft", 1):  # tried before
-        found = study.result(f"rl-try-{rate:g}-{part}")
-    else:
-        found = run_part(study, name, rate, seed, part)
-    if last:
-        out = folder(study, name, rate, seed)
-        if not (out / "config.json").exists():
-            run_part(study, name, rate, seed, part)
-        found["test"] = evaluate(study, f"{out.name}-test", out, "drawn", study.samples, "--eval.entropy_positions", 0)
-        for tried in study.rl_rates:
-            shutil.rmtree(folder(study, name, tried, seed), ignore_errors=True)
+    """A part of a seed's run at the chosen rate."""
+    rate = chosen_rate(study)
+    if (name, seed) == ("sft", 1):
+        return study.result(f"rl-try-{rate:g}-{part}")
+    return run_part(study, name, rate, seed, part)
+
+
+def after(study: Ladder, name: str, seed: int) -> dict[str, Any]:
+    """Pass@k of a run's model, on the test questions that are sampled. Then the model is removed."""
+    rate = chosen_rate(study)
+    out = folder(study, name, rate, seed)
+    if not (out / "config.json").exists():
+        run_part(study, name, rate, seed, study.rl_parts - 1)
+    flags = ["--eval.entropy_positions", 0, "--train.seed", seed]
+    found = evaluate(study, f"{out.name}-drawn", out, "drawn", study.samples, *flags)
+    for tried in study.rl_rates:
+        shutil.rmtree(folder(study, name, tried, seed), ignore_errors=True)
     return found

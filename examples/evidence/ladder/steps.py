@@ -7,11 +7,12 @@ from functools import partial
 from typing import Any
 
 from common import Step
-from data import annotate, base, held_out, kinds, masks, rejection
+from data import annotate, base, held_out, kinds, masks
 from ladder.base import Ladder, gate, ladder_questions, require_gate, train_base_part
-from ladder.compare import on_test, sweep_name, sweep_seed
+from ladder.compare import on_drawn, on_test, sweep_name, sweep_seed
 from ladder.rates import annotate_rated, horizon, rated_masks
-from ladder.reinforcement import seed_part, try_part
+from ladder.reinforcement import after, seed_part, try_part
+from ladder.rejection import rejection_part, rejection_rows
 from training import RL_ARMS
 
 
@@ -35,10 +36,12 @@ def data_steps(study: Ladder) -> Iterator[Step]:
     yield Step("base-validation", partial(base, study))
     for part in range(study.parts):
         yield Step(f"annotate-{part}", partial(annotate, study, part))
-    yield Step("held-out", partial(held_out, study))
+    yield Step("held-out", partial(held_out, study, "held"))
     yield Step("masks", partial(masks, study))
     yield Step("kinds", partial(kinds, study))
-    yield Step("rejection", partial(rejection, study))
+    for part in range(study.parts):
+        yield Step(f"rejection-{part}", partial(rejection_part, study, part))
+    yield Step("rejection", partial(rejection_rows, study))
     for part in range(study.rated_parts):
         yield Step(f"rated-{part}", partial(annotate_rated, study, "rated", part))
     yield Step("rated-masks", partial(rated_masks, study))
@@ -50,12 +53,14 @@ def data_steps(study: Ladder) -> Iterator[Step]:
 def comparison_steps(study: Ladder) -> Iterator[Step]:
     """Arm by arm: its rates, then its test. Other arms' checkpoints are not there at that time: they are large."""
     yield Step("test-base", partial(on_test, study, None, 0))
+    yield Step("drawn-base", partial(on_drawn, study, None, 0))
     for arm in study.arms:
         for seed in range(1, study.sweep_seeds + 1):
             for rate in study.rates:
                 yield Step(sweep_name(arm, rate, seed), partial(sweep_seed, study, arm, rate, seed))
         for seed in range(1, (study.many_seeds if arm.many else study.few_seeds) + 1):
             yield Step(f"test-{arm.name}-{seed}", partial(on_test, study, arm, seed))
+            yield Step(f"drawn-{arm.name}-{seed}", partial(on_drawn, study, arm, seed))
 
 
 def reinforcement_steps(study: Ladder) -> Iterator[Step]:
@@ -67,3 +72,4 @@ def reinforcement_steps(study: Ladder) -> Iterator[Step]:
         for name in RL_ARMS:
             for part in range(study.rl_parts):
                 yield Step(f"rl-{name}-{seed}-{part}", partial(seed_part, study, name, seed, part))
+            yield Step(f"rl-drawn-{name}-{seed}", partial(after, study, name, seed))

@@ -31,28 +31,32 @@ MARKS = "<!-- made by examples/evidence/ladder/tables.py -->", "<!-- end of the 
 Read = Callable[[dict[str, Any]], float | None]
 Values = Callable[[dict[str, Any]], list[float]]
 KS = (1, 4, 16)
+TEST, DRAWN = "test", "drawn"  # the steps that answer test questions greedily, and that sample them
 
 
-def figure(part: str, kind: str, name: str) -> Read:
-    """A figure of a test result: of its `greedy` or its `sampled` evaluation."""
-    return lambda result: result[part].get(kind, {}).get(name)
+def figure(kind: str, name: str) -> Read:
+    """A figure of a result, where it has one."""
+    return lambda result: result.get(kind, {}).get(name)
 
 
-COLUMNS: dict[str, Read] = {
-    "greedy accuracy": figure("greedy", "figures", "accuracy"),
-    **{f"Pass@{k}": figure("sampled", "figures", f"pass@{k}") for k in KS},
-    "entropy, critical tokens": figure("greedy", "annotated", "critical_entropy"),
-    "entropy, other tokens": figure("greedy", "annotated", "other_entropy"),
-    "other questions": lambda result: result.get("other", {}).get("figures", {}).get("accuracy"),
-    "distinct texts": lambda result: result["phrasings"]["distinct"],
+COLUMNS: dict[str, tuple[str, Read]] = {  # by name: steps that have it, and how it is read
+    "greedy accuracy": (TEST, figure("figures", "accuracy")),
+    **{f"Pass@{k}": (DRAWN, figure("figures", f"pass@{k}")) for k in KS},
+    "entropy, critical tokens": (TEST, figure("annotated", "critical_entropy")),
+    "entropy, other tokens": (TEST, figure("annotated", "other_entropy")),
+    "loss, critical tokens": (TEST, figure("annotated", "critical_nll")),
+    "loss, other tokens": (TEST, figure("annotated", "other_nll")),
+    "distinct texts": (DRAWN, figure("phrasings", "distinct")),
+    "other questions": (TEST, figure("other", "accuracy")),
 }
-PAIRED: dict[str, Values] = {
-    "greedy accuracy": lambda result: [float(bit) for bit in result["greedy"]["greedy"]],
-    "Pass@1": lambda result: passes(result["sampled"], 1),
-    "Pass@16": lambda result: passes(result["sampled"], 16),
+PAIRED: dict[str, tuple[str, Values]] = {
+    "greedy accuracy": (TEST, lambda result: [float(bit) for bit in result["greedy"]]),
+    "Pass@1": (DRAWN, lambda result: passes(result, 1)),
+    "Pass@16": (DRAWN, lambda result: passes(result, 16)),
 }
 PAIRS = [("cft3", arm.name) for arm in ALL_ROWS if arm.name != "cft3"]
 PAIRS += [("few-cft3", "few-sft"), ("few-drop", "few-sft"), ("few-drop", "few-cft3"), ("few-drop", "few-random")]
+BASE = "base"
 ARMS: dict[str, Arm] = {arm.name: arm for arm in ALL_ROWS + SAMPLED_ROWS}
 
 
@@ -69,6 +73,10 @@ def mean(values: Iterable[float | None]) -> str:
     return cell([value for value in values if value is not None])
 
 
+def title(arm: str) -> str:
+    return "before training" if arm == BASE else ARMS[arm].title
+
+
 def less(first: str, second: str) -> str:
     return f"{ARMS[first].title} less {ARMS[second].title}"
 
@@ -77,10 +85,12 @@ def read(file: Path) -> dict[str, Any] | None:
     return dict(json.loads(file.read_text())) if file.exists() else None
 
 
-def tests(results: Path, arm: str) -> Seeds:
-    """The test results of an arm, by seed."""
-    found = {int(file.stem.rsplit("-", 1)[1]): read(file) for file in sorted(results.glob(f"test-{arm}-[0-9]*.json"))}
-    return {seed: result for seed, result in found.items() if result}
+def seeds_of(results: Path, kind: str, arm: str) -> Seeds:
+    """The results of an arm, by seed; of the base, which has none, under 0."""
+    if arm == BASE:
+        return {0: found} if (found := read(results / f"{kind}-{BASE}.json")) else {}
+    files = sorted(results.glob(f"{kind}-{arm}-[0-9]*.json"))
+    return {int(file.stem.rsplit("-", 1)[1]): json.loads(file.read_text()) for file in files}
 
 
 def gate_table(results: Path) -> list[str]:
@@ -115,30 +125,34 @@ def both(seeds: list[dict[str, Any]]) -> list[str]:
 def arms_table(results: Path) -> list[str]:
     """A row an arm, at its best rate."""
     lines = header("", "seeds", "rate", *COLUMNS)
-    base = read(results / "test-base.json")
-    arms = {"base": ("before training", {0: base} if base else {})}
-    arms |= {name: (arm.title, tests(results, name)) for name, arm in ARMS.items()}
-    for title, seeds in arms.values():
-        if seeds:
-            rate = next(iter(seeds.values()))["rate"]
-            about = [str(len(seeds)), f"{rate:g}"] if rate else ["", ""]
-            lines.append(row(title, *about, *(mean(map(of, seeds.values())) for of in COLUMNS.values())))
+    for name in (BASE, *ARMS):
+        found = {kind: seeds_of(results, kind, name) for kind in (TEST, DRAWN)}
+        if found[TEST]:
+            rate = next(iter(found[TEST].values()))["rate"]
+            about = [str(len(found[TEST])), f"{rate:g}"] if rate else ["", ""]
+            lines.append(
+                row(title(name), *about, *(mean(map(of, found[kind].values())) for kind, of in COLUMNS.values()))
+            )
     return lines if len(lines) > 2 else []
 
 
 def pairs_table(results: Path) -> list[str]:
     """Differences, paired by seed."""
-    lines = header("", *PAIRED)
+    lines = header("", "seeds", *PAIRED)
     for first, second in PAIRS:
-        left, right = tests(results, first), tests(results, second)
-        common = sorted(left.keys() & right.keys())
+        common = seeds_of(results, TEST, first).keys() & seeds_of(results, TEST, second).keys()
         if common:
-            cells = [
-                pair({seed: of(left[seed]) for seed in common}, {seed: of(right[seed]) for seed in common})
-                for of in PAIRED.values()
-            ]
-            lines.append(row(f"{less(first, second)}, {len(common)} seeds", *cells))
+            arms = [[seeds_of(results, kind, arm) for arm in (first, second)] for kind, _ in PAIRED.values()]
+            cells = [paired(*sides, of) for sides, (_, of) in zip(arms, PAIRED.values(), strict=True)]
+            lines.append(row(less(first, second), str(len(common)), *cells))
     return lines if len(lines) > 2 else []
+
+
+def paired(left: Seeds, right: Seeds, of: Values) -> str:
+    """The difference of two arms, at the seeds that both have."""
+    common = sorted(left.keys() & right.keys())
+    sides = [{seed: of(side[seed]) for seed in common} for side in (left, right)]
+    return pair(*sides) if common else "-"
 
 
 def stratum(steps: int) -> str:
@@ -148,7 +162,7 @@ def stratum(steps: int) -> str:
 def steps_table(results: Path) -> list[str]:
     """Greedy accuracy on the test questions by number of steps."""
     asked = read(results / "questions.json")
-    arms = {name: seeds for name in ARMS if (seeds := tests(results, name))}
+    arms = {name: seeds for name in (BASE, *ARMS) if (seeds := seeds_of(results, TEST, name))}
     if not asked or not arms:
         return []
     strata, names = [stratum(int(digit)) for digit in asked["test_steps"]], [stratum(low) for low, _ in STRATA]
@@ -157,9 +171,9 @@ def steps_table(results: Path) -> list[str]:
         cells = []
         for name in names:
             own = [at for at, found in enumerate(strata) if found == name]
-            right = [sum(result["greedy"]["greedy"][at] == "1" for at in own) for result in seeds.values()]
+            right = [sum(result["greedy"][at] == "1" for at in own) for result in seeds.values()]
             cells.append(mean(count / len(own) if own else None for count in right))
-        lines.append(row(ARMS[arm].title, *cells))
+        lines.append(row(title(arm), *cells))
     return lines
 
 
@@ -190,8 +204,8 @@ def runs(results: Path, arm: str) -> Seeds:
 def rl_figures(results: Path, arm: str, seed: int, run: dict[str, Any]) -> list[float | None]:
     """A run's accuracy and entropy at its beginning and end, and Pass@1 and Pass@16 before and after it."""
     parts = [part for tag in (REWARD, ENTROPY) for part in ends(run["curves"][tag]["values"])]
-    before = tests(results, arm).get(seed, {"sampled": {"figures": {}}})["sampled"]["figures"]
-    passed = [side.get(f"pass@{k}") for k in (1, 16) for side in (before, run["test"]["figures"])]
+    before, after = (seeds_of(results, kind, arm).get(seed, {}) for kind in (DRAWN, f"rl-{DRAWN}"))
+    passed = [figure("figures", f"pass@{k}")(side) for k in (1, 16) for side in (before, after)]
     return [*(sum(part) / len(part) for part in parts), *passed]
 
 
