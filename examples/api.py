@@ -69,8 +69,16 @@ async def annotate_one() -> None:
 
 def annotate_with_vllm(model: Path, questions: Path, out: Path) -> None:
     """The whole job: Ray, vLLM, verifiers, resumption. Call it again with the same arguments, and it goes on."""
-    columns = {"input_key": "question", "label_key": "answer", "apply_chat_template": True}
-    summary = openrlhf_cft.annotate(str(model), str(questions), out, max_samples=8, max_new_tokens=48, **columns)
+    summary = openrlhf_cft.annotate(
+        str(model),
+        str(questions),
+        out,
+        input_key="question",
+        label_key="answer",
+        apply_chat_template=True,
+        max_samples=8,
+        max_new_tokens=48,
+    )
     print(f"{summary['annotated']} of {summary['rows_read']} rows annotated, {summary['critical_share']:.0%} critical")
 
 

@@ -127,7 +127,8 @@ async def latency(model: str, count: int, repetitions: int, each: int) -> dict[s
     try:
         _, pairs = await decode(engine, rows, pool, range(each))
         alone = statistics.median([len(pairs) / await rate(pool, pairs) for _ in range(repetitions)])
-        ratios, seconds = [], {"without": [], "with": []}
+        ratios: list[float] = []
+        seconds: dict[str, list[float]] = {"without": [], "with": []}
         for turn in range(repetitions):
             order = ("without", "with") if turn % 2 else ("with", "without")
             wrong = {"without": range(0), "with": range((turn + 1) * each, (turn + 2) * each)}

@@ -141,7 +141,8 @@ class Check:
         """Stock GRPO from the CFT checkpoint, the verifier its reward."""
         variables = {"MODEL": self.run_dir / "quickstart" / "cft", "DATA": self.run_dir / "questions" / "train.jsonl"}
         variables["OUT"] = self.run_dir / "grpo"
-        script = ["bash", EXAMPLES / "train_grpo.sh", "--data.max_samples", str(STEPS * int(GRPO["PROMPTS"]))]
+        questions = str(STEPS * int(GRPO["PROMPTS"]))
+        script: list[str | Path] = ["bash", EXAMPLES / "train_grpo.sh", "--data.max_samples", questions]
         if uses_gpu() and importlib.util.find_spec("flash_attn") is None:
             variables["ATTENTION"] = Path("sdpa")
         self.run(log, *script, **GRPO, **{name: str(value) for name, value in variables.items()})

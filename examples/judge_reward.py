@@ -12,6 +12,7 @@ server that does not answer, or answers without a grade, is an error and no grad
 import functools
 import os
 import re
+from typing import Any
 
 import torch
 from openai import OpenAI
@@ -34,7 +35,7 @@ def client() -> OpenAI:
 def grade(question: str, answer: str, reference: str) -> float:
     """The judge's grade of one answer, from 0 to 1."""
     text = f"# Question\n{question}\n\n# Reference\n{reference}\n\n# Answer\n{answer}"
-    messages = [{"role": "system", "content": INSTRUCTION}, {"role": "user", "content": text}]
+    messages: Any = [{"role": "system", "content": INSTRUCTION}, {"role": "user", "content": text}]
     reply = client().chat.completions.create(model=os.environ["JUDGE_MODEL"], messages=messages, temperature=0)
     said = reply.choices[0].message.content or ""
     found = GRADE.findall(said)
@@ -43,7 +44,7 @@ def grade(question: str, answer: str, reference: str) -> float:
     return int(found[-1]) / 10
 
 
-def reward_func(queries, prompts, labels):
+def reward_func(queries: list[str], prompts: list[str], labels: list[str]) -> dict[str, Any]:
     """OpenRLHF's reward function: a grade for each query, which is its prompt with the response behind it."""
     pairs = zip(queries, prompts, labels, strict=True)
     grades = torch.tensor([grade(prompt, query.removeprefix(prompt), label) for query, prompt, label in pairs])

@@ -106,7 +106,7 @@ def say_gguf_version() -> None:
     import gguf
 
     if not hasattr(gguf, "__version__"):
-        gguf.__version__ = metadata.version("gguf")
+        gguf.__version__ = metadata.version("gguf")  # type: ignore[attr-defined]
 
 
 if __name__ == "__main__":

@@ -131,8 +131,8 @@ def pair(left: dict[int, list[float]], right: dict[int, list[float]]) -> str:
     means = [{seed: float(np.mean(values)) for seed, values in side.items()} for side in (right, left)]
     over_seeds = mean_over_seeds(paired_by_seed(*means))
     averaged = [np.mean([side[seed] for seed in sorted(side)], axis=0) for side in (right, left)]
-    ratios = [{"it": np.stack([values, np.ones_like(values)], axis=1)} for values in averaged]
-    over_questions = resampled(*ratios, seed=0)["it"]
+    second, first = ({"it": np.stack([values, np.ones_like(values)], axis=1)} for values in averaged)
+    over_questions = resampled(second, first, seed=0)["it"]
     return f"{mean_text(over_seeds)} [{over_questions.low:+.3f}, {over_questions.high:+.3f}]"
 
 

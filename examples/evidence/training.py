@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,7 @@ def reinforce(study: Settings, name: str, seed: int) -> dict[str, Any]:
 
 
 def grpo(
-    study: Settings, name: str, start: Path, out: Path, variables: dict[str, object], questions: int, *flags: object
+    study: Settings, name: str, start: Path, out: Path, variables: Mapping[str, object], questions: int, *flags: object
 ) -> dict[str, Any]:
     """GRPO by the project's script, on the first of the training questions: entropy and accuracy over its steps.
 

@@ -143,7 +143,7 @@ def pairs_table(results: Path) -> list[str]:
         common = seeds_of(results, TEST, first).keys() & seeds_of(results, TEST, second).keys()
         if common:
             arms = [[seeds_of(results, kind, arm) for arm in (first, second)] for kind, _ in PAIRED.values()]
-            cells = [paired(*sides, of) for sides, (_, of) in zip(arms, PAIRED.values(), strict=True)]
+            cells = [paired(left, right, of) for (left, right), (_, of) in zip(arms, PAIRED.values(), strict=True)]
             lines.append(row(less(first, second), str(len(common)), *cells))
     return lines if len(lines) > 2 else []
 
