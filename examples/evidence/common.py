@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -114,27 +114,39 @@ def module(study: Settings, name: str, command: str, *flags: object, **variables
 
 
 def evaluate(study: Settings, name: str, checkpoint: object, data: str, drawn: int, *flags: object) -> dict[str, Any]:
-    """Evaluate a checkpoint: its figures, and for paired tests which questions it answers and how often.
+    """Evaluate a checkpoint: see `evaluate_all`."""
+    return evaluate_all(study, name, {CHECKPOINT: checkpoint}, data, drawn, *flags)[CHECKPOINT]
+
+
+def evaluate_all(
+    study: Settings, name: str, checkpoints: Mapping[str, object], data: str, drawn: int, *flags: object
+) -> dict[str, dict[str, Any]]:
+    """Evaluate checkpoints: their figures, and for paired tests which questions each answers and how often.
 
     Returns:
-        `figures`, and with `--eval.annotated` `annotated`: values by name; `greedy`, a character a question, 1 where
-        the greedy response is correct; `correct`, how many of the samples of each question are.
+        By checkpoint: `figures`, and with `--eval.annotated` `annotated`, values by name; `greedy`, a character for each
+        question, 1 where its greedy response is correct; `correct`, how many of its samples are.
     """
     out = study.run_dir / name
     shutil.rmtree(out, ignore_errors=True)
-    command = ["--compare", f"{CHECKPOINT}={checkpoint}", "--data.dataset", study.questions(data)]
-    command += [*DATA_FLAGS, *study.form]
+    command: list[object] = ["--compare", *(f"{key}={path}" for key, path in checkpoints.items())]
+    command += ["--data.dataset", study.questions(data), *DATA_FLAGS, *study.form]
     command += ["--eval.n_samples", drawn, "--eval.max_new_tokens", study.length, "--vllm.num_engines", study.gpus]
     variables = {}
     if drawn:
         command, variables = [*command, *COMPILED], {"TORCH_COMPILE_DISABLE": "0"}
     module(study, f"{name}-evaluate", "evaluate", *command, *flags, "--ckpt.output_dir", out, **variables)
     metrics = json.loads((out / "metrics.json").read_text())
-    found = metrics["results"][data][CHECKPOINT]
+    return {key: kept(study, name, key, data, drawn, metrics) for key in checkpoints}
+
+
+def kept(study: Settings, name: str, key: str, data: str, drawn: int, metrics: dict[str, Any]) -> dict[str, Any]:
+    """What of a checkpoint's evaluation goes into the results."""
+    found = metrics["results"][data][key]
     correct: dict[str, list[bool]] = {}  # of each question; that of the greedy response stands first
-    for row in responses(study, name, data):
+    for row in responses(study, name, data, key):
         correct.setdefault(row["id"], []).append(row["verdict"] == Verdict.CORRECT)
-    kept = {
+    result = {
         "samples": drawn,
         "figures": values(found["figures"]),
         "greedy": "".join(str(int(correct[row_id][0])) for row_id in sorted(correct)),
@@ -142,13 +154,13 @@ def evaluate(study: Settings, name: str, checkpoint: object, data: str, drawn: i
         "entropy_by_position": [[part["first"], round(part["value"], 4)] for part in found["entropy_by_position"]],
     }
     if "annotated" in metrics:
-        kept["annotated"] = values(metrics["annotated"]["figures"][CHECKPOINT])
-    return kept
+        result["annotated"] = values(metrics["annotated"]["figures"][key])
+    return result
 
 
-def responses(study: Settings, name: str, data: str) -> list[dict[str, Any]]:
-    """Every response of an evaluation."""
-    return list(read_rows(study.run_dir / name / "samples" / f"{data}--{CHECKPOINT}.parquet"))
+def responses(study: Settings, name: str, data: str, key: str = CHECKPOINT) -> list[dict[str, Any]]:
+    """Every response of a checkpoint's evaluation."""
+    return list(read_rows(study.run_dir / name / "samples" / f"{data}--{key}.parquet"))
 
 
 def values(figures: dict[str, Any]) -> dict[str, float]:

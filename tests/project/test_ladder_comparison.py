@@ -43,22 +43,26 @@ def test_an_arm_is_tested_after_all_of_its_rates(tmp_path: Path) -> None:
     names = [step.name for step in study.steps(sizes)]
     after = names.index("horizon")
     for arm in sizes.arms:
-        swept = [at for at, name in enumerate(names) if name.startswith(f"sweep-{arm.name}-")]
+        swept = [at for at, name in enumerate(names) if name.startswith(f"train-{arm.name}-")]
+        swept.append(names.index(f"sweep-{arm.name}"))
         tested = [at for at, name in enumerate(names) if name.startswith((f"test-{arm.name}-", f"drawn-{arm.name}-"))]
-        assert len(swept) == 3 * len(sizes.rates) and len(tested) == 2 * (5 if arm.many else 3)
+        assert len(swept) == 3 * len(sizes.rates) + 1 and len(tested) == 2 * (5 if arm.many else 3)
         assert after < min(swept) and [*swept, *tested] == list(range(min(swept), max(tested) + 1)), arm.name
 
 
 def test_the_rate_is_chosen_over_seeds(tmp_path: Path) -> None:
     sizes = ladder(tmp_path)
     arm = sizes.arms[0]
-    accuracies = {3e-5: (0.5, 0.5, 0.5), 1e-4: (0.9, 0.4, 0.2), 3e-4: (0.5, 0.6, 0.4)}  # means 0.5, 0.5, 0.5
-    for rate, found in accuracies.items():
-        for seed, accuracy in enumerate(found, 1):
-            name = compare.sweep_name(arm, rate, seed)
-            write_result(sizes, name, {"rate": rate, "figures": {"accuracy": accuracy}})
+    right = {3e-5: (5, 5, 5), 1e-4: (9, 4, 2), 3e-4: (5, 6, 4)}  # of ten questions; 15 with every rate
+    runs = {
+        compare.run_name(rate, seed): {"greedy": "1" * count + "0" * (10 - count)}
+        for rate, counts in right.items()
+        for seed, count in enumerate(counts, 1)
+    }
+    write_result(sizes, f"sweep-{arm.name}", {"runs": runs})
     assert compare.best_rate(sizes, arm) == 3e-5, "the smallest of equal ones"
-    write_result(sizes, compare.sweep_name(arm, 3e-4, 3), {"rate": 3e-4, "figures": {"accuracy": 0.41}})
+    runs[compare.run_name(3e-4, 3)]["greedy"] = "1111100000"
+    write_result(sizes, f"sweep-{arm.name}", {"runs": runs})
     assert compare.best_rate(sizes, arm) == 3e-4
 
 
@@ -66,7 +70,9 @@ def test_checkpoints_are_removed_but_those_that_grpo_starts_from(tmp_path: Path)
     sizes = ladder(tmp_path)
     arms = {arm.name: arm for arm in sizes.arms}
     for arm in (arms["sft"], arms["dft"]):
-        folders = {rate: sizes.run_dir / "checkpoints" / compare.sweep_name(arm, rate, 1) for rate in sizes.rates}
+        folders = {
+            rate: sizes.run_dir / "checkpoints" / f"{arm.name}-{compare.run_name(rate, 1)}" for rate in sizes.rates
+        }
         for folder in folders.values():
             folder.mkdir(parents=True)
         compare.forget(sizes, arm, 1, kept=1e-4)

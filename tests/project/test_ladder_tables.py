@@ -69,13 +69,12 @@ def test_an_arm_has_a_row_and_cft_is_paired_with_it(results: Path) -> None:
 
 
 def test_the_sweep_has_accuracy_and_entropy(tmp_path: Path) -> None:
-    for seed, accuracy in enumerate((0.25, 0.5, 0.75), 1):
-        for arm in ("cft3", "few-cft3"):
-            figures = {"accuracy": accuracy, "entropy": 0.5}
-            write(tmp_path, f"sweep-{arm}-3e-05-{seed}", {"rate": 3e-5, "figures": figures})
-    write(tmp_path, "sweep-cft3-0.0003-1", {"rate": 3e-4, "figures": {"accuracy": 0.125, "entropy": 0.25}})
+    runs = {f"3e-05-{seed}": accuracy for seed, accuracy in enumerate((0.25, 0.5, 0.75), 1)}
+    for arm, found in (("cft3", {**runs, "0.0003-1": 0.125}), ("few-cft3", runs)):
+        figures = {name: {"figures": {"accuracy": value, "entropy": 0.5}} for name, value in found.items()}
+        write(tmp_path, f"sweep-{arm}", {"runs": figures})
     rows = rows_of(tables.sweep_table(tmp_path))
-    assert rows["CFT, Strict-3"] == ["0.500 ± 0.621; 0.500 ± 0.000", "0.125; 0.250"]
+    assert rows["CFT, Strict-3"] == ["0.500 ± 0.621; 0.500 ± 0.000", "0.125; 0.500"]
     assert rows["few rows: CFT, Strict-3"][1] == "-"
 
 
@@ -125,9 +124,8 @@ def test_nothing_is_told_of_nothing(tmp_path: Path) -> None:
 
 def test_figures_are_drawn_of_what_there_is(results: Path) -> None:
     for seed, arm in enumerate(("sft", "cft3"), 1):
-        write(
-            results, f"sweep-{arm}-3e-05-1", {"rate": 3e-5, "figures": {"accuracy": 0.1 * seed, "entropy": 0.2 * seed}}
-        )
+        run = {"figures": {"accuracy": 0.1 * seed, "entropy": 0.2 * seed}}
+        write(results, f"sweep-{arm}", {"runs": {"3e-05-1": run}})
         curves = {tag: {"steps": [1, 2], "values": [0.1, 0.3]} for tag in figures.PANELS}
         write(results, f"rl-{arm}-1-0", {"curves": curves})
         for file in results.glob(f"drawn-{arm}-*.json"):

@@ -48,11 +48,11 @@ class Ladder(Settings):
     sweep_seeds: int = 3
     rl_rates: list[float] = field(default_factory=lambda: [3e-6, 1e-5])
     rl_parts: int = 4
-    rated: int = 60  # training questions whose alternatives get success rates
-    rated_parts: int = 10
+    rated: int = 45  # training questions whose alternatives get success rates
+    rated_parts: int = 9
     rated_samples: int = 4
-    deep: int = 12  # of these, how many get the rates from which long horizons are told
-    deep_parts: int = 12
+    deep: int = 9  # of these, how many get the rates from which long horizons are told
+    deep_parts: int = 9
     deep_samples: int = 16
 
     epochs: ClassVar[int] = 1

@@ -7,36 +7,47 @@ from pathlib import Path
 from typing import Any
 
 from arms import HELD_OUT, Arm
-from common import evaluate, responses
+from common import evaluate, evaluate_all, responses
 from ladder.base import Ladder
 from training import RL_ARMS, train
 
 from openrlhf_cft.data.records import Verdict
 
 
-def sweep_name(arm: Arm, rate: float, seed: int) -> str:
-    return f"sweep-{arm.name}-{rate:g}-{seed}"
+def run_name(rate: float, seed: int) -> str:
+    """A run of an arm, in its sweep."""
+    return f"{rate:g}-{seed}"
 
 
-def sweep_seed(study: Ladder, arm: Arm, rate: float, seed: int) -> dict[str, Any]:
-    """An arm at a learning rate: accuracy and entropy on the validation questions."""
-    name = sweep_name(arm, rate, seed)
-    return {"rate": rate, **evaluate(study, name, checkpoint_of(study, arm, rate, seed), "validation", 0)}
+def runs_of(study: Ladder) -> list[tuple[float, int]]:
+    """Every rate and seed of a sweep."""
+    return [(rate, seed) for rate in study.rates for seed in range(1, study.sweep_seeds + 1)]
+
+
+def train_run(study: Ladder, arm: Arm, rate: float, seed: int) -> dict[str, Any]:
+    """An arm at a learning rate."""
+    return {"checkpoint": checkpoint_of(study, arm, rate, seed).name}
+
+
+def sweep(study: Ladder, arm: Arm) -> dict[str, Any]:
+    """All runs of an arm on the validation questions: accuracy and entropy. One engine serves them all."""
+    checkpoints = {run_name(*run): checkpoint_of(study, arm, *run) for run in runs_of(study)}
+    return {"runs": evaluate_all(study, f"sweep-{arm.name}", checkpoints, "validation", 0)}
 
 
 def checkpoint_of(study: Ladder, arm: Arm, rate: float, seed: int) -> Path:
     """The checkpoint of an arm, a rate and a seed; trained where it is missing."""
-    path = study.run_dir / "checkpoints" / sweep_name(arm, rate, seed)
+    path = study.run_dir / "checkpoints" / f"{arm.name}-{run_name(rate, seed)}"
     return path if (path / "config.json").exists() else train(study, path.name, arm, rate, seed)
 
 
 def best_rate(study: Ladder, arm: Arm) -> float:
     """The rate with the largest mean greedy accuracy on the validation questions; the smallest one of several."""
+    runs = study.result(f"sweep-{arm.name}")["runs"]
 
     def accuracy(rate: float) -> float:
-        seeds = range(1, study.sweep_seeds + 1)
-        found = [study.result(sweep_name(arm, rate, seed))["figures"]["accuracy"] for seed in seeds]
-        return float(sum(found) / len(found))
+        found = [runs[run_name(rate, seed)]["greedy"] for seed in range(1, study.sweep_seeds + 1)]
+        return float(sum(bits.count("1") for bits in found))
 
     return max(sorted(study.rates), key=accuracy)
 
@@ -87,4 +98,4 @@ def forget(study: Ladder, arm: Arm, seed: int, kept: float | None) -> None:
     """Remove the checkpoints of a seed, half a gigabyte each, but that which reinforcement learning starts from."""
     for rate in study.rates:
         if not (rate == kept and arm.name in RL_ARMS and seed <= study.rl_seeds):
-            shutil.rmtree(study.run_dir / "checkpoints" / sweep_name(arm, rate, seed), ignore_errors=True)
+            shutil.rmtree(study.run_dir / "checkpoints" / f"{arm.name}-{run_name(rate, seed)}", ignore_errors=True)

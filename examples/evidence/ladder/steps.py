@@ -9,7 +9,7 @@ from typing import Any
 from common import Step
 from data import annotate, base, held_out, kinds, masks
 from ladder.base import Ladder, gate, ladder_questions, require_gate, train_base_part
-from ladder.compare import on_drawn, on_test, sweep_name, sweep_seed
+from ladder.compare import on_drawn, on_test, run_name, runs_of, sweep, train_run
 from ladder.rates import annotate_rated, horizon, rated_masks
 from ladder.reinforcement import after, seed_part, try_part
 from ladder.rejection import rejection_part, rejection_rows
@@ -55,9 +55,9 @@ def comparison_steps(study: Ladder) -> Iterator[Step]:
     yield Step("test-base", partial(on_test, study, None, 0))
     yield Step("drawn-base", partial(on_drawn, study, None, 0))
     for arm in study.arms:
-        for seed in range(1, study.sweep_seeds + 1):
-            for rate in study.rates:
-                yield Step(sweep_name(arm, rate, seed), partial(sweep_seed, study, arm, rate, seed))
+        for rate, seed in runs_of(study):
+            yield Step(f"train-{arm.name}-{run_name(rate, seed)}", partial(train_run, study, arm, rate, seed))
+        yield Step(f"sweep-{arm.name}", partial(sweep, study, arm))
         for seed in range(1, (study.many_seeds if arm.many else study.few_seeds) + 1):
             yield Step(f"test-{arm.name}-{seed}", partial(on_test, study, arm, seed))
             yield Step(f"drawn-{arm.name}-{seed}", partial(on_drawn, study, arm, seed))

@@ -101,9 +101,8 @@ def gate_table(results: Path) -> list[str]:
 def sweep_of(results: Path, arm: str) -> dict[float, list[dict[str, Any]]]:
     """Validation figures of an arm by rate, one a seed."""
     found: dict[float, list[dict[str, Any]]] = {}
-    for file in sorted(results.glob(f"sweep-{arm}-[0-9]*.json")):
-        result = read(file) or {}
-        found.setdefault(result["rate"], []).append(result["figures"])
+    for name, run in (read(results / f"sweep-{arm}.json") or {"runs": {}})["runs"].items():
+        found.setdefault(float(name.rpartition("-")[0]), []).append(run["figures"])
     return dict(sorted(found.items()))
 
 
