@@ -124,8 +124,8 @@ def evaluate_all(
     """Evaluate checkpoints: their figures, and for paired tests which questions each answers and how often.
 
     Returns:
-        By checkpoint: `figures`, and with `--eval.annotated` `annotated`, values by name; `greedy`, a character for each
-        question, 1 where its greedy response is correct; `correct`, how many of its samples are.
+        By checkpoint: `figures`, and with `--eval.annotated` `annotated`, values by name; `greedy`, for each question
+        1 where its greedy response is correct, else 0; `correct`, how many of its samples are.
     """
     out = study.run_dir / name
     shutil.rmtree(out, ignore_errors=True)

@@ -159,7 +159,7 @@ def test_grpo_goes_on_from_part_to_part(tmp_path: Path, monkeypatch: pytest.Monk
     for step in steps:
         write_result(sizes, step.name, step.make())
     assert len(steps) == 4 * (2 + 2 * 5) + 2 * 5 and len(asked) == 4 * (2 + 2 * 5 - 1), "SFT's first seed was tried"
-    assert {questions for *_, questions in asked} == {100}
+    assert {questions for *_, questions in asked} == {50}
     for at in range(0, len(asked), 4):
         starts, folders, variables, _ = zip(*asked[at : at + 4], strict=True)
         assert len(set(starts)) == len(set(folders)) == 1

@@ -182,6 +182,5 @@ def ladder_flags(flags: argparse.ArgumentParser) -> None:
         flags.add_argument(f"--{name}_parts", type=int, default=parts, help="steps in which they are annotated")
         flags.add_argument(f"--{name}_samples", type=int, default=samples, help="continuations of each alternative")
     flags.set_defaults(run_dir=Path("runs/ladder"), results=HERE / "results", length=200, samples=16)
-    flags.set_defaults(
-        train=1000, validation=240, test=1000, mix="ladder", rates=[3e-5, 1e-4, 3e-4], parts=8, rl_steps=100
-    )
+    flags.set_defaults(train=500, validation=240, test=1000, mix="ladder", parts=5)
+    flags.set_defaults(rates=[3e-5, 1e-4, 3e-4], rl_steps=100)

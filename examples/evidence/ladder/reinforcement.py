@@ -11,7 +11,7 @@ from ladder.base import TEMPLATE, Ladder
 from ladder.compare import best_rate, checkpoint_of
 from training import grpo
 
-PROMPTS = 4  # of a step
+PROMPTS = 2  # of a step
 # A part is an episode: every question once. So the next part of the same run only asks for one episode more.
 SIZES = {"PROMPTS": PROMPTS, "SAMPLES": 8, "MICRO": 16, "PROMPT_LENGTH": 160, "TEMPLATE": TEMPLATE}
 
