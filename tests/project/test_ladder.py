@@ -39,32 +39,33 @@ def everything(problems: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]
     return [row for split in SPLITS for row in problems[split]]
 
 
-def calculation(sentence: str) -> bool:
-    """Whether a step's three numbers fit, by the words of its phrasing."""
-    numbers = [int(word) for word in re.findall(r"\d+", sentence)]
-    kinds = {"x": TIMES, "+": PLUS, "-": MINUS}
-    (kind,) = {
-        sign
-        for sign, phrasings in kinds.items()
-        for phrasing in phrasings
-        if re.fullmatch(re.sub(r"\\{\w+\\}", r"\\w+", re.escape(phrasing)), sentence)
-    }
-    found = re.fullmatch(r".*?(\d+) [-+x] (\d+) = (\d+).*", sentence)
-    if found:
-        first, second, result = map(int, found.groups())
-    elif sentence.startswith(("Adding", "Taking")):
-        second, first, result = numbers
-    else:
-        first, second, result = numbers
-    return result == {"x": first * second, "+": first + second, "-": first - second}[kind]
+def said(sentence: str) -> tuple[str, dict[str, int]]:
+    """The phrasing of a step, and its numbers."""
+    (found,) = (
+        (form, numbers) for form in PLUS + MINUS + TIMES if (numbers := numbers_of(form, sentence)) is not None
+    )
+    return found
+
+
+def start_of(row: dict[str, Any]) -> int:
+    (frame,) = (frame for frame in FRAMES if frame["name"] == row["frame"])
+    numbers = numbers_of(frame["start"], re.split(r"(?<=[.?]) ", row["question"])[0])
+    assert numbers is not None
+    return numbers["n"]
 
 
 def test_every_step_of_every_solution_is_right(problems: dict[str, list[dict[str, Any]]]) -> None:
     for row in everything(problems):
         *steps, last = row["response"].split(". ")
         assert len(steps) == row["steps"] and last == f"The answer is {row['answer']}."
-        assert all(calculation(f"{step}.") for step in steps), row["response"]
-        assert judge_math(row["response"], row["answer"]).score == 1
+        total = start_of(row)
+        for form, numbers in (said(f"{step}.") for step in steps):
+            if form in TIMES:
+                assert numbers["a"] * numbers["b"] == numbers["c"]
+            else:
+                total += numbers["b"] if form in PLUS else -numbers["b"]
+                assert numbers["c"] == total >= 0
+        assert str(total) == row["answer"] and judge_math(row["response"], row["answer"]).score == 1
 
 
 def test_the_story_leads_to_the_answer(problems: dict[str, list[dict[str, Any]]]) -> None:
@@ -96,7 +97,8 @@ def test_the_story_leads_to_the_answer(problems: dict[str, list[dict[str, Any]]]
 def numbers_of(form: str, sentence: str) -> dict[str, int] | None:
     """The numbers of a sentence that has this form; None if it has another."""
     pattern = re.escape(form)
-    for name, kind in (("who", r"\w+"), ("friend", r"\w+"), ("n", r"(?P<n>\d+)"), ("m", r"(?P<m>\d+)")):
+    words = [(name, r"\w+") for name in ("who", "friend", "unit")]
+    for name, kind in [*words, *((name, rf"(?P<{name}>\d+)") for name in "nmabc")]:
         pattern = pattern.replace(re.escape(f"{{{name}}}"), kind)
     found = re.fullmatch(pattern, sentence)
     return None if found is None else {name: int(value) for name, value in found.groupdict().items()}
@@ -114,14 +116,17 @@ def test_splits_share_neither_stories_nor_numbers(problems: dict[str, list[dict[
 def test_solutions_are_diverse(problems: dict[str, list[dict[str, Any]]]) -> None:
     """In every phrasing, in other orders than the story's, and of every length."""
     assert min(len(PLUS), len(MINUS), len(TIMES)) >= 6
-    seen = Counter(re.sub(r"\d+", "0", step) for row in problems["base"] for step in row["response"].split(". ")[:-1])
-    assert len({re.sub(r"0 [a-z]+$|0 [a-z]+,", "0", form) for form in seen}) >= len(PLUS + MINUS + TIMES) - 3
+    solutions = [[said(f"{step}.") for step in row["response"].split(". ")[:-1]] for row in problems["base"]]
+    assert {form for solution in solutions for form, _ in solution} == set(PLUS + MINUS + TIMES)
     assert {row["steps"] for row in problems["base"]} == set(STEPS)
-    moved = sum(
-        re.findall(r"\d+", row["response"])[0] not in re.findall(r"\d+", row["question"])[:3]
-        for row in problems["base"]
-    )
-    assert moved > 10
+    moved = 0
+    for row, solution in zip(problems["base"], solutions, strict=True):
+        told = [str(numbers["b"]) for form, numbers in solution if form not in TIMES]
+        asked = [number for number in re.findall(r"\d+", row["question"]) if number in told]
+        moved += len(told) == len(asked) and told != asked
+    assert moved > 20
+    large = sum(int(number) > 99 for row in problems["base"] for number in re.findall(r"\d+", row["response"]))
+    assert large > 50, "numbers of three digits"
 
 
 def test_the_same_seed_makes_the_same_files(tmp_path: Path) -> None:

@@ -181,6 +181,6 @@ def ladder_flags(flags: argparse.ArgumentParser) -> None:
         flags.add_argument(f"--{name}", type=int, default=size, help=f"questions with success rates for {what}")
         flags.add_argument(f"--{name}_parts", type=int, default=parts, help="steps in which they are annotated")
         flags.add_argument(f"--{name}_samples", type=int, default=samples, help="continuations of each alternative")
-    flags.set_defaults(run_dir=Path("runs/ladder"), results=HERE / "results", length=200, samples=16)
+    flags.set_defaults(run_dir=Path("runs/ladder"), results=HERE / "results", length=280, samples=16)
     flags.set_defaults(train=500, validation=240, test=1000, mix="ladder", parts=5)
     flags.set_defaults(rates=[3e-5, 1e-4, 3e-4], rl_steps=100)

@@ -20,34 +20,37 @@ from typing import Any
 
 NAMES = ("Ada", "Ben", "Carla", "David", "Ella", "Finn", "Grace", "Hugo", "Ines", "Jack", "Kim", "Leo", "Mia", "Noah")
 SPLITS = ("base", "train", "validation", "test")
-STEPS = {2: 4, 3: 4, 4: 3, 5: 3, 6: 2, 7: 2, 8: 1}  # number of steps: how often
+STEPS = {2: 5, 3: 5, 4: 3, 5: 2, 6: 1, 7: 1, 8: 1}  # number of steps: how often
 DISTRACTED = 0.3  # of the questions
+LARGE = 0.1  # of the questions: numbers of three digits
+# Long sentences with few numbers, so that most tokens can be said in another way: only what comes in or goes out and
+# the new total are written.
 PLUS = (
-    "{a} + {b} = {c}.",
-    "{a} plus {b} is {c}.",
-    "Adding {b} to {a} gives {c}.",
-    "That makes {a} + {b} = {c} {unit}.",
-    "With {b} more, {a} + {b} = {c}.",
-    "Next, add {b}: {a} + {b} = {c}.",
-    "Together, {a} and {b} are {c} {unit}.",
+    "Then {b} more {unit} come in, and when we add them to what was there before, the new total is {c}.",
+    "After that the amount goes up by {b}, so from this point on we have to go on counting with {c} {unit} instead.",
+    "The next sentence of the story brings {b} {unit} more, which means that there are {c} of them at this point.",
+    "We add the {b} {unit} that are mentioned next to all of the others from before, and this gives us {c} in all.",
+    "Next, something is gained: it is {b} {unit}, and together with the rest of them that makes {c} altogether.",
+    "As another {b} {unit} are put on top of what we already had, the whole amount grows and is now {c}.",
+    "Now comes a part of the story where the number gets larger by {b}, and so the result of this step is {c} {unit}.",
 )
 MINUS = (
-    "{a} - {b} = {c}.",
-    "{a} minus {b} is {c}.",
-    "Taking {b} from {a} leaves {c}.",
-    "That leaves {a} - {b} = {c} {unit}.",
-    "Without {b}, {a} - {b} = {c}.",
-    "Next, subtract {b}: {a} - {b} = {c}.",
-    "Of {a} {unit}, {b} go, so {c} remain.",
+    "Then {b} of the {unit} go away, and when we take them from what was there before, the new total is {c}.",
+    "After that the amount goes down by {b}, so from this point on we have to go on counting with {c} {unit} instead.",
+    "The next sentence of the story takes {b} {unit} away, which means that there are {c} of them at this point.",
+    "We subtract the {b} {unit} that are mentioned next from all of the others from before, and this leaves us {c}.",
+    "Next, something is lost: it is {b} {unit}, and without them the rest of what we had comes to {c} altogether.",
+    "As {b} of the {unit} are taken out of what we already had, the whole amount shrinks and is now {c}.",
+    "Now comes a part of the story where the number gets less by {b}, and so the result of this step is {c} {unit}.",
 )
 TIMES = (
-    "{a} x {b} = {c}.",
-    "{a} times {b} is {c}.",
-    "{a} groups of {b} make {c}.",
-    "Multiplying {a} by {b} gives {c}.",
-    "{a} lots of {b} {unit} are {a} x {b} = {c}.",
-    "The groups are {a} x {b} = {c} {unit}.",
-    "First, {a} x {b} = {c}.",
+    "Here the story speaks of groups: there are {a} of them with {b} {unit} in each, and so this makes {c} in all.",
+    "To know how many {unit} are meant, we multiply {a} by {b}, because all groups are of equal size, and get {c}.",
+    "Since it is {a} times the same number, namely {b}, we do not have to add them one by one: it is {c} {unit}.",
+    "Before we can go on, we have to work out the groups of {unit}: {a} of them with {b} each are {c} together.",
+    "We count the {unit} in the groups first, and as {a} groups of {b} are a product, there are {c} of them.",
+    "This is a product, since every one of the {a} groups has {b} {unit} in it, and its value turns out to be {c}.",
+    "With {b} {unit} in each group and {a} such groups in the story, the number that we are looking for here is {c}.",
 )
 
 
@@ -68,15 +71,15 @@ class Change:
         return 2 if self.groups else 1
 
 
-def changes(chance: random.Random, start: int, steps: int) -> list[Change]:
-    """Changes of that many steps in all, in an order in which the quantity stays above 0 and under 1,000."""
+def changes(chance: random.Random, start: int, steps: int, large: bool) -> list[Change]:
+    """Changes of that many steps in all, in an order in which the quantity stays above 0 and below 100, or 1,000."""
     done: list[Change] = []
     total = start
     while (left := steps - sum(change.steps for change in done)) > 0:
-        groups = chance.randint(2, 9) if left > 1 and chance.random() < 0.35 else 0
-        size = chance.randint(2, 9) if groups else chance.randint(2, 60)
+        groups = chance.randint(2, 5) if left > 1 and chance.random() < 0.2 else 0
+        size = chance.randint(2, 9) if groups else chance.randint(2, 60 if large else 9)
         change = Change(chance.choice((1, -1)), size, groups)
-        if 0 < total + change.sign * change.amount < 1000:
+        if 0 < total + change.sign * change.amount < (1000 if large else 100):
             done.append(change)
             total += change.sign * change.amount
     return done
@@ -104,11 +107,11 @@ def solution(chance: random.Random, unit: str, start: int, events: list[Change])
     The groups are multiplied first, or each where it is needed.
     """
 
-    def step(phrasings: tuple[str, ...], a: int, b: int, c: int) -> str:
-        return chance.choice(phrasings).format(a=a, b=b, c=c, unit=unit)
+    def step(phrasings: tuple[str, ...], **numbers: int) -> str:
+        return chance.choice(phrasings).format(**numbers, unit=unit)
 
     def product(event: Change) -> str:
-        return step(TIMES, event.groups, event.size, event.amount)
+        return step(TIMES, a=event.groups, b=event.size, c=event.amount)
 
     order = reordered(chance, start, events)
     ahead = chance.random() < 0.5
@@ -117,9 +120,8 @@ def solution(chance: random.Random, unit: str, start: int, events: list[Change])
     for event in order:
         if event.groups and not ahead:
             lines.append(product(event))
-        after = total + event.sign * event.amount
-        lines.append(step(PLUS if event.sign > 0 else MINUS, total, event.amount, after))
-        total = after
+        total += event.sign * event.amount
+        lines.append(step(PLUS if event.sign > 0 else MINUS, b=event.amount, c=total))
     return " ".join([*lines, f"The answer is {total}."])
 
 
@@ -151,8 +153,9 @@ def rows(counts: dict[str, int], seed: int) -> Iterator[tuple[str, dict[str, Any
         for number in range(counts.get(split, 0)):
             steps = chance.choices(list(STEPS), list(STEPS.values()))[0]
             while True:
-                start = chance.randint(5, 120)
-                events = changes(chance, start, steps)
+                large = chance.random() < LARGE
+                start = chance.randint(100, 400) if large else chance.randint(5, 60)
+                events = changes(chance, start, steps, large)
                 key = (start, *events)
                 if key not in used:
                     break
