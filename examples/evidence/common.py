@@ -48,6 +48,7 @@ class Settings:
     train_flags: list[str] = field(default_factory=list)
 
     epochs: ClassVar[int] = 3
+    micro_batch: ClassVar[int] = 16  # rows that go through the model at once
 
     @property
     def sizes(self) -> dict[str, Any]:
@@ -63,6 +64,15 @@ class Settings:
     def form(self) -> list[str]:
         """The flags that make a prompt of a question."""
         return ["--data.apply_chat_template"]
+
+    @property
+    def prompts(self) -> list[str]:
+        """The same for annotation and evaluation."""
+        return self.form
+
+    def training_file(self, arm: Arm) -> Path:
+        """What an arm trains on."""
+        return self.results / arm.data
 
     def base(self) -> str:
         """The model that all begin with: made where it is missing."""
@@ -130,7 +140,7 @@ def evaluate_all(
     out = study.run_dir / name
     shutil.rmtree(out, ignore_errors=True)
     command: list[object] = ["--compare", *(f"{key}={path}" for key, path in checkpoints.items())]
-    command += ["--data.dataset", study.questions(data), *DATA_FLAGS, *study.form]
+    command += ["--data.dataset", study.questions(data), *DATA_FLAGS, *study.prompts]
     command += ["--eval.n_samples", drawn, "--eval.max_new_tokens", study.length, "--vllm.num_engines", study.gpus]
     variables = {}
     if drawn:

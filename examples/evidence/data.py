@@ -60,7 +60,16 @@ def keep(study: Settings, data: Path, name: str) -> None:
 def annotate_file(study: Settings, file: Path, name: str, *more: object) -> dict[str, Any]:
     """Annotate questions, with more flags of `annotate`; what it found, and what it cost."""
     out = study.run_dir / name
-    flags = [*MODEL, study.base(), "--data.dataset", file, *DATA_FLAGS, *study.form, "--vllm.num_engines", study.gpus]
+    flags = [
+        *MODEL,
+        study.base(),
+        "--data.dataset",
+        file,
+        *DATA_FLAGS,
+        *study.prompts,
+        "--vllm.num_engines",
+        study.gpus,
+    ]
     module(study, name, "annotate", *flags, "--annotate.max_new_tokens", study.length, "--ckpt.output_dir", out, *more)
     summary = json.loads((out / ".annotate" / "summary.json").read_text())
     rolled = sum(

@@ -41,7 +41,7 @@ def sft(study: Settings, name: str, model: str, data: Path, *flags: object) -> P
         shutil.rmtree(folder, ignore_errors=True)
     own = [*MODEL, model, "--data.dataset", data]
     own += ["--data.input_key", "question", "--data.output_key", "response", *study.form]
-    own += ["--data.max_len", "512", "--train.batch_size", "16", "--train.micro_batch_size", "16"]
+    own += ["--data.max_len", "512", "--train.batch_size", "16", "--train.micro_batch_size", study.micro_batch]
     own += ["--ds.zero_stage", "2", "--ckpt.output_dir", partial]
     own += ["--logger.tensorboard_dir", study.run_dir / "tensorboard", "--logger.wandb.run_name", name]
     command = ["deepspeed", "--num_gpus", study.gpus, "--module", "openrlhf_cft.cli.train_sft"]
@@ -53,7 +53,7 @@ def sft(study: Settings, name: str, model: str, data: Path, *flags: object) -> P
 def train(study: Settings, name: str, arm: Arm, rate: float, seed: int, *evaluated: object) -> Path:
     """Train an arm by the arm's flags; the folder of its checkpoint."""
     flags = ["--train.max_epochs", study.epochs, "--adam.lr", rate, "--train.seed", seed]
-    return sft(study, name, study.base(), study.results / arm.data, *flags, *evaluated, *arm.flags, *study.train_flags)
+    return sft(study, name, study.base(), study.training_file(arm), *flags, *evaluated, *arm.flags, *study.train_flags)
 
 
 def sweep(study: Settings, arm: Arm, rate: float) -> dict[str, Any]:

@@ -14,7 +14,7 @@ EVIDENCE = Path(__file__).parents[2] / "examples" / "evidence"
 sys.path.insert(0, str(EVIDENCE))
 
 import study  # noqa: E402
-from ladder import compare, rates, reinforcement, rejection  # noqa: E402
+from ladder import base, compare, rates, reinforcement, rejection  # noqa: E402
 from ladder.base import BOUNDS, Ladder, passed, require_gate  # noqa: E402
 from ladder_settings import ladder  # noqa: E402
 
@@ -24,17 +24,40 @@ def write_result(sizes: Ladder, name: str, found: dict[str, Any]) -> None:
     sizes.result_file(name).write_text(json.dumps(found))
 
 
+def write_gate(sizes: Ladder, accuracy: float) -> None:
+    values: dict[str, float | None] = {name: bound for name, _, bound in BOUNDS} | {"greedy accuracy": accuracy}
+    write_result(sizes, "gate", {"values": values, "passed": list(passed(values))})
+
+
+def let_pass(sizes: Ladder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The results of a base that is good enough."""
+    monkeypatch.setattr(Ladder, "base", lambda _: "base")
+    monkeypatch.setattr(base, "weights_fingerprint", lambda model: f"weights of {model}")
+    write_result(
+        sizes, f"base-{sizes.base_parts - 1}", {"precision": base.precision()[1], "weights": "weights of base"}
+    )
+    write_gate(sizes, 0.5)
+
+
 def test_nothing_is_compared_on_a_base_that_does_not_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = ladder(tmp_path)
-    values: dict[str, float | None] = {name: bound for name, _, bound in BOUNDS} | {"greedy accuracy": 0.2}
-    write_result(sizes, "gate", {"values": values, "passed": list(passed(values))})
+    write_gate(sizes, 0.2)
     for step in study.steps(sizes):
         if step.name not in ("questions", "gate") and not step.name.startswith("base-"):
             with pytest.raises(SystemExit, match=r"does not pass the gate.*\n[^$]*0\.200, not kept"):
                 step.make()
-    values["greedy accuracy"] = 0.5
-    write_result(sizes, "gate", {"values": values, "passed": list(passed(values))})
+    let_pass(sizes, monkeypatch)
     require_gate(sizes)
+
+
+@pytest.mark.parametrize("name", ["weights", "precision"])
+def test_results_of_another_base_are_not_added_to(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = ladder(tmp_path)
+    let_pass(sizes, monkeypatch)
+    made = sizes.result(f"base-{sizes.base_parts - 1}")
+    write_result(sizes, f"base-{sizes.base_parts - 1}", {**made, name: "others"})
+    with pytest.raises(SystemExit, match=f"about another base: its {name} are others, and here {made[name]}"):
+        require_gate(sizes)
 
 
 def test_an_arm_is_tested_after_all_of_its_rates(tmp_path: Path) -> None:
@@ -153,8 +176,7 @@ def test_grpo_goes_on_from_part_to_part(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(reinforcement, "evaluate", evaluate)
     monkeypatch.setattr(reinforcement, "checkpoint_of", lambda _, arm, rate, seed: Path(f"{arm.name}-{rate:g}-{seed}"))
     monkeypatch.setattr(reinforcement, "best_rate", lambda _, arm: 1e-4)
-    values: dict[str, float | None] = {name: bound for name, _, bound in BOUNDS} | {"greedy accuracy": 0.5}
-    write_result(sizes, "gate", {"values": values, "passed": list(passed(values))})
+    let_pass(sizes, monkeypatch)
     steps = [step for step in study.steps(sizes) if step.name.startswith("rl-")]
     for step in steps:
         write_result(sizes, step.name, step.make())
@@ -167,6 +189,7 @@ def test_grpo_goes_on_from_part_to_part(tmp_path: Path, monkeypatch: pytest.Monk
     assert {sizes["LR"] for *_, sizes, _ in asked[8:]} == {3e-6}
     assert asked[8][0] == Path("cft3-0.0001-1") and asked[-1][0] == Path("cft3-0.0001-5")
     assert sizes.result("rl-drawn-sft-1")["data"] == "drawn" and sizes.result("rl-sft-1-3")["validation"]
+    assert "validation" not in sizes.result("rl-sft-2-3"), "only what is tried is chosen among"
     assert not list(sizes.run_dir.glob("rl-*")), "their models are large"
 
 

@@ -64,14 +64,29 @@ def test_an_arm_has_a_row_and_cft_is_paired_with_it(results: Path) -> None:
     assert rows["before training"][:2] == ["", ""] and "±" not in rows["before training"][2]
     ((seeds, *cells),) = rows_of(tables.pairs_table(results)).values()
     differences = np.subtract(accuracy["cft3"], accuracy["sft"])
-    margin = 4.303 * np.std(differences, ddof=1) / 3**0.5
-    assert seeds == "3" and cells[0].startswith(f"{np.mean(differences):.3f} ± {margin:.3f} [") and "±" in cells[1]
+    assert seeds == "3" and cells[0].startswith(f"{np.mean(differences):.3f} ± ") and "±" in cells[1]
+
+
+def test_a_difference_is_uncertain_by_its_seeds_and_its_questions() -> None:
+    """As computed by hand: the wider where both vary."""
+    left = {1: [1.0, 1.0, 0.0, 1.0], 2: [1.0, 0.0, 0.0, 1.0]}
+    right = {1: [0.0, 0.0, 0.0, 0.0], 2: [0.0, 0.0, 0.0, 0.0]}
+    sides = [{seed: {"bits": bits} for seed, bits in side.items()} for side in (left, right)]
+    of_seeds = ((0.75 - 0.625) ** 2 + (0.5 - 0.625) ** 2) / 1 / 2
+    of_questions = sum((value - 0.625) ** 2 for value in (1.0, 0.5, 0.0, 1.0)) / 3 / 4
+    margin = 12.706 * (of_seeds + of_questions) ** 0.5
+    assert tables.paired(*sides, lambda result: result["bits"]) == f"0.625 ± {margin:.3f}"
+    assert tables.paired({1: sides[0][1]}, sides[1], lambda result: result["bits"]) == "0.750"
+    assert tables.paired({}, sides[1], lambda result: result["bits"]) == "-"
 
 
 def test_the_sweep_has_accuracy_and_entropy(tmp_path: Path) -> None:
     runs = {f"3e-05-{seed}": accuracy for seed, accuracy in enumerate((0.25, 0.5, 0.75), 1)}
     for arm, found in (("cft3", {**runs, "0.0003-1": 0.125}), ("few-cft3", runs)):
-        figures = {name: {"figures": {"accuracy": value, "entropy": 0.5}} for name, value in found.items()}
+        figures = {
+            name: {"figures": {"accuracy": value}, "annotated": {"other_entropy": 0.5}}
+            for name, value in found.items()
+        }
         write(tmp_path, f"sweep-{arm}", {"runs": figures})
     rows = rows_of(tables.sweep_table(tmp_path))
     assert rows["CFT, Strict-3"] == ["0.500 ± 0.621; 0.500 ± 0.000", "0.125; 0.500"]
@@ -124,7 +139,7 @@ def test_nothing_is_told_of_nothing(tmp_path: Path) -> None:
 
 def test_figures_are_drawn_of_what_there_is(results: Path) -> None:
     for seed, arm in enumerate(("sft", "cft3"), 1):
-        run = {"figures": {"accuracy": 0.1 * seed, "entropy": 0.2 * seed}}
+        run = {"figures": {"accuracy": 0.1 * seed}, "annotated": {"other_entropy": 0.2 * seed}}
         write(results, f"sweep-{arm}", {"runs": {"3e-05-1": run}})
         curves = {tag: {"steps": [1, 2], "values": [0.1, 0.3]} for tag in figures.PANELS}
         write(results, f"rl-{arm}-1-0", {"curves": curves})

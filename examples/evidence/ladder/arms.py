@@ -7,7 +7,7 @@ from arms import REJECTION, Arm
 RATED = "rated.parquet"  # responses with success rates, and the columns of their arms
 STRICT_3, RANDOM = ("--critical_mask", "critical_mask"), ("--critical_mask", "random")
 # Few rows: smaller batches, and every row more than once, or there were four steps.
-FEW = ("--train.batch_size", "8", "--train.micro_batch_size", "8", "--train.max_epochs", "3")
+FEW = ("--train.batch_size", "8", "--train.max_epochs", "3")
 
 ALL_ROWS = (
     Arm("sft", "SFT", (), many=True),

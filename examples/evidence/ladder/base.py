@@ -14,11 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from arms import Arm
+from arms import Arm, column
 from common import Settings, evaluate, shell
 from data import annotate_file, questions
 from ladder.arms import ALL_ROWS, SAMPLED_ROWS
-from training import sft
+from ladder.text import as_text, ended_row, eos_of, write_whole
+from training import precision, sft
+
+from openrlhf_cft.data.model_files import weights_fingerprint
 
 HERE = Path(__file__).parent
 TEMPLATE = "Question: {}\nAnswer:"
@@ -56,6 +59,7 @@ class Ladder(Settings):
     deep_samples: int = 16
 
     epochs: ClassVar[int] = 1
+    micro_batch: ClassVar[int] = 8
 
     @property
     def sizes(self) -> dict[str, Any]:
@@ -71,6 +75,14 @@ class Ladder(Settings):
         """A template without a system prompt, of which a training would spend a fifth of its time."""
         return ["--data.input_template", TEMPLATE]
 
+    @property
+    def prompts(self) -> list[str]:
+        """Without BOS, which stock SFT and GRPO never add."""
+        return [*self.form, "--data.add_bos", "never"]
+
+    def training_file(self, arm: Arm) -> Path:
+        return super().training_file(arm) if column(arm) else as_text(self, arm.data)
+
     def base(self) -> str:
         """The last part of the base; all parts are trained that are missing."""
         return str(self.base_part(self.base_parts - 1))
@@ -82,7 +94,8 @@ class Ladder(Settings):
             before = super().base() if part == 0 else str(self.base_part(part - 1))
             rows = self.questions("base").read_text().splitlines(keepends=True)
             data = self.run_dir / "questions" / f"base-{part}.jsonl"
-            data.write_text("".join(rows[part :: self.base_parts]))
+            ended = [ended_row(json.loads(row), eos_of(before)) for row in rows[part :: self.base_parts]]
+            write_whole(data, "".join(json.dumps(row) + "\n" for row in ended))
             flags = ["--train.max_epochs", "1", "--adam.lr", self.base_rate, "--lr_scheduler", "constant_with_warmup"]
             sft(self, f"base-{part}", before, data, *flags, "--train.seed", part)
         return path
@@ -100,7 +113,7 @@ class Ladder(Settings):
             whole, size = BEGINNINGS.get(name, (None, sizes.get(name)))
             file = self.questions(whole) if whole else Path(str(self.given)) / f"{name}.jsonl"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text("".join(file.read_text().splitlines(keepends=True)[:size]))
+            write_whole(path, "".join(file.read_text().splitlines(keepends=True)[:size]))
         else:
             flags = [word for split, size in sizes.items() for word in (f"--{split}", size)]
             shell(self, "questions", sys.executable, HERE / "problems.py", "--output_dir", path.parent, *flags)
@@ -114,8 +127,28 @@ def ladder_questions(study: Ladder) -> dict[str, Any]:
 
 
 def train_base_part(study: Ladder, part: int) -> dict[str, Any]:
-    """Train a part of the base."""
-    return {"checkpoint": study.base_part(part).name}
+    """Train a part of the base. Of the last one, what tells it from another base is kept."""
+    path = study.base_part(part)
+    known = {"weights": weights_fingerprint(str(path))} if part == study.base_parts - 1 else {}
+    return {"checkpoint": path.name, "precision": precision()[1], **known}
+
+
+def require_gate(study: Ladder) -> None:
+    """Nothing is compared on a base that the claim is not about, nor on two bases.
+
+    Raises:
+        SystemExit: with the table, and what to change.
+    """
+    found = study.result("gate")
+    if not all(found["passed"]):
+        change = "try other --base_rows or --base_rate, with another --results and --run_dir"
+        raise SystemExit(f"evidence: the base does not pass the gate; {change}\n{show(found)}")
+    made, now = study.result(f"base-{study.base_parts - 1}"), {"precision": precision()[1]}
+    now["weights"] = weights_fingerprint(study.base())
+    for name, value in now.items():
+        if made[name] != value:
+            where = f"{study.results} is about another base: its {name} are {made[name]}, and here {value}"
+            raise SystemExit(f"evidence: {where}. Bring its checkpoint back, or give another --results and --run_dir")
 
 
 def gate(study: Ladder) -> dict[str, Any]:
@@ -151,18 +184,6 @@ def show(found: dict[str, Any]) -> str:
         text = "not known" if value is None else f"{value:.3f}"
         lines.append(f"| {name} | {side} {bound:g} | {text}{'' if kept else ', not kept'} |")
     return "\n".join(lines)
-
-
-def require_gate(study: Ladder) -> None:
-    """Nothing is compared on a base that the claim is not about.
-
-    Raises:
-        SystemExit: with the table, and what to change.
-    """
-    found = study.result("gate")
-    if not all(found["passed"]):
-        change = "try other --base_rows or --base_rate, with another --results and --run_dir"
-        raise SystemExit(f"evidence: the base does not pass the gate; {change}\n{show(found)}")
 
 
 def ladder_flags(flags: argparse.ArgumentParser) -> None:

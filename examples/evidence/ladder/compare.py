@@ -11,7 +11,10 @@ from common import evaluate, evaluate_all, responses
 from ladder.base import Ladder
 from training import RL_ARMS, train
 
+from openrlhf_cft.curves import read_curves
 from openrlhf_cft.data.records import Verdict
+
+ALL_TOKENS = 100_000  # more than the held-out responses have
 
 
 def run_name(rate: float, seed: int) -> str:
@@ -25,14 +28,21 @@ def runs_of(study: Ladder) -> list[tuple[float, int]]:
 
 
 def train_run(study: Ladder, arm: Arm, rate: float, seed: int) -> dict[str, Any]:
-    """An arm at a learning rate."""
-    return {"checkpoint": checkpoint_of(study, arm, rate, seed).name}
+    """An arm at a learning rate, and how many optimizer steps that took: rows without a trained token are left out."""
+    path = checkpoint_of(study, arm, rate, seed)
+    curves = read_curves(study.run_dir / "tensorboard" / path.name)
+    return {"checkpoint": path.name, "steps": max((curve.steps[-1] for curve in curves.values()), default=None)}
 
 
 def sweep(study: Ladder, arm: Arm) -> dict[str, Any]:
     """All runs of an arm on the validation questions: accuracy and entropy. One engine serves them all."""
     checkpoints = {run_name(*run): checkpoint_of(study, arm, *run) for run in runs_of(study)}
-    return {"runs": evaluate_all(study, f"sweep-{arm.name}", checkpoints, "validation", 0)}
+    return {"runs": evaluate_all(study, f"sweep-{arm.name}", checkpoints, "validation", 0, *held_out(study))}
+
+
+def held_out(study: Ladder) -> list[object]:
+    """Entropy and loss on the tokens of held-out responses: on all of them, the same for every seed."""
+    return ["--eval.annotated", study.results / HELD_OUT, "--eval.entropy_positions", ALL_TOKENS]
 
 
 def checkpoint_of(study: Ladder, arm: Arm, rate: float, seed: int) -> Path:
@@ -64,8 +74,7 @@ def on_test(study: Ladder, arm: Arm | None, seed: int) -> dict[str, Any]:
     """All test questions, answered greedily by an arm at its best rate, or by the base; other questions, if given."""
     name, flags = f"test-{arm.name}-{seed}" if arm else "test-base", ["--train.seed", seed]
     rate, checkpoint = tested(study, arm, seed)
-    held_out = ["--eval.annotated", study.results / HELD_OUT]
-    found = {"rate": rate, **evaluate(study, name, checkpoint, "test", 0, *held_out, *flags)}
+    found = {"rate": rate, **evaluate(study, name, checkpoint, "test", 0, *held_out(study), *flags)}
     if study.given and (Path(study.given) / "other.jsonl").exists():
         flags += ["--eval.entropy_positions", 0]
         found["other"] = evaluate(study, f"{name}-other", checkpoint, "other", 0, *flags)["figures"]
@@ -98,4 +107,10 @@ def forget(study: Ladder, arm: Arm, seed: int, kept: float | None) -> None:
     """Remove the checkpoints of a seed, half a gigabyte each, but that which reinforcement learning starts from."""
     for rate in study.rates:
         if not (rate == kept and arm.name in RL_ARMS and seed <= study.rl_seeds):
-            shutil.rmtree(study.run_dir / "checkpoints" / f"{arm.name}-{run_name(rate, seed)}", ignore_errors=True)
+            remove(study.run_dir / "checkpoints" / f"{arm.name}-{run_name(rate, seed)}")
+
+
+def remove(folder: Path) -> None:
+    """Remove a checkpoint. Its name goes first: half of one would pass for a whole one."""
+    if folder.exists():
+        shutil.rmtree(folder.rename(folder.with_name(f"{folder.name}.removed")))

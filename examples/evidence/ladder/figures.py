@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
 from ladder.arms import ALL_ROWS  # noqa: E402
-from ladder.tables import ARMS, BASE, DRAWN, runs, seeds_of, sweep_of  # noqa: E402
+from ladder.tables import ARMS, BASE, DRAWN, SWEPT, runs, seeds_of, sweep_of  # noqa: E402
 from training import RL_ARMS  # noqa: E402
 
 from openrlhf_cft.curves import ENTROPY, REWARD  # noqa: E402
@@ -42,12 +42,19 @@ def entropy_figure(results: Path) -> Any | None:
     figure, (panel,) = new_panels(1)
     for arm in ALL_ROWS:
         swept = sweep_of(results, arm.name)
-        points = [[fmean(one[key] for one in seeds) for key in ("entropy", "accuracy")] for seeds in swept.values()]
+        points = [
+            [fmean(value for value in map(of, seeds) if value is not None) for of in reversed(SWEPT)]
+            for seeds in swept.values()
+        ]
         if points:
             (line,) = panel.plot(*zip(*points, strict=True), marker="o", label=arm.title)
             for rate, point in zip(swept, points, strict=True):
                 panel.annotate(f"{rate:g}", point, fontsize=7, color=line.get_color())
-    panel.set(xlabel="entropy, nats a token", ylabel="greedy accuracy, validation", title="every learning rate")
+    panel.set(
+        xlabel="entropy on tokens that are not critical, nats",
+        ylabel="greedy accuracy, validation",
+        title="every learning rate",
+    )
     return finished(figure, [panel])
 
 

@@ -33,7 +33,7 @@ Rows = list[dict[str, Any]]
 
 
 def chosen(study: Ladder, number: int) -> Rows:
-    """So many training questions with a right greedy response, the same number of each stratum."""
+    """So many training questions with a right greedy response: as many of each stratum, where it has that many."""
     right = {row[ID] for row in read_rows(study.results / ANNOTATED, [ID])}
     asked = [row for row in map(json.loads, study.questions("train").open()) if row["id"] in right]
     each = number // len(STRATA)
@@ -44,6 +44,8 @@ def annotate_rated(study: Ladder, kind: str, part: int) -> dict[str, Any]:
     """A part of the questions of that kind, `rated` or `deep`, with all alternatives and their success rates."""
     name, parts = f"{kind}-{part}", getattr(study, f"{kind}_parts")
     rows = chosen(study, getattr(study, kind))[part::parts]
+    if not rows:  # the base has too few right answers of a stratum
+        return {"rows": 0}
     file = study.run_dir / "questions" / f"{name}.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     samples = getattr(study, f"{kind}_samples")
@@ -57,7 +59,7 @@ def merged(study: Ladder, kind: str) -> Path:
     out = study.run_dir / f"{kind}-merged"
     shutil.rmtree(out, ignore_errors=True)
     parts = [study.results / f"{kind}-{PART.format(part)}" for part in range(getattr(study, f"{kind}_parts"))]
-    module(study, out.name, "masks", "merge", *parts, "--out", out)
+    module(study, out.name, "masks", "merge", *(part for part in parts if part.exists()), "--out", out)
     return out
 
 

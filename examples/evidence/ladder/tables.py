@@ -2,7 +2,7 @@
 
     python examples/evidence/ladder/tables.py [--results DIR] [--write]
 
-Intervals are those of the first study's tables: over seeds Student's, and in brackets from resampled questions.
+Means have Student's interval over seeds. Intervals of differences are over seeds and questions: see `paired`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
@@ -21,10 +23,11 @@ from arms import Arm  # noqa: E402
 from ladder.arms import ALL_ROWS, SAMPLED_ROWS  # noqa: E402
 from ladder.base import show  # noqa: E402
 from ladder.rates import STRATA  # noqa: E402
-from table import Seeds, cell, ends, in_page, pair, passes  # noqa: E402
+from table import Seeds, cell, ends, in_page, passes  # noqa: E402
 from training import RL_ARMS  # noqa: E402
 
 from openrlhf_cft.curves import ENTROPY, REWARD  # noqa: E402
+from openrlhf_cft.evaluation.seeds import STUDENT_95, mean_over_seeds  # noqa: E402
 
 PAGE = HERE.parents[2] / "docs" / "ladder.md"
 MARKS = "<!-- made by examples/evidence/ladder/tables.py -->", "<!-- end of the tables -->"
@@ -49,6 +52,7 @@ COLUMNS: dict[str, tuple[str, Read]] = {  # by name: steps that have it, and how
     "distinct texts": (DRAWN, figure("phrasings", "distinct")),
     "other questions": (TEST, figure("other", "accuracy")),
 }
+SWEPT = (figure("figures", "accuracy"), figure("annotated", "other_entropy"))
 PAIRED: dict[str, tuple[str, Values]] = {
     "greedy accuracy": (TEST, lambda result: [float(bit) for bit in result["greedy"]]),
     "Pass@1": (DRAWN, lambda result: passes(result, 1)),
@@ -99,26 +103,22 @@ def gate_table(results: Path) -> list[str]:
 
 
 def sweep_of(results: Path, arm: str) -> dict[float, list[dict[str, Any]]]:
-    """Validation figures of an arm by rate, one a seed."""
+    """Validation results of an arm by rate, one a seed."""
     found: dict[float, list[dict[str, Any]]] = {}
     for name, run in (read(results / f"sweep-{arm}.json") or {"runs": {}})["runs"].items():
-        found.setdefault(float(name.rpartition("-")[0]), []).append(run["figures"])
+        found.setdefault(float(name.rpartition("-")[0]), []).append(run)
     return dict(sorted(found.items()))
 
 
 def sweep_table(results: Path) -> list[str]:
-    """Greedy accuracy and entropy on validation questions, at every rate."""
+    """Greedy accuracy on validation questions and entropy on held-out responses, at every rate."""
     swept = {name: found for name in ARMS if (found := sweep_of(results, name))}
     rates = sorted({rate for found in swept.values() for rate in found})
-    lines = header("validation: accuracy; entropy", *(f"{rate:g}" for rate in rates))
+    lines = header("validation: accuracy; entropy on other tokens", *(f"{rate:g}" for rate in rates))
     for name, found in swept.items():
-        cells = ["; ".join(both(found[rate])) if rate in found else "-" for rate in rates]
+        cells = ["; ".join(mean(map(of, found[rate])) for of in SWEPT) if rate in found else "-" for rate in rates]
         lines.append(row(ARMS[name].title, *cells))
     return lines if swept else []
-
-
-def both(seeds: list[dict[str, Any]]) -> list[str]:
-    return [mean(figures[key] for figures in seeds) for key in ("accuracy", "entropy")]
 
 
 def arms_table(results: Path) -> list[str]:
@@ -144,14 +144,31 @@ def pairs_table(results: Path) -> list[str]:
             arms = [[seeds_of(results, kind, arm) for arm in (first, second)] for kind, _ in PAIRED.values()]
             cells = [paired(left, right, of) for (left, right), (_, of) in zip(arms, PAIRED.values(), strict=True)]
             lines.append(row(less(first, second), str(len(common)), *cells))
+    cft, sft = (seeds_of(results, f"rl-{DRAWN}", arm) for arm in ("cft3", "sft"))
+    if common := cft.keys() & sft.keys():
+        cells = [paired(cft, sft, of) if kind == DRAWN else "-" for kind, of in PAIRED.values()]
+        lines.append(row(f"after GRPO: {less('cft3', 'sft')}", str(len(common)), *cells))
     return lines if len(lines) > 2 else []
 
 
 def paired(left: Seeds, right: Seeds, of: Values) -> str:
-    """The difference of two arms, at the seeds that both have."""
+    """The mean difference of two arms at the seeds that both have, and its 95 % interval over seeds and questions.
+
+    Both variances are added, and the quantile is Student's for the seeds alone: rather too wide than too narrow.
+    """
     common = sorted(left.keys() & right.keys())
-    sides = [{seed: of(side[seed]) for seed in common} for side in (left, right)]
-    return pair(*sides) if common else "-"
+    differences = np.array([np.subtract(of(left[seed]), of(right[seed])) for seed in common])  # (seeds, questions)
+    if not differences.size:
+        return "-"
+    over_seeds = mean_over_seeds([float(seed.mean()) for seed in differences])
+    if "margin" not in over_seeds:
+        return cell([over_seeds["mean"]])
+    per_question = differences.mean(axis=0)
+    of_seeds, of_questions = (
+        np.std(found, ddof=1) ** 2 / len(found) for found in (differences.mean(axis=1), per_question)
+    )
+    quantile = STUDENT_95[len(common) - 2]
+    return f"{over_seeds['mean']:.3f} ± {quantile * float(np.sqrt(of_seeds + of_questions)):.3f}"
 
 
 def stratum(steps: int) -> str:
