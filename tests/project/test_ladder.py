@@ -144,7 +144,7 @@ def test_the_base_comes_before_the_gate(tmp_path: Path) -> None:
     names = [step.name for step in study.steps(sizes)]
     first = ["questions", *(f"base-{part}" for part in range(sizes.base_parts)), "gate"]
     assert names[: len(first)] == first and len(names) == len(set(names))
-    assert len(sizes.questions("base").read_text().splitlines()) == 50
+    assert len(sizes.questions("base").read_text().splitlines()) >= sizes.base_parts * sizes.base_part_rows
     assert len(sizes.questions("gate").read_text().splitlines()) == 128
     assert sizes.questions("gate").read_text() in sizes.questions("validation").read_text()
 
@@ -163,3 +163,11 @@ def test_each_bound_of_the_gate_counts() -> None:
     assert "| critical share | <= 0.15 | not known, not kept |" in show(
         {"passed": list(passed(unknown)), "values": unknown}
     )
+
+
+def test_more_of_a_split_changes_no_other(problems: dict[str, list[dict[str, Any]]]) -> None:
+    """So a base that is trained longer is asked the same questions, and has begun with the same solutions."""
+    more = defaultdict(list)
+    for split, row in rows({**COUNTS, "base": 500}, seed=3):
+        more[split].append(row)
+    assert {split: more[split][: COUNTS[split]] for split in SPLITS} == dict(problems)

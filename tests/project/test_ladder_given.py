@@ -55,14 +55,14 @@ def test_the_halves_share_no_question(given: Path, tmp_path: Path) -> None:
         name: {row["question"] for row in lines(given / f"{name}.jsonl")} for name in ("base", "train", "validation")
     }
     assert [len(found) for found in splits.values()] == [500, 100, 400] and len(set.union(*splits.values())) == 1000
-    sizes = ladder(tmp_path, given=str(given), base_rows=60, train=50, test=20, validation=200)
+    sizes = ladder(tmp_path, given=str(given), train=50, test=20, validation=200)
     assert [len(lines(sizes.questions(name))) for name in ("base", "train", "validation", "gate")] == [
-        60,
+        500,
         50,
         200,
         128,
     ]
-    assert lines(sizes.questions("base")) == lines(given / "base.jsonl")[:60]
+    assert lines(sizes.questions("base")) == lines(given / "base.jsonl")
     assert next(study.steps(sizes)).make()["test_steps"] == "2" * 20
     assert sizes.sizes["given"] is True and str(tmp_path) not in json.dumps(sizes.sizes)
 

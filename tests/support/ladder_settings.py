@@ -20,4 +20,4 @@ def ladder(folder: Path, **changed: Any) -> Ladder:
     own = vars(flags.parse_args([]))
     for name in ("minutes", "study"):
         own.pop(name)
-    return Ladder(**{**own, "run_dir": folder / "run", "results": folder / "results", "base_rows": 50, **changed})
+    return Ladder(**{**own, "run_dir": folder / "run", "results": folder / "results", "base_part_rows": 10, **changed})

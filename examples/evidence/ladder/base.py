@@ -27,6 +27,7 @@ HERE = Path(__file__).parent
 TEMPLATE = "Question: {}\nAnswer:"
 GATE = 128  # validation questions; half of them are annotated
 DRAWN = 250  # test questions that are sampled; all of them are answered greedily
+MOST_BASE = 10_000  # solutions; made at once, so that another base of more parts begins as this one
 HELD = 120  # validation questions on whose annotated responses losses are taken
 BEGINNINGS = {"gate": ("validation", GATE), "held": ("validation", HELD), "drawn": ("test", DRAWN)}
 # The paper is about such a base: figure, whether it must be at least or at most the bound, bound.
@@ -45,7 +46,7 @@ class Ladder(Settings):
     """The settings of the first study, and how the base is made."""
 
     given: str | None = None  # a folder with questions, in place of those of problems.py
-    base_rows: int = 3000
+    base_part_rows: int = 600
     base_parts: int = 5
     base_rate: float = 1e-4
     sweep_seeds: int = 3
@@ -92,9 +93,9 @@ class Ladder(Settings):
         path = self.run_dir / "checkpoints" / f"base-{part}"
         if not (path / "config.json").exists():
             before = super().base() if part == 0 else str(self.base_part(part - 1))
-            rows = self.questions("base").read_text().splitlines(keepends=True)
+            rows = self.questions("base").read_text().splitlines()[part * self.base_part_rows :]
             data = self.run_dir / "questions" / f"base-{part}.jsonl"
-            ended = [ended_row(json.loads(row), eos_of(before)) for row in rows[part :: self.base_parts]]
+            ended = [ended_row(json.loads(row), eos_of(before)) for row in rows[: self.base_part_rows]]
             write_whole(data, "".join(json.dumps(row) + "\n" for row in ended))
             flags = ["--train.max_epochs", "1", "--adam.lr", self.base_rate, "--lr_scheduler", "constant_with_warmup"]
             sft(self, f"base-{part}", before, data, *flags, "--train.seed", part)
@@ -106,7 +107,7 @@ class Ladder(Settings):
         Always the same, made where it is missing, or taken from `given`, which may have `other`, too.
         """
         path = self.run_dir / "questions" / f"{name}.jsonl"
-        sizes = {split: getattr(self, split) for split in ("train", "validation", "test")} | {"base": self.base_rows}
+        sizes = {split: getattr(self, split) for split in ("train", "validation", "test")} | {"base": MOST_BASE}
         if path.exists():
             return path
         if name in BEGINNINGS or self.given:
@@ -141,7 +142,7 @@ def require_gate(study: Ladder) -> None:
     """
     found = study.result("gate")
     if not all(found["passed"]):
-        change = "try other --base_rows or --base_rate, with another --results and --run_dir"
+        change = "try other --base_parts or --base_rate, with another --results (and --run_dir)"
         raise SystemExit(f"evidence: the base does not pass the gate; {change}\n{show(found)}")
     made, now = study.result(f"base-{study.base_parts - 1}"), {"precision": precision()[1]}
     now["weights"] = weights_fingerprint(study.base())
@@ -191,8 +192,8 @@ def ladder_flags(flags: argparse.ArgumentParser) -> None:
     flags.add_argument(
         "--given", default=None, help="folder with base, train, validation and test.jsonl; see gsm8k.py"
     )
-    flags.add_argument("--base_rows", type=int, default=Ladder.base_rows, help="solutions that the base is trained on")
-    flags.add_argument("--base_parts", type=int, default=Ladder.base_parts, help="steps in which it is trained")
+    flags.add_argument("--base_part_rows", type=int, default=Ladder.base_part_rows, help="solutions of each part")
+    flags.add_argument("--base_parts", type=int, default=Ladder.base_parts, help="parts in which the base is trained")
     flags.add_argument("--base_rate", type=float, default=Ladder.base_rate, help="its learning rate")
     flags.add_argument("--sweep_seeds", type=int, default=Ladder.sweep_seeds, help="seeds of every learning rate")
     flags.add_argument("--rl_rates", type=float, nargs="+", default=[3e-6, 1e-5], help="learning rates tried for GRPO")
