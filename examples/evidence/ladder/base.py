@@ -97,8 +97,9 @@ class Ladder(Settings):
             data = self.run_dir / "questions" / f"base-{part}.jsonl"
             ended = [ended_row(json.loads(row), eos_of(before)) for row in rows[: self.base_part_rows]]
             write_whole(data, "".join(json.dumps(row) + "\n" for row in ended))
-            flags = ["--train.max_epochs", "1", "--adam.lr", self.base_rate, "--lr_scheduler", "constant_with_warmup"]
-            sft(self, f"base-{part}", before, data, *flags, "--train.seed", part)
+            flags = ["--train.max_epochs", "1", "--train.batch_size", "8", "--train.seed", part]
+            flags += ["--adam.lr", self.base_rate, "--lr_scheduler", "constant_with_warmup"]
+            sft(self, f"base-{part}", before, data, *flags)
         return path
 
     def questions(self, name: str) -> Path:
